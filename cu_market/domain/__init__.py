@@ -1,0 +1,1 @@
+"""Frozen records, integers with units, transition tables. Standard library only."""

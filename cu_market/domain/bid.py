@@ -1,0 +1,129 @@
+"""What a provider offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from cu_market.domain.problem import require
+from cu_market.domain.profile import CUProfile
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.units import GB, MILLIS, divide_half_even, microusd_to_usd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Elastic prices: a CU of any size up to the profile's, paid by what is asked.
+
+    Attributes:
+        core_microusd_per_hour: one core for an hour.
+        gb_microusd_per_hour: one GB (10^9 bytes) of memory for an hour.
+        gpu_microusd_per_hour: one GPU for an hour.
+    """
+
+    core_microusd_per_hour: int
+    gb_microusd_per_hour: int
+    gpu_microusd_per_hour: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("core_microusd_per_hour", "gb_microusd_per_hour", "gpu_microusd_per_hour"):
+            value = getattr(self, name)
+            require(
+                isinstance(value, int) and value >= 0,
+                f"Rates.{name}",
+                value,
+                "not a whole number of micro-dollars of at least 0",
+                "give a price of at least 0",
+            )
+
+    def price_microusd_per_hour(self, size: ResourceVector) -> int:
+        """Returns the price of a CU of that size, rounded half-even once."""
+        return divide_half_even(
+            size.cpu_millis * self.core_microusd_per_hour * (GB // MILLIS)
+            + size.memory_bytes * self.gb_microusd_per_hour
+            + size.gpu_count * self.gpu_microusd_per_hour * GB,
+            GB,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bid:
+    """A provider's offer of a CU, whole or by the asked size.
+
+    Attributes:
+        bid_id: unique in an auction.
+        profile: the CU; with rates, the largest that can be cut.
+        price_microusd_per_hour: of the whole profile.
+        performance_millis: measured score, 1000 being the reference's speed with kept promises.
+        rates: elastic prices, or None when the CU is sold whole.
+        quantity: how many such CUs; elastic bids are bounded by their capacity instead.
+        valid_until: the offer ends then, or None.
+    """
+
+    bid_id: str
+    profile: CUProfile
+    price_microusd_per_hour: int
+    performance_millis: int = 1000
+    rates: Rates | None = None
+    quantity: int = 1
+    valid_until: datetime | None = None
+
+    def __post_init__(self) -> None:
+        where = f"Bid {self.bid_id!r}"
+        require(
+            isinstance(self.price_microusd_per_hour, int) and self.price_microusd_per_hour >= 0,
+            f"{where}.price_microusd_per_hour",
+            self.price_microusd_per_hour,
+            "not a whole number of micro-dollars of at least 0",
+            "offer a price of at least 0",
+        )
+        require(
+            isinstance(self.performance_millis, int) and self.performance_millis > 0,
+            f"{where}.performance_millis",
+            self.performance_millis,
+            "not a whole number above 0",
+            "give a score above 0",
+        )
+        require(self.quantity >= 1, f"{where}.quantity", self.quantity, "below 1", "offer one")
+
+    @property
+    def provider(self) -> str:
+        """Who offers."""
+        return self.profile.provider
+
+    @property
+    def price_per_hour(self) -> Decimal:
+        """Price of the whole profile in dollars an hour."""
+        return microusd_to_usd(self.price_microusd_per_hour)
+
+    @property
+    def performance_score(self) -> float:
+        """Speed and kept promises, 1.0 being the reference."""
+        return self.performance_millis / 1000
+
+    def size_for(self, needs: ResourceVector) -> ResourceVector:
+        """Returns what a lease for these needs takes: the asked size, or the whole CU."""
+        return needs if self.rates is not None else self.profile.size
+
+    def price_for(self, needs: ResourceVector) -> int:
+        """Returns micro-dollars an hour of a lease for these needs."""
+        if self.rates is None:
+            return self.price_microusd_per_hour
+        return self.rates.price_microusd_per_hour(needs)
+
+    def duration_for(self, reference_ms: int) -> int:
+        """Returns expected milliseconds here of what takes reference_ms on the reference machine."""
+        return -(-reference_ms * 1000 // self.performance_millis)
+
+    def to_record(self) -> dict[str, object]:
+        """Returns the bid under the mission's names, ready for JSON or a table."""
+        return {
+            "provider": self.provider,
+            "price_per_hour": float(self.price_per_hour),
+            "performance_score": self.performance_score,
+            "bid_id": self.bid_id,
+            "cu_id": self.profile.cu_id,
+            "quantity": self.quantity,
+            "valid_until": self.valid_until.isoformat() if self.valid_until else None,
+        }

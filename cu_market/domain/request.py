@@ -1,0 +1,154 @@
+"""What a step asks of the market."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from cu_market.domain.problem import require
+from cu_market.domain.resources import ResourceVector
+
+
+class Sizing(StrEnum):
+    """Where a request's size came from."""
+
+    OVERRIDE = "override"
+    DECLARED = "declared"
+    DEFAULT = "default"
+    FORECAST = "forecast"
+    LEARNED_BOUND = "learned bound"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantiles:
+    """Three points of a distribution, in the unit its field names.
+
+    Attributes:
+        p10: one in ten is below.
+        p50: the median.
+        p95: one in twenty is above.
+    """
+
+    p10: int
+    p50: int
+    p95: int
+
+    def __post_init__(self) -> None:
+        require(
+            0 <= self.p10 <= self.p50 <= self.p95,
+            "Quantiles",
+            (self.p10, self.p50, self.p95),
+            "not rising from 0",
+            "give p10 <= p50 <= p95",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepIdentity:
+    """What history is kept by: stable across runs, jobs and sub-selections.
+
+    Attributes:
+        code_location: name of the Dagster code location, empty where there is none.
+        node: sorted asset keys joined by ``+`` (parts of a key by ``/``), else the op's node
+            handle; never the step key, which a sub-selection or a mapping index changes.
+        partition: partition key, or empty.
+    """
+
+    code_location: str = ""
+    node: str
+    partition: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.code_location}:" if self.code_location else ""
+        return f"{place}{self.node}" + (f"@{self.partition}" if self.partition else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRequest:
+    """One step's (or a class of steps') demand, as the mission's Resource_Request and more.
+
+    Attributes:
+        request_id: unique in an auction; the step key for a step.
+        timestamp: when it is wanted.
+        cu_type: the class of CU: ``cpu``, or the GPU's name.
+        quantity: how many at once; 1 for a step.
+        duration_ms: expected milliseconds on the reference machine (p50).
+        needs: what each must have.
+        gpu_type: GPU's name, or None for none or any.
+        sizing: where the size came from.
+        reason: the same in words: ``forecast p95 1.2 GiB of 7 attempts``.
+        identity: what history is kept by.
+        duration_quantiles_ms: milliseconds, where a forecast knows them.
+        memory_quantiles: bytes, where a forecast knows them.
+        depends_on: request_ids that must end first.
+        earliest_start_ms: milliseconds after the auction's time, before dependencies.
+        latest_finish_ms: milliseconds after the auction's time, or None.
+        max_price_microusd_per_hour: a bid above it is refused, or None.
+        value_of_time_microusd_per_hour: what an hour of delay costs.
+        providers: only these, or empty for any.
+        locations: only these, or empty for any.
+        priority: Dagster's step priority; larger first.
+        interruptible: whether it may run where it can be revoked.
+        external: waits for a remote system; not learned from.
+    """
+
+    request_id: str
+    timestamp: datetime
+    cu_type: str = "cpu"
+    quantity: int = 1
+    duration_ms: int
+    needs: ResourceVector
+    gpu_type: str | None = None
+    sizing: Sizing = Sizing.DEFAULT
+    reason: str = ""
+    identity: StepIdentity | None = None
+    duration_quantiles_ms: Quantiles | None = None
+    memory_quantiles: Quantiles | None = None
+    depends_on: tuple[str, ...] = ()
+    earliest_start_ms: int = 0
+    latest_finish_ms: int | None = None
+    max_price_microusd_per_hour: int | None = None
+    value_of_time_microusd_per_hour: int = 0
+    providers: tuple[str, ...] = ()
+    locations: tuple[str, ...] = ()
+    priority: int = 0
+    interruptible: bool = True
+    external: bool = False
+    labels: tuple[tuple[str, str], ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        where = f"ResourceRequest {self.request_id!r}"
+        require(bool(self.request_id), "ResourceRequest.request_id", "", "empty", "name it")
+        require(self.quantity >= 1, f"{where}.quantity", self.quantity, "below 1", "ask for one")
+        require(
+            self.duration_ms >= 0, f"{where}.duration_ms", self.duration_ms, "negative", "give >= 0"
+        )
+        require(
+            self.timestamp.tzinfo is not None,
+            f"{where}.timestamp",
+            self.timestamp,
+            "has no time zone",
+            "give an aware UTC time",
+        )
+
+    @property
+    def duration_seconds(self) -> float:
+        """Expected seconds on the reference machine."""
+        return self.duration_ms / 1000
+
+    def to_record(self) -> dict[str, object]:
+        """Returns the request under the mission's names, ready for JSON or a table."""
+        return {
+            "timestamp": self.timestamp.isoformat(),
+            "cu_type": self.cu_type,
+            "quantity": self.quantity,
+            "duration_seconds": self.duration_seconds,
+            "step": self.request_id,
+            "cpu_cores": self.needs.cpu_millis / 1000,
+            "memory_gb": self.needs.memory_bytes / 10**9,
+            "gpu_type": self.gpu_type,
+            "gpu_count": self.needs.gpu_count,
+            "sizing": str(self.sizing),
+            "reason": self.reason,
+        }

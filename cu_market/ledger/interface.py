@@ -1,0 +1,220 @@
+"""What every ledger promises, whatever it is kept in.
+
+Exactly-once award and settlement; leases with an expiry and a fencing token that only grows;
+capacity checked inside the committing transaction. Times are aware UTC and always passed in: a
+ledger has no clock of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.problem import CUMarketError
+from cu_market.domain.request import StepIdentity
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.usage import Usage
+
+AllocationKey = tuple[str, str, int]
+"""(run_id, step_key, attempt)."""
+
+
+class LedgerError(CUMarketError):
+    """The ledger cannot be used; the message says why and what to do."""
+
+
+class LeaseLostError(CUMarketError):
+    """The caller's fencing token is no longer the row's, or the state forbids the move."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Auction:
+    """One auction's record.
+
+    Attributes:
+        auction_id: unique.
+        run_id: whose steps were auctioned.
+        held_at: aware UTC.
+        mode: ``market``, ``recommend`` or ``unit`` (a run priced as one).
+        place: who held it: ``launcher`` or ``executor``.
+        report: JSON-ready; requests, bids, awards, losses, solver, bound, gap.
+    """
+
+    auction_id: str
+    run_id: str
+    held_at: datetime
+    mode: str
+    place: str
+    report: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """A lease was not given: not an error, the pool was full.
+
+    Attributes:
+        capacity_id: whose room is missing.
+        short_of: dimensions that would be exceeded.
+        free: what is left now.
+    """
+
+    capacity_id: str
+    short_of: tuple[str, ...]
+    free: ResourceVector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunLease:
+    """A run worker's sign of life.
+
+    Attributes:
+        run_id: the run.
+        holder: the run worker's process as ``host/pid/start time``.
+        expires_at: aware UTC.
+        ended_at: aware UTC when the run worker said goodbye, else None.
+    """
+
+    run_id: str
+    holder: str
+    expires_at: datetime
+    ended_at: datetime | None = None
+
+
+class Ledger(Protocol):
+    """See the module's docstring. Every method is one transaction."""
+
+    # -- auctions and awards
+
+    def record_auction(self, auction: Auction, awards: Sequence[Allocation]) -> None:
+        """Writes an auction and its awards (state AWARDED) together.
+
+        Awards of the same (run_id, step_key) that are still AWARDED under an earlier auction
+        become RELEASED. Recording the same auction_id again changes nothing.
+
+        Raises:
+            LedgerError: an award's key exists with another auction.
+        """
+
+    def auctions(self, run_id: str | None = None, limit: int = 100) -> Sequence[Auction]:
+        """Returns auctions, newest first."""
+
+    # -- leases
+
+    def lease(
+        self,
+        allocation: Allocation,
+        *,
+        capacity: ResourceVector,
+        expires_at: datetime,
+        now: datetime,
+    ) -> Allocation | Refusal:
+        """Turns an award into a lease if its capacity has room, all in one transaction.
+
+        The row is the one of allocation.key: AWARDED becomes LEASED; where there is none, it is
+        written as LEASED at once (a mapped step, a retry). A Refusal leaves everything as it was.
+        The returned allocation carries a new fencing token, larger than any given before.
+
+        Args:
+            allocation: key, size, price, capacity_id and holder are taken from it.
+            capacity: the total of allocation.capacity_id; the sum of sizes LEASED or ACCEPTED
+                never passes it.
+
+        Raises:
+            LeaseLostError: the row is in another state.
+        """
+
+    def accept(self, key: AllocationKey, fencing_token: int, *, now: datetime) -> Allocation:
+        """LEASED becomes ACCEPTED, if the token is the row's.
+
+        Raises:
+            LeaseLostError: it is not, or the lease has ended.
+        """
+
+    def hold(self, keys: Iterable[AllocationKey], holder: str) -> None:
+        """Writes who holds these leases."""
+
+    def renew(self, run_id: str, *, expires_at: datetime) -> int:
+        """Extends every lease that the run holds; returns how many."""
+
+    def settle(
+        self, key: AllocationKey, fencing_token: int, *, ended_at: datetime, usage: Usage | None
+    ) -> Allocation:
+        """Ends a lease, prices it (price x lease time, half-even, once) and keeps its usage.
+
+        From LEASED, ACCEPTED, EXPIRED or REVOKED. A second call with the same token returns the
+        settled row unchanged and writes no second usage. An EXPIRED or REVOKED row keeps its
+        ended_at.
+
+        Raises:
+            LeaseLostError: the token is not the row's, or nothing was ever leased.
+        """
+
+    def release(self, key: AllocationKey, *, now: datetime) -> None:
+        """AWARDED or LEASED (nothing started) becomes RELEASED, at no cost; else does nothing."""
+
+    def release_awards(self, run_id: str, *, now: datetime) -> int:
+        """Releases what is still AWARDED to a run; returns how many."""
+
+    def revoke(self, run_id: str, *, now: datetime) -> Sequence[Allocation]:
+        """LEASED and ACCEPTED rows of a run become REVOKED, AWARDED ones RELEASED; returns the
+        revoked ones."""
+
+    def expire(self, *, now: datetime) -> Sequence[Allocation]:
+        """LEASED and ACCEPTED rows past their expiry become EXPIRED; returns them."""
+
+    def tick(self, *, now: datetime, tolerance: timedelta) -> timedelta:
+        """Notes that the control plane is up. If the last note is older than tolerance, the
+        control plane was down meanwhile: every live lease (also a run's) is extended by that gap
+        first. Returns the gap, zero where there was none."""
+
+    # -- reading
+
+    def allocation(self, key: AllocationKey) -> Allocation | None:
+        """Returns one row, or None."""
+
+    def allocations(
+        self,
+        *,
+        run_id: str | None = None,
+        states: Iterable[AllocationState] | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Allocation]:
+        """Returns rows, newest award first."""
+
+    def held(self, capacity_id: str) -> ResourceVector:
+        """Returns the sum of sizes that are LEASED or ACCEPTED."""
+
+    # -- history
+
+    def history(
+        self, identities: Iterable[StepIdentity], *, limit: int = 50
+    ) -> Mapping[StepIdentity, Sequence[Usage]]:
+        """Returns the newest attempts of each identity, newest first; identities without any are
+        left out. One query, however many identities."""
+
+    def usages(self, *, run_id: str | None = None, limit: int | None = None) -> Sequence[Usage]:
+        """Returns usage rows, newest first."""
+
+    def delivered(self, *, limit: int = 200) -> Mapping[str, Sequence[int]]:
+        """Returns per resource_id the newest delivered_millis (see Measurement), newest first,
+        those that are None left out."""
+
+    # -- a run worker's sign of life
+
+    def hold_run(self, run_id: str, holder: str, *, expires_at: datetime) -> None:
+        """Writes or extends a run's lease."""
+
+    def end_run(self, run_id: str, *, now: datetime) -> None:
+        """Notes that the run worker ended in order."""
+
+    def run_lease(self, run_id: str) -> RunLease | None:
+        """Returns a run's lease, or None."""
+
+    def live_runs(self) -> Sequence[RunLease]:
+        """Returns run leases that have not ended."""
+
+    def close(self) -> None:
+        """Frees connections."""

@@ -1,0 +1,151 @@
+"""The contract between the market and whoever offers compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from cu_market.domain.allocation import Allocation
+from cu_market.domain.bid import Bid
+from cu_market.domain.profile import ResourcePool
+from cu_market.domain.request import ResourceRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a provider can do.
+
+    Attributes:
+        relay: its workers send events home over a channel.
+        warm: a worker may take further steps.
+        limits: memory limits are enforced.
+        reap: workers that outlived their run can be found and ended.
+        elastic: CUs are cut to the asked size.
+    """
+
+    relay: bool = False
+    warm: bool = False
+    limits: bool = False
+    reap: bool = False
+    elastic: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerLaunch:
+    """What to start on a CU.
+
+    Attributes:
+        run_id: whose worker it is.
+        worker_key: see Provider.worker_key.
+        arguments: after the interpreter: ``("-m", "cu_market.deo.worker", ...)``.
+        environment: added to the inherited environment; never a secret's value.
+        working_directory: where to start.
+        log_path: file that takes its standard output and error, or None to inherit.
+    """
+
+    run_id: str
+    worker_key: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    working_directory: str | None = None
+    log_path: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepLimits:
+    """What a CU allows one step.
+
+    Attributes:
+        cpu_millis: cores that its thread pools are set to.
+        memory_bytes: the step is ended past it.
+        niceness: CPU priority, 0 normal to 19 lowest.
+    """
+
+    cpu_millis: int
+    memory_bytes: int
+    niceness: int = 0
+
+
+class HolderStatus(StrEnum):
+    """What a provider knows of a worker process."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+
+
+class Worker(Protocol):
+    """A started worker and its channel: a stream of bytes both ways.
+
+    Attributes:
+        holder: names the worker's process for check, stop and reap, across restarts of the caller:
+            the local provider's is ``host/pid/start time``.
+    """
+
+    holder: str
+
+    def fileno(self) -> int:
+        """Returns a descriptor that a selector can wait on for reading."""
+
+    def send(self, data: bytes) -> None:
+        """Sends all of data.
+
+        Raises:
+            OSError: the channel is gone.
+        """
+
+    def receive(self) -> bytes:
+        """Returns what has arrived; empty when the channel has closed. Blocks if nothing has."""
+
+    def close(self) -> None:
+        """Closes the channel: the worker then ends itself and its steps."""
+
+    def exit_code(self) -> int | None:
+        """Returns the process's exit code (negative: the signal), or None while it runs."""
+
+
+@runtime_checkable
+class Provider(Protocol):
+    """Turns capacity into CUs, offers them, and runs workers on those that won.
+
+    A "no" is data: too little room is a bid not made. An exception means that the provider is
+    broken, and costs it this auction only.
+
+    Attributes:
+        name: unique among the configured providers; the first part of its cu_ids.
+        capabilities: what it can do.
+    """
+
+    name: str
+    capabilities: Capabilities
+
+    def pool(self) -> ResourcePool:
+        """Returns its CUs and their total capacities."""
+
+    def bid(self, requests: Sequence[ResourceRequest], now: datetime) -> Sequence[Bid]:
+        """Returns offers for these requests; an offer may serve any of them that fits."""
+
+    def worker_key(self, allocation: Allocation) -> str:
+        """Returns a key; allocations with an equal one may share a warm worker."""
+
+    def limits(self, allocation: Allocation) -> StepLimits:
+        """Returns what the CU allows the step."""
+
+    def start(self, launch: WorkerLaunch) -> Worker:
+        """Starts a worker.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+
+    def check(self, holder: str) -> HolderStatus:
+        """Returns whether that worker still runs."""
+
+    def stop(self, holder: str) -> None:
+        """Ends that worker and all that it started, at once. Does nothing if it is gone."""
+
+    def reap(self, holders: Sequence[str]) -> Sequence[str]:
+        """Ends whatever is left of those workers; returns the holders of which something was."""
