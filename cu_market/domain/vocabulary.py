@@ -1,0 +1,155 @@
+"""Every tag that the market knows, in one table.
+
+The reference page (docs/tags.md) is written from this table, and a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cu_market.domain.spec import Mode, OnMarketFailure, OnOom, Risk, SizingMode
+from cu_market.domain.tag_values import (
+    CORES,
+    COUNT,
+    DURATION,
+    FLAG,
+    MEMORY,
+    MONEY,
+    MONEY_OR_ZERO,
+    NAME,
+    NAMES,
+    WHOLE,
+    ValueKind,
+    choice,
+)
+
+PREFIX = "cu/"
+OVERRIDE_PREFIX = "cu/for."
+PARTITIONS_TAG = "cu/partitions"
+KUBERNETES_TAG = "dagster-k8s/config"
+
+
+class Place(StrEnum):
+    """Where a tag may stand. Dagster copies a job's tags into each of its runs."""
+
+    OP = "op"
+    JOB = "job"
+    RUN = "run"
+
+
+_STEP = (Place.OP, Place.JOB, Place.RUN)
+_RUN = (Place.JOB, Place.RUN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagRule:
+    """One tag.
+
+    Attributes:
+        name: the tag's key.
+        argument: its name in compute() and in the value of ``cu/for.``; empty where it has none.
+        field: the field of ComputeSpec or RunSpec that takes it.
+        kind: how its value is read and written.
+        unit: of the value in the tag.
+        meaning: one sentence.
+        example: a value.
+        places: where it may stand.
+    """
+
+    name: str
+    argument: str
+    field: str
+    kind: ValueKind
+    unit: str
+    meaning: str
+    example: str
+    places: tuple[Place, ...]
+
+
+def _rule(
+    places: tuple[Place, ...],
+    name: str,
+    argument: str,
+    field: str,
+    kind: ValueKind,
+    unit: str,
+    meaning: str,
+    example: str,
+) -> TagRule:
+    return TagRule(
+        name=PREFIX + name,
+        argument=argument,
+        field=field,
+        kind=kind,
+        unit=unit,
+        meaning=meaning,
+        example=example,
+        places=places,
+    )
+
+
+# fmt: off
+STEP_TAGS: tuple[TagRule, ...] = (
+    _rule(_STEP, "cpu_cores", "cpu", "cpu_millis", CORES, "cores",
+          "Cores that the step can use.", "2"),
+    _rule(_STEP, "memory_gb", "memory", "memory_bytes", MEMORY, "GB (10^9 bytes)",
+          "Memory that the step needs at its peak.", "8.589934592"),
+    _rule(_STEP, "gpu_type", "gpu", "gpu_type", NAME, "name",
+          "The GPU that the step needs; one of them unless `cu/gpu_count` says more.", "A100"),
+    _rule(_STEP, "gpu_count", "gpu_count", "gpu_count", COUNT, "GPUs",
+          "How many GPUs the step needs.", "2"),
+    _rule(_STEP, "duration_seconds", "duration", "duration_ms", DURATION, "seconds",
+          "How long the step takes on the reference machine.", "300"),
+    _rule(_STEP, "max_price_usd_per_hour", "max_price", "max_price_microusd_per_hour", MONEY,
+          "dollars an hour", "A dearer bid is refused.", "0.5"),
+    _rule(_STEP, "provider", "provider", "providers", NAMES, "names",
+          "Only these providers may run the step.", "local,cloud"),
+    _rule(_STEP, "location", "location", "locations", NAMES, "names",
+          "The step may run only in these locations.", "eu-west-1"),
+    _rule(_STEP, "sizing", "sizing", "sizing", choice(SizingMode), "choice",
+          "`auto` lets a forecast with enough history replace the declared size; `fixed` takes it"
+          " literally.", "fixed"),
+    _rule(_STEP, "on_oom", "on_oom", "on_oom", choice(OnOom), "choice",
+          "`retry` auctions a step that was ended for memory again, with more; `fail` does not.",
+          "fail"),
+    _rule(_STEP, "risk", "risk", "risk", choice(Risk), "choice",
+          "How much a failed attempt weighs against memory held for nothing.", "safe"),
+    _rule(_STEP, "external", "external", "external", FLAG, "truth",
+          "The step only waits for a remote system: nothing is learned from it.", "true"),
+    _rule(_STEP, "interruptible", "interruptible", "interruptible", FLAG, "truth",
+          "Whether the step may run where it can be revoked.", "false"),
+    _rule(_STEP, "min_cpu_cores", "min_cpu", "min_cpu_millis", CORES, "cores",
+          "Never fewer cores, whatever else says so.", "0.5"),
+    _rule(_STEP, "min_memory_gb", "min_memory", "min_memory_bytes", MEMORY, "GB (10^9 bytes)",
+          "Never less memory, whatever else says so.", "1"),
+)
+"""Tags that speak of a step; on a job or run they are what its steps are unless they say so."""
+
+RUN_TAGS: tuple[TagRule, ...] = (
+    _rule(_RUN, "deadline_seconds", "", "deadline_ms", DURATION, "seconds",
+          "When the run should have ended, counted from its launch.", "3600"),
+    _rule(_RUN, "budget_usd", "", "budget_microusd", MONEY, "dollars",
+          "What the run may cost.", "1.50"),
+    _rule(_RUN, "priority", "", "priority", WHOLE, "whole number",
+          "Larger goes first.", "10"),
+    _rule(_RUN, "mode", "", "mode", choice(Mode), "choice",
+          "`recommend` changes nothing and shows what would have been done and saved.",
+          "recommend"),
+    _rule(_RUN, "value_of_time_usd_per_hour", "", "value_of_time_microusd_per_hour",
+          MONEY_OR_ZERO, "dollars an hour", "What an hour of delay costs.", "2"),
+    _rule(_RUN, "on_market_failure", "", "on_market_failure", choice(OnMarketFailure), "choice",
+          "What the run does when the market cannot answer.", "native"),
+)
+"""Tags that speak of a run."""
+
+WRITTEN_TAGS: dict[str, str] = {
+    "cu/auction_id": "The run's newest auction; the awards stand in the ledger.",
+    "cu/auction_mode": "`market`, `recommend` or `unit`.",
+    "cu/auction_place": "Who held the auction: `launcher` or `executor`.",
+    "cu/auction_total_usd": "The expected bill at the auction.",
+    "cu/auction_failure": "Why there was no auction.",
+    "cu/bill_usd": "The bill.",
+}
+"""Tags that the market writes itself; ignored when tags are read."""
+# fmt: on
