@@ -1,0 +1,112 @@
+"""What is expected of a step, as distributions, and the contract of whoever expects it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cu_market.domain.request import Quantiles, StepIdentity
+from cu_market.domain.spec import ComputeSpec, Risk
+from cu_market.domain.units import MIB, format_bytes
+from cu_market.domain.usage import Usage
+from cu_market.pse.distribution import Distribution
+
+MEMORY_STEP_BYTES = 16 * MIB
+"""Sizes are multiples of it: finer ones would be noise."""
+
+MEMORY_FLOOR_BYTES = 64 * MIB
+"""No forecast asks for less: an interpreter's own allocations move by tens of MiB."""
+
+OOM_FACTOR = 2
+"""How much more a step gets after it was ended for memory."""
+
+RISK_RATIO = {Risk.COST: 0.9, Risk.BALANCED: 0.98, Risk.SAFE: 1.0}
+"""Which quantile of the peaks seen each risk starts from."""
+
+RISK_HEADROOM = {Risk.COST: 0.5, Risk.BALANCED: 1.0, Risk.SAFE: 1.5}
+"""How much of the headroom each risk adds."""
+
+
+def round_memory(size: float) -> int:
+    """Returns bytes rounded up to MEMORY_STEP_BYTES, at least MEMORY_FLOOR_BYTES."""
+    steps = -(-int(-(-size // 1)) // MEMORY_STEP_BYTES)
+    return max(MEMORY_FLOOR_BYTES, steps * MEMORY_STEP_BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What a step is expected to use.
+
+    Attributes:
+        identity: whose.
+        memory_sample: peak private bytes seen or borrowed, without any headroom.
+        memory: bytes, tail included.
+        cpu_ms: CPU-milliseconds.
+        duration_ms: milliseconds on the reference machine with its CPU time undisturbed.
+        read_bytes, written_bytes: bytes.
+        useful_cpu_millis: milli-cores it makes use of, rounded to what is worth asking for.
+        attempts: how many ended attempts (ok) informed it; 0 where only a bound is known.
+        headroom_ratio: how much above the sample a size has to be: shrinks with attempts, grows
+            with their spread and with a change of code.
+        lower_bound_bytes: the largest size under which it was ended for memory and has not since
+            shown that less is enough; 0 where there is none.
+    """
+
+    identity: StepIdentity
+    memory_sample: Distribution
+    memory: Quantiles
+    cpu_ms: Quantiles
+    duration_ms: Quantiles
+    read_bytes: Quantiles
+    written_bytes: Quantiles
+    useful_cpu_millis: int
+    attempts: int
+    headroom_ratio: float
+    lower_bound_bytes: int = 0
+
+    @property
+    def floor_bytes(self) -> int:
+        """Bytes that the learned lower bound asks for, 0 where there is none."""
+        if not self.lower_bound_bytes:
+            return 0
+        return round_memory(OOM_FACTOR * self.lower_bound_bytes)
+
+    def allocation_bytes(self, risk: Risk = Risk.BALANCED) -> int:
+        """Returns the bytes to ask for.
+
+        quantile(risk) x (1 + headroom x share(risk)), rounded up, and never below what a learned
+        lower bound asks for.
+        """
+        base = self.memory_sample.quantile(RISK_RATIO[risk])
+        size = base * (1 + RISK_HEADROOM[risk] * self.headroom_ratio)
+        return max(round_memory(size), self.floor_bytes)
+
+    def in_words(self) -> str:
+        """Returns ``p50 410.0 MiB, p95 520.0 MiB of 3 attempts``."""
+        noun = "attempt" if self.attempts == 1 else "attempts"
+        p50, p95 = format_bytes(self.memory.p50), format_bytes(self.memory.p95)
+        return f"p50 {p50}, p95 {p95} of {self.attempts} {noun}"
+
+
+class Forecaster(Protocol):
+    """Whoever turns history into forecasts. Pure: same input, same forecast."""
+
+    def forecast(
+        self,
+        identity: StepIdentity,
+        history: Sequence[Usage],
+        *,
+        declared: ComputeSpec | None = None,
+        code_version: str | None = None,
+        input_bytes: int | None = None,
+    ) -> Forecast | None:
+        """Returns what to expect of the step's next attempt, or None where nothing is known.
+
+        Args:
+            identity: the step.
+            history: its attempts, newest first.
+            declared: what was said about it, for forecasters that can use it.
+            code_version: of the code that is about to run, or None where unknown.
+            input_bytes: of its inputs as measured when upstream wrote them, or None.
+        """
