@@ -1,0 +1,1 @@
+"""Resource abstraction layer: providers, their registry, and the collection of their bids."""

@@ -1,0 +1,261 @@
+"""What may be written about the local provider in a configuration, read into integers.
+
+Every value is checked, also against the machine, before anything is refused: all problems are
+reported together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from cu_market.domain.problem import InvalidInputError, Problem
+from cu_market.domain.units import (
+    MICROUSD,
+    format_bytes,
+    millis_to_cores,
+    parse_cores,
+    parse_size,
+    usd_to_microusd,
+)
+from cu_market.ral.local.machine import Machine, default_reserve_bytes
+from cu_market.ral.local.tariff import DEFAULT_TARIFFS, Tariff
+
+_MAX_USD_PER_HOUR = 1_000_000
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+
+
+def _refuse(what: str, remedy: str) -> PydanticCustomError:
+    """Returns an error whose context holds the remedy, for read_config to take out again."""
+    return PydanticCustomError("cu_market", "{what}", {"what": what, "remedy": remedy})
+
+
+def _read(parse: Callable[[object], int], remedy: str) -> Callable[[object], int]:
+    """Returns a validator that reads a value by parse and says the remedy when it cannot."""
+
+    def read(value: object) -> int:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise _refuse(str(error), remedy) from error
+
+    return read
+
+
+def _cores(value: object, info: ValidationInfo) -> int:
+    """Returns milli-cores, at most the machine's."""
+    cpu_millis = _read(parse_cores, "write cores as 2 or 0.5, or 500m")(value)
+    machine = _machine(info)
+    if cpu_millis > machine.cpu_millis:
+        has = millis_to_cores(machine.cpu_millis)
+        raise _refuse(
+            f"more than the {has} cores that this machine has (by {machine.cpu_source})",
+            f"write at most {has}, or leave it out",
+        )
+    return cpu_millis
+
+
+def _memory(value: object, info: ValidationInfo) -> int:
+    """Returns bytes, at most the machine's."""
+    memory_bytes = _read(parse_size, "write 8GiB or 8GB")(value)
+    _check_memory(memory_bytes, info)
+    return memory_bytes
+
+
+def _reserve(value: object, info: ValidationInfo) -> int:
+    """Returns bytes, less than the machine's; none at all is allowed."""
+    if str(value).strip() == "0":
+        return 0
+    return _memory(value, info)
+
+
+def _check_memory(memory_bytes: int, info: ValidationInfo) -> None:
+    """Raises when it is more than the machine has."""
+    machine = _machine(info)
+    if memory_bytes > machine.memory_bytes:
+        has = format_bytes(machine.memory_bytes)
+        raise _refuse(
+            f"more than the {has} that this machine has (by {machine.memory_source})",
+            f"write at most {machine.memory_bytes} (bytes), or leave it out",
+        )
+
+
+def _price(value: object) -> int:
+    """Returns micro-dollars of at least 0."""
+    price = _read(usd_to_microusd, "write dollars an hour, such as 0.048")(value)
+    if not 0 <= price <= _MAX_USD_PER_HOUR * MICROUSD:
+        raise _refuse(
+            f"not between 0 and {_MAX_USD_PER_HOUR} dollars an hour",
+            "write dollars an hour, such as 0.048",
+        )
+    return price
+
+
+def _niceness(value: object) -> int:
+    """Returns 0 to 19: only root may go below 0, and a step must not outrank its market."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 19:
+        raise _refuse("not a whole number from 0 to 19", "write 0 (normal) to 19 (lowest)")
+    return value
+
+
+def _name(value: object) -> str:
+    """Returns a name that can stand in a cu_id."""
+    if not isinstance(value, str) or not _NAME.match(value):
+        raise _refuse(
+            "not a name of letters, digits, '.', '_' and '-'", "write a name such as standard"
+        )
+    return value
+
+
+def _location(value: object) -> str:
+    """Returns a place's name."""
+    if not isinstance(value, str) or not value.strip():
+        raise _refuse("not a name", "write a place such as 'this machine'")
+    return value.strip()
+
+
+def _machine(info: ValidationInfo) -> Machine:
+    """Returns the machine that read_config put into the context."""
+    context: dict[str, Machine] = info.context or {}
+    return context["machine"]
+
+
+class TariffConfig(BaseModel):
+    """One tariff as written: a name, two prices in dollars, a CPU priority."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, BeforeValidator(_name)]
+    core_usd_per_hour: Annotated[int, BeforeValidator(_price)]
+    gb_usd_per_hour: Annotated[int, BeforeValidator(_price)]
+    niceness: Annotated[int, BeforeValidator(_niceness)] = 0
+
+    def tariff(self) -> Tariff:
+        """Returns the record; the prices are micro-dollars once they are read."""
+        return Tariff(
+            name=self.name,
+            core_microusd_per_hour=self.core_usd_per_hour,
+            gb_microusd_per_hour=self.gb_usd_per_hour,
+            niceness=self.niceness,
+        )
+
+
+class LocalConfig(BaseModel):
+    """The local provider's options; every one has a default.
+
+    Attributes:
+        cores: milli-cores to sell, where fewer than the machine has.
+        memory: bytes to sell, where less than the machine has after the reserve.
+        memory_reserve: bytes kept back for the control plane, or None for the default.
+        tariffs: at least one, each with its own name.
+        location: name of the place; steps with host-local data stay in one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cores: Annotated[int | None, BeforeValidator(_cores)] = None
+    memory: Annotated[int | None, BeforeValidator(_memory)] = None
+    memory_reserve: Annotated[int | None, BeforeValidator(_reserve)] = None
+    tariffs: tuple[TariffConfig, ...] = tuple(
+        TariffConfig.model_construct(
+            name=tariff.name,
+            core_usd_per_hour=tariff.core_microusd_per_hour,
+            gb_usd_per_hour=tariff.gb_microusd_per_hour,
+            niceness=tariff.niceness,
+        )
+        for tariff in DEFAULT_TARIFFS
+    )
+    location: Annotated[str, BeforeValidator(_location)] = "this machine"
+
+
+def read_config(name: str, config: Mapping[str, object], machine: Machine) -> LocalConfig:
+    """Returns the checked configuration of the provider of that name.
+
+    Raises:
+        InvalidInputError: every problem in it.
+    """
+    where = f"provider {name!r}"
+    options = {key: value for key, value in config.items() if value is not None}
+    problems = _tariff_problems(where, options.get("tariffs"))
+    try:
+        read = LocalConfig.model_validate(options, context={"machine": machine})
+    except ValidationError as error:
+        raise InvalidInputError(
+            [*(_problem(where, e) for e in error.errors()), *problems]
+        ) from error
+    problems += _memory_problems(where, read, machine)
+    if problems:
+        raise InvalidInputError(problems)
+    return read
+
+
+def memory_reserve_bytes(config: LocalConfig, machine: Machine) -> int:
+    """Returns bytes kept back for the control plane: as written, else the default."""
+    if config.memory_reserve is not None:
+        return config.memory_reserve
+    return default_reserve_bytes(machine.memory_bytes)
+
+
+def _tariff_problems(where: str, tariffs: object) -> list[Problem]:
+    """Returns what is wrong with the tariffs as a list: none at all, or two of one name."""
+    if not isinstance(tariffs, Sequence) or isinstance(tariffs, str):
+        return []  # absent, or not a list, which the model says
+    if not tariffs:
+        remedy = "write at least one tariff, or leave it out"
+        return [Problem(where=f"{where}: tariffs", value="[]", what="empty", remedy=remedy)]
+    names = [tariff.get("name") for tariff in tariffs if isinstance(tariff, Mapping)]
+    return [
+        Problem(
+            where=f"{where}: tariffs",
+            value=name,
+            what="two tariffs with one name",
+            remedy="give each tariff its own name",
+        )
+        for name in dict.fromkeys(n for n in names if isinstance(n, str) and names.count(n) > 1)
+    ]
+
+
+def _memory_problems(where: str, config: LocalConfig, machine: Machine) -> list[Problem]:
+    """Returns what is wrong with memory and reserve together: more than the machine has."""
+    reserve = memory_reserve_bytes(config, machine)
+    left = machine.memory_bytes - reserve
+    if left <= 0:
+        field, value = "memory_reserve", reserve
+        what = f"leaves nothing of the {format_bytes(machine.memory_bytes)} that this machine has"
+        remedy = "write a smaller reserve, or leave it out"
+    elif config.memory is not None and config.memory > left:
+        field, value = "memory", config.memory
+        what = (
+            f"more than the {format_bytes(left)} left of {format_bytes(machine.memory_bytes)} "
+            f"after the reserve of {format_bytes(reserve)}"
+        )
+        remedy = f"write at most {left} (bytes), or a smaller memory_reserve"
+    else:
+        return []
+    return [Problem(where=f"{where}: {field}", value=str(value), what=what, remedy=remedy)]
+
+
+def _problem(where: str, error: ErrorDetails) -> Problem:
+    """Returns pydantic's finding as a Problem: its own kinds get a remedy here."""
+    path = ".".join(str(part) for part in error["loc"])
+    value, what, remedy = str(error["input"]), error["msg"], _EXPECTED.get(path, _TARIFF)
+    if error["type"] == "cu_market":
+        remedy = error["ctx"]["remedy"]
+    elif error["type"] == "extra_forbidden":
+        model = TariffConfig if len(error["loc"]) > 1 else LocalConfig
+        known = list(model.model_fields)
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        what = "no such option"
+        remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    elif error["type"] == "missing":
+        value, what, remedy = "", "missing", f"write {error['loc'][-1]}"
+    return Problem(where=f"{where}: {path}", value=value, what=what, remedy=remedy)
+
+
+_TARIFF = "write {name: ..., core_usd_per_hour: ..., gb_usd_per_hour: ..., niceness: ...}"
+_EXPECTED = {"tariffs": f"write a list, each item as {_TARIFF.removeprefix('write ')}"}
