@@ -1,0 +1,1 @@
+"""The ledger: auctions, leases, settlements, history. Its modules are imported where used."""

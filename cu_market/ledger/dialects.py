@@ -1,0 +1,197 @@
+"""All that differs between SQLite and PostgreSQL: engines, locks, and what their errors mean."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.schema import CreateSchema
+
+from cu_market.ledger.interface import LedgerError
+from cu_market.ledger.location import shown
+
+_IS_WRITE = "cu_market_is_write"
+
+BUSY_SECONDS = 20.0
+"""How long a transaction waits for others before the ledger says that it is busy."""
+
+
+class Dialect(Protocol):
+    """One database's ways.
+
+    Attributes:
+        is_serial: one transaction at a time in this process, on one connection.
+        schema: schema that holds the tables, or None for the default.
+    """
+
+    is_serial: bool
+    schema: str | None
+
+    def engine(self, url: URL) -> Engine:
+        """Returns an engine whose write transactions (see writing) hold against all others."""
+
+    def prepare(self, connection: Connection) -> None:
+        """Makes room for the tables, holding back every other process until the commit."""
+
+    def lock(self, connection: Connection, names: tuple[str, ...]) -> None:
+        """Holds back every other transaction that locks one of these names until the commit."""
+
+    def is_contention(self, error: DBAPIError) -> bool:
+        """Whether the same transaction may succeed when it is tried again."""
+
+    def explain(self, error: DBAPIError) -> str:
+        """Returns what is wrong and what to do about it."""
+
+
+def dialect_of(url: URL) -> Dialect:
+    """Returns the ways of the URL's database."""
+    return PostgresDialect() if url.get_backend_name() == "postgresql" else SqliteDialect()
+
+
+def writing(engine: Engine) -> Engine:
+    """Returns the same engine, whose transactions are going to write."""
+    return engine.execution_options(**{_IS_WRITE: True})
+
+
+class SqliteDialect:
+    """One file, one writer: WAL, synchronous=FULL, BEGIN IMMEDIATE for what writes."""
+
+    is_serial = True
+    schema: str | None = None
+
+    def engine(self, url: URL) -> Engine:
+        """Returns an engine of one connection; see Dialect."""
+        check_file(url)
+        engine = create_engine(
+            url,
+            poolclass=QueuePool,
+            pool_size=1,
+            max_overflow=0,
+            connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 0.0},
+        )
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def prepare(self, connection: Connection) -> None:
+        """Does nothing: BEGIN IMMEDIATE already holds every other writer back."""
+
+    def lock(self, connection: Connection, names: tuple[str, ...]) -> None:
+        """Does nothing: BEGIN IMMEDIATE already holds every other writer back."""
+
+    def is_contention(self, error: DBAPIError) -> bool:
+        """Whether SQLite said busy; see Dialect."""
+        return _is_busy(error.orig)
+
+    def explain(self, error: DBAPIError) -> str:
+        """Returns what is wrong and what to do; see Dialect."""
+        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        remedies = {
+            sqlite3.SQLITE_BUSY: "other processes hold it; see who has the file open",
+            sqlite3.SQLITE_READONLY: "it is read-only: make the file and its directory writable "
+            "for this user",
+            sqlite3.SQLITE_CANTOPEN: "it cannot be opened: make its directory writable for this "
+            "user",
+            sqlite3.SQLITE_FULL: "the disk is full: free some space",
+            sqlite3.SQLITE_NOTADB: "the file is not a SQLite database: name another file",
+            sqlite3.SQLITE_CORRUPT: "the file is damaged: restore it from a backup, or move it "
+            "away to start anew",
+            sqlite3.SQLITE_IOERR: "the disk or file system failed: SQLite needs a local one",
+        }
+        return f"{error.orig}; {remedies.get(code, 'see the database error above')}"
+
+
+class PostgresDialect:
+    """A schema ``cu_market``; advisory locks, given back by the commit."""
+
+    is_serial = False
+    schema: str | None = "cu_market"
+
+    def engine(self, url: URL) -> Engine:
+        """Returns a pooled engine; see Dialect."""
+        try:
+            engine = create_engine(url, pool_pre_ping=True)
+        except ModuleNotFoundError as error:
+            raise LedgerError(
+                f"ledger {shown(url)}: no driver ({error}); pip install 'cu-market[postgres]' and "
+                "write postgresql+psycopg2://"
+            ) from error
+        return engine.execution_options(schema_translate_map={None: self.schema})
+
+    def prepare(self, connection: Connection) -> None:
+        """Creates the schema; see Dialect."""
+        self.lock(connection, ("migration",))
+        connection.execute(CreateSchema(str(self.schema), if_not_exists=True))
+
+    def lock(self, connection: Connection, names: tuple[str, ...]) -> None:
+        """Takes advisory locks; see Dialect."""
+        for name in sorted(names):  # one order for all: no deadlock among them
+            digest = hashlib.sha256(f"cu_market:{name}".encode()).digest()
+            lock_id = int.from_bytes(digest[:8], "big", signed=True)
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock_id)"), {"lock_id": lock_id})
+
+    def is_contention(self, error: DBAPIError) -> bool:
+        """Whether PostgreSQL gave up a deadlock or a serialization; see Dialect."""
+        return getattr(error.orig, "pgcode", None) in ("40001", "40P01")
+
+    def explain(self, error: DBAPIError) -> str:
+        """Returns what is wrong and what to do; see Dialect."""
+        said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "no answer"
+        return f"{said}; check that the server is up and that the user may use schema cu_market"
+
+
+def check_file(url: URL) -> None:
+    """Makes the file's own directory if only that is missing.
+
+    Raises:
+        LedgerError: the directory above is missing too, or file or directory is read-only.
+    """
+    file = Path(str(url.database))
+    directory = file.parent
+    try:
+        directory.mkdir(exist_ok=True)
+    except OSError as error:
+        reason = f"directory {directory} cannot be made ({error.strerror})"
+        raise LedgerError(
+            f"ledger file {file}: {reason}; create it, or configure another ledger url"
+        ) from error
+    if file.is_dir():
+        raise LedgerError(f"ledger file {file}: is a directory; name a file in it")
+    blocked = file if file.exists() and not os.access(file, os.W_OK) else directory
+    if not os.access(blocked, os.W_OK):
+        raise LedgerError(
+            f"ledger file {file}: {blocked} is read-only; make the file and its directory writable "
+            "for this user, or configure another ledger url"
+        )
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    # Switching to WAL answers "busy" at once when another process is just doing the same.
+    _until_free(connection, "PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    # For the rare waits outside BEGIN: recovery after a crash, the first reader of a new file.
+    connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    driver: Any = connection.connection.driver_connection
+    if connection.get_execution_options().get(_IS_WRITE):
+        _until_free(driver, "BEGIN IMMEDIATE")
+    else:
+        driver.execute("BEGIN")
+
+
+def _until_free(connection: sqlite3.Connection, statement: str) -> None:
+    connection.execute(statement)
+
+
+def _is_busy(error: BaseException | None) -> bool:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -1,0 +1,215 @@
+"""SQL of leases: given under a capacity, fenced, renewed, ended, settled once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Update, bindparam, case, insert, select, update
+
+from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.usage import Usage
+from cu_market.ledger.awards import HOLDING_STATES, OWN_ROW, bound, find, sum_held
+from cu_market.ledger.interface import AllocationKey, Refusal
+from cu_market.ledger.moves import accepted, check_leasable, leased, newest_first, refusal, settled
+from cu_market.ledger.records import (
+    allocation_from,
+    allocation_row,
+    from_us,
+    to_us,
+    to_us_or_none,
+    usage_row,
+)
+from cu_market.ledger.schema import ALLOCATIONS, CONTROL_CLOCK, COUNTERS, RUN_LEASES, USAGES
+
+_IS_HELD = ALLOCATIONS.c.state.in_(HOLDING_STATES)
+_NEXT_TOKEN = (
+    update(COUNTERS)
+    .where(COUNTERS.c.name == "fencing")
+    .values(value=COUNTERS.c.value + 1)
+    .returning(COUNTERS.c.value)
+)
+_MOVED = ("state", "accepted_at", "ended_at", "cost_microusd")
+_TERMS = (
+    "bid_id",
+    "provider",
+    "resource_id",
+    "capacity_id",
+    "cpu_millis",
+    "memory_bytes",
+    "gpu_count",
+    "price_microusd_per_hour",
+    "expected_ms",
+    "fencing_token",
+    "leased_at",
+    "lease_expires_at",
+    "holder",
+)
+
+
+def _setting(columns: Iterable[str]) -> Update:
+    return update(ALLOCATIONS).where(OWN_ROW).values({name: bindparam(name) for name in columns})
+
+
+_MOVE = _setting(_MOVED)
+_LEASE_AWARD = _setting((*_MOVED, *_TERMS))
+_INSERT_ALLOCATION = insert(ALLOCATIONS)
+_INSERT_USAGE = insert(USAGES)
+
+
+def give(
+    connection: Connection,
+    allocation: Allocation,
+    capacity: ResourceVector,
+    expires_at: datetime,
+    now: datetime,
+) -> Allocation | Refusal:
+    """Returns the lease, or why there is no room; see Ledger.lease.
+
+    Capacity is checked here, while no other transaction can give from the same capacity.
+    """
+    row = find(connection, allocation.key, to_move=True)
+    check_leasable(row, allocation, expires_at)
+    held = sum_held(connection, allocation.capacity_id)
+    refused = refusal(allocation.capacity_id, allocation.size, held, capacity)
+    if refused is not None:
+        return refused
+    token = connection.execute(_NEXT_TOKEN).scalar_one()
+    lease = leased(row, allocation, fencing_token=token, expires_at=expires_at, now=now)
+    values = allocation_row(lease)
+    if row is None:
+        connection.execute(_INSERT_ALLOCATION, values)
+    else:
+        terms = {name: values[name] for name in (*_MOVED, *_TERMS)}
+        connection.execute(_LEASE_AWARD, bound(lease.key) | terms)
+    return lease
+
+
+def accept(
+    connection: Connection, key: AllocationKey, fencing_token: int, now: datetime
+) -> Allocation:
+    """Returns the accepted lease; see Ledger.accept."""
+    row = find(connection, key, to_move=True)
+    return _store(connection, row, accepted(row, key, fencing_token, now))
+
+
+def settle(
+    connection: Connection,
+    key: AllocationKey,
+    fencing_token: int,
+    ended_at: datetime,
+    usage: Usage | None,
+) -> Allocation:
+    """Returns the settled lease; see Ledger.settle."""
+    row = find(connection, key, to_move=True)
+    after = settled(row, key, fencing_token, ended_at)
+    if after is not row and usage is not None:
+        connection.execute(_INSERT_USAGE, usage_row(usage))
+    return _store(connection, row, after)
+
+
+def _store(connection: Connection, before: Allocation | None, after: Allocation) -> Allocation:
+    if after is not before:
+        moved = {
+            "state": after.state.value,
+            "accepted_at": to_us_or_none(after.accepted_at),
+            "ended_at": to_us_or_none(after.ended_at),
+            "cost_microusd": after.cost_microusd,
+        }
+        connection.execute(_MOVE, bound(after.key) | moved)
+    return after
+
+
+def hold(connection: Connection, keys: Iterable[AllocationKey], holder: str) -> None:
+    """Writes who holds these leases; rows that hold nothing are left alone."""
+    rows = [bound(key) for key in sorted(set(keys))]
+    if rows:
+        connection.execute(update(ALLOCATIONS).where(OWN_ROW, _IS_HELD).values(holder=holder), rows)
+
+
+def renew(connection: Connection, run_id: str, expires_at: datetime) -> int:
+    """Extends a run's leases, never shortens one; returns how many it holds."""
+    until = to_us(expires_at)
+    column = ALLOCATIONS.c.lease_expires_at
+    statement = (
+        update(ALLOCATIONS)
+        .where(ALLOCATIONS.c.run_id == run_id, _IS_HELD)
+        .values(lease_expires_at=case((column < until, until), else_=column))
+    )
+    return connection.execute(statement).rowcount
+
+
+def release(connection: Connection, key: AllocationKey, now: datetime) -> None:
+    """Releases an award or a lease that started nothing."""
+    states = (AllocationState.AWARDED.value, AllocationState.LEASED.value)
+    connection.execute(
+        update(ALLOCATIONS)
+        .where(OWN_ROW, ALLOCATIONS.c.state.in_(states))
+        .values(state=AllocationState.RELEASED.value, ended_at=bindparam("now")),
+        bound(key) | {"now": to_us(now)},
+    )
+
+
+def release_awards(connection: Connection, run_id: str, now: datetime) -> int:
+    """Releases a run's awards; returns how many."""
+    statement = (
+        update(ALLOCATIONS)
+        .where(
+            ALLOCATIONS.c.run_id == run_id,
+            ALLOCATIONS.c.state == AllocationState.AWARDED.value,
+        )
+        .values(state=AllocationState.RELEASED.value, ended_at=to_us(now))
+    )
+    return connection.execute(statement).rowcount
+
+
+def revoke(connection: Connection, run_id: str, now: datetime) -> list[Allocation]:
+    """Revokes a run's leases and releases its awards; returns the revoked."""
+    revoked = _end(
+        connection,
+        ALLOCATIONS.c.run_id == run_id,
+        {"state": AllocationState.REVOKED.value, "ended_at": to_us(now)},
+    )
+    release_awards(connection, run_id, now)
+    return revoked
+
+
+def expire(connection: Connection, now: datetime) -> list[Allocation]:
+    """Expires leases whose time is over; each ended when it expired, whenever that is noticed."""
+    return _end(
+        connection,
+        ALLOCATIONS.c.lease_expires_at <= to_us(now),
+        {"state": AllocationState.EXPIRED.value, "ended_at": ALLOCATIONS.c.lease_expires_at},
+    )
+
+
+def _end(
+    connection: Connection, which: ColumnElement[bool], values: dict[str, Any]
+) -> list[Allocation]:
+    statement = update(ALLOCATIONS).where(_IS_HELD, which).values(values).returning(ALLOCATIONS)
+    return newest_first(allocation_from(row) for row in connection.execute(statement))
+
+
+def tick(connection: Connection, now: datetime, tolerance: timedelta) -> timedelta:
+    """Notes that the control plane is up; returns by how much live leases were extended."""
+    query = select(CONTROL_CLOCK.c.noted_at).where(CONTROL_CLOCK.c.clock_id == 1)
+    noted = connection.scalar(query.with_for_update())
+    current = to_us(now)
+    if noted is not None and current <= noted:
+        return timedelta(0)  # another daemon's clock is ahead: its note stands
+    note = update(CONTROL_CLOCK).where(CONTROL_CLOCK.c.clock_id == 1).values(noted_at=current)
+    connection.execute(note)
+    gap = timedelta(0) if noted is None else from_us(current) - from_us(noted)
+    if gap <= max(tolerance, timedelta(0)):
+        return timedelta(0)
+    shift = current - (noted or 0)
+    expiry, run_expiry = ALLOCATIONS.c.lease_expires_at, RUN_LEASES.c.expires_at
+    connection.execute(update(ALLOCATIONS).where(_IS_HELD).values(lease_expires_at=expiry + shift))
+    connection.execute(
+        update(RUN_LEASES)
+        .where(RUN_LEASES.c.ended_at.is_(None))
+        .values(expires_at=run_expiry + shift)
+    )
+    return gap

@@ -1,0 +1,253 @@
+"""The ledger in memory: the twin that tests and simulations use. Gone with its process."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
+from cu_market.domain.request import StepIdentity
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.usage import Usage
+from cu_market.ledger import moves
+from cu_market.ledger.interface import AllocationKey, Auction, Refusal, RunLease
+from cu_market.ledger.report import report_text
+
+
+class InMemoryLedger:
+    """See interface.Ledger, whose promises these are, within one process. Safe between threads."""
+
+    def __init__(self) -> None:
+        self._turn = threading.RLock()
+        self._auctions: dict[str, Auction] = {}
+        self._rows: dict[AllocationKey, Allocation] = {}
+        self._usages: dict[AllocationKey, Usage] = {}
+        self._runs: dict[str, RunLease] = {}
+        self._last_token = 0
+        self._noted_at: datetime | None = None
+
+    def record_auction(self, auction: Auction, awards: Sequence[Allocation]) -> None:
+        """Writes an auction and its awards together; see Ledger."""
+        moves.check_auction(auction, awards)
+        report = json.loads(report_text(auction.auction_id, auction.report))
+        with self._turn:
+            if auction.auction_id in self._auctions:
+                return
+            owners = {key: row.auction_id for key, row in self._rows.items()}
+            moves.refuse_taken(auction, awards, owners)
+            self._auctions[auction.auction_id] = replace(auction, report=report)
+            steps = {award.step_key for award in awards}
+            for row in self._of(auction.run_id, {AllocationState.AWARDED}):
+                if row.step_key in steps:
+                    self._end(row, AllocationState.RELEASED, auction.held_at)
+            self._rows.update((award.key, award) for award in awards)
+
+    def auctions(self, run_id: str | None = None, limit: int = 100) -> Sequence[Auction]:
+        """Returns auctions, newest first."""
+        with self._turn:
+            found = [a for a in self._auctions.values() if run_id in (None, a.run_id)]
+        found.sort(key=lambda auction: (auction.held_at, auction.auction_id), reverse=True)
+        return found[: max(0, limit)]
+
+    def lease(
+        self,
+        allocation: Allocation,
+        *,
+        capacity: ResourceVector,
+        expires_at: datetime,
+        now: datetime,
+    ) -> Allocation | Refusal:
+        """Turns an award into a lease if its capacity has room; see Ledger."""
+        moves.check_aware("lease: now", now)
+        with self._turn:
+            row = self._rows.get(allocation.key)
+            moves.check_leasable(row, allocation, expires_at)
+            held = self.held(allocation.capacity_id)
+            refused = moves.refusal(allocation.capacity_id, allocation.size, held, capacity)
+            if refused is not None:
+                return refused
+            self._last_token += 1
+            lease = moves.leased(
+                row, allocation, fencing_token=self._last_token, expires_at=expires_at, now=now
+            )
+            self._rows[lease.key] = lease
+            return lease
+
+    def accept(self, key: AllocationKey, fencing_token: int, *, now: datetime) -> Allocation:
+        """LEASED becomes ACCEPTED, if the token is the row's; see Ledger."""
+        with self._turn:
+            self._rows[key] = moves.accepted(self._rows.get(key), key, fencing_token, now)
+            return self._rows[key]
+
+    def hold(self, keys: Iterable[AllocationKey], holder: str) -> None:
+        """Writes who holds these leases."""
+        with self._turn:
+            for key in keys:
+                row = self._rows.get(key)
+                if row is not None and row.state in HOLDING:
+                    self._rows[key] = replace(row, holder=holder)
+
+    def renew(self, run_id: str, *, expires_at: datetime) -> int:
+        """Extends every lease that the run holds; returns how many."""
+        moves.check_aware("renew: expires_at", expires_at)
+        with self._turn:
+            held = self._of(run_id, HOLDING)
+            for row in held:
+                longer = max(row.lease_expires_at or expires_at, expires_at)
+                self._rows[row.key] = replace(row, lease_expires_at=longer)
+            return len(held)
+
+    def settle(
+        self, key: AllocationKey, fencing_token: int, *, ended_at: datetime, usage: Usage | None
+    ) -> Allocation:
+        """Ends a lease, prices it once and keeps its usage; see Ledger."""
+        moves.check_usage(key, usage)
+        with self._turn:
+            row = self._rows.get(key)
+            after = moves.settled(row, key, fencing_token, ended_at)
+            if after is not row and usage is not None:
+                self._usages[key] = usage
+            self._rows[key] = after
+            return after
+
+    def release(self, key: AllocationKey, *, now: datetime) -> None:
+        """AWARDED or LEASED becomes RELEASED, at no cost; else does nothing."""
+        with self._turn:
+            row = self._rows.get(key)
+            if row and row.state in (AllocationState.AWARDED, AllocationState.LEASED):
+                self._end(row, AllocationState.RELEASED, now)
+
+    def release_awards(self, run_id: str, *, now: datetime) -> int:
+        """Releases what is still AWARDED to a run; returns how many."""
+        with self._turn:
+            awarded = self._of(run_id, {AllocationState.AWARDED})
+            for row in awarded:
+                self._end(row, AllocationState.RELEASED, now)
+            return len(awarded)
+
+    def revoke(self, run_id: str, *, now: datetime) -> Sequence[Allocation]:
+        """Revokes a run's leases, releases its awards; returns the revoked ones."""
+        with self._turn:
+            revoked = [
+                self._end(row, AllocationState.REVOKED, now) for row in self._of(run_id, HOLDING)
+            ]
+            self.release_awards(run_id, now=now)
+            return revoked
+
+    def expire(self, *, now: datetime) -> Sequence[Allocation]:
+        """Ends leases past their expiry; returns them."""
+        with self._turn:
+            return [
+                self._end(row, AllocationState.EXPIRED, row.lease_expires_at)
+                for row in self._of(None, HOLDING)
+                if row.lease_expires_at is not None and row.lease_expires_at <= now
+            ]
+
+    def tick(self, *, now: datetime, tolerance: timedelta) -> timedelta:
+        """Notes that the control plane is up; returns the gap that leases were extended by."""
+        with self._turn:
+            noted, self._noted_at = self._noted_at, max(now, self._noted_at or now)
+            gap = timedelta(0) if noted is None else now - noted
+            if gap <= max(tolerance, timedelta(0)):
+                return timedelta(0)
+            for row in self._of(None, HOLDING):
+                expires_at = (row.lease_expires_at or now) + gap
+                self._rows[row.key] = replace(row, lease_expires_at=expires_at)
+            for run in self.live_runs():
+                self._runs[run.run_id] = replace(run, expires_at=run.expires_at + gap)
+            return gap
+
+    def allocation(self, key: AllocationKey) -> Allocation | None:
+        """Returns one row, or None."""
+        with self._turn:
+            return self._rows.get(key)
+
+    def allocations(
+        self,
+        *,
+        run_id: str | None = None,
+        states: Iterable[AllocationState] | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Allocation]:
+        """Returns rows, newest award first."""
+        wanted = frozenset(AllocationState if states is None else states)
+        with self._turn:
+            found = self._of(run_id, wanted)
+        return found if limit is None else found[: max(0, limit)]
+
+    def held(self, capacity_id: str) -> ResourceVector:
+        """Returns the sum of sizes that are LEASED or ACCEPTED."""
+        with self._turn:
+            rows = [row for row in self._of(None, HOLDING) if row.capacity_id == capacity_id]
+        return sum((row.size for row in rows), ResourceVector())
+
+    def history(
+        self, identities: Iterable[StepIdentity], *, limit: int = 50
+    ) -> Mapping[StepIdentity, Sequence[Usage]]:
+        """Returns the newest attempts of each identity, newest first."""
+        wanted = set(identities)
+        found: dict[StepIdentity, list[Usage]] = {}
+        for usage in self.usages():
+            if usage.identity in wanted and len(found.get(usage.identity, ())) < limit:
+                found.setdefault(usage.identity, []).append(usage)
+        return found
+
+    def usages(self, *, run_id: str | None = None, limit: int | None = None) -> Sequence[Usage]:
+        """Returns usage rows, newest first."""
+        with self._turn:
+            found = [(u.ended_at, k, u) for k, u in self._usages.items() if run_id in (None, k[0])]
+        found.sort(key=lambda each: each[:2], reverse=True)
+        newest = [usage for _, _, usage in found]
+        return newest if limit is None else newest[: max(0, limit)]
+
+    def delivered(self, *, limit: int = 200) -> Mapping[str, Sequence[int]]:
+        """Returns per resource_id the newest known delivered_millis, newest first."""
+        found: dict[str, list[int]] = {}
+        for usage in self.usages():
+            share = usage.measurement.delivered_millis
+            if share is not None and len(found.get(usage.resource_id, ())) < limit:
+                found.setdefault(usage.resource_id, []).append(share)
+        return found
+
+    def hold_run(self, run_id: str, holder: str, *, expires_at: datetime) -> None:
+        """Writes or extends a run's lease."""
+        with self._turn:
+            before = self._runs.get(run_id)
+            self._runs[run_id] = moves.held_run(before, run_id, holder, expires_at)
+
+    def end_run(self, run_id: str, *, now: datetime) -> None:
+        """Notes that the run worker ended in order."""
+        with self._turn:
+            run = self._runs.get(run_id)
+            if run is not None and run.ended_at is None:
+                self._runs[run_id] = replace(run, ended_at=now)
+
+    def run_lease(self, run_id: str) -> RunLease | None:
+        """Returns a run's lease, or None."""
+        with self._turn:
+            return self._runs.get(run_id)
+
+    def live_runs(self) -> Sequence[RunLease]:
+        """Returns run leases that have not ended."""
+        with self._turn:
+            live = [run for run in self._runs.values() if run.ended_at is None]
+        return sorted(live, key=lambda run: (run.expires_at, run.run_id))
+
+    def close(self) -> None:
+        """Does nothing: there is nothing to free."""
+
+    def _of(self, run_id: str | None, states: Iterable[AllocationState]) -> list[Allocation]:
+        """Returns rows in these states, newest award first."""
+        wanted = frozenset(states)
+        rows = self._rows.values()
+        return moves.newest_first(
+            row for row in rows if row.state in wanted and run_id in (None, row.run_id)
+        )
+
+    def _end(self, row: Allocation, state: AllocationState, at: datetime | None) -> Allocation:
+        ended = replace(row, state=state, ended_at=at)
+        self._rows[row.key] = ended
+        return ended

@@ -1,0 +1,237 @@
+"""What each move makes of an allocation: pure, and the same for every ledger.
+
+A ledger finds the row, asks here what becomes of it, and stores the answer. So a rule (who may
+move, what a lease costs, when it ended) is said once, and the twins cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from cu_market.domain.allocation import (
+    Allocation,
+    AllocationState,
+    IllegalTransitionError,
+    check_transition,
+)
+from cu_market.domain.problem import InvalidInputError, Problem, require
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.units import MS_PER_HOUR, divide_half_even
+from cu_market.domain.usage import Usage
+from cu_market.ledger.interface import (
+    AllocationKey,
+    Auction,
+    LeaseLostError,
+    LedgerError,
+    Refusal,
+    RunLease,
+)
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def name_of(key: AllocationKey) -> str:
+    """Returns the key as messages name it."""
+    run_id, step_key, attempt = key
+    return f"run {run_id!r} step {step_key!r} attempt {attempt}"
+
+
+def check_aware(where: str, value: datetime) -> None:
+    """Raises InvalidInputError unless the time has a time zone."""
+    require(value.tzinfo is not None, where, value, "has no time zone", "give an aware UTC time")
+
+
+def check_auction(auction: Auction, awards: Sequence[Allocation]) -> None:
+    """Raises InvalidInputError with all that is wrong with an auction's awards."""
+    check_aware(f"Auction {auction.auction_id!r}.held_at", auction.held_at)
+    problems = []
+    for award in awards:
+        where = f"auction {auction.auction_id!r}: award of {name_of(award.key)}"
+        expected: tuple[tuple[str, object, object], ...] = (
+            ("state", award.state, AllocationState.AWARDED),
+            ("auction_id", award.auction_id, auction.auction_id),
+            ("run_id", award.run_id, auction.run_id),
+        )
+        problems += [
+            Problem(
+                where=f"{where}: {name}",
+                value=str(value),
+                what=f"not {str(wanted)!r}",
+                remedy="award each step under the auction that is recorded",
+            )
+            for name, value, wanted in expected
+            if value != wanted
+        ]
+    for key, count in Counter(award.key for award in awards).items():
+        if count > 1:
+            problems.append(
+                Problem(
+                    where=f"auction {auction.auction_id!r}: awards of {name_of(key)}",
+                    value=str(count),
+                    what="more than one award",
+                    remedy="award each attempt once",
+                )
+            )
+    if problems:
+        raise InvalidInputError(problems)
+
+
+def refuse_taken(
+    auction: Auction, awards: Sequence[Allocation], owners: Mapping[AllocationKey, str]
+) -> None:
+    """Raises LedgerError, naming each award whose key has a row already.
+
+    Args:
+        owners: auction_id of each row that is there, by key.
+    """
+    taken = [
+        f"{name_of(award.key)} was awarded by auction {owners[award.key]!r}"
+        for award in awards
+        if award.key in owners
+    ]
+    if taken:
+        raise LedgerError(
+            f"auction {auction.auction_id!r} cannot be recorded: {'; '.join(taken)}; "
+            "award the next attempt"
+        )
+
+
+def refusal(
+    capacity_id: str, size: ResourceVector, held: ResourceVector, capacity: ResourceVector
+) -> Refusal | None:
+    """Returns why this size has no room beside what is held, or None where it has."""
+    short_of = (held + size).exceeds(capacity)
+    if not short_of:
+        return None
+    return Refusal(capacity_id=capacity_id, short_of=short_of, free=capacity.minus(held))
+
+
+def check_leasable(row: Allocation | None, wanted: Allocation, expires_at: datetime) -> None:
+    """Raises LeaseLostError unless there is no row yet, or one that is still AWARDED."""
+    check_aware(f"lease of {name_of(wanted.key)}: expires_at", expires_at)
+    if row is not None:
+        _check_move(row, AllocationState.LEASED)
+
+
+def leased(
+    row: Allocation | None,
+    wanted: Allocation,
+    *,
+    fencing_token: int,
+    expires_at: datetime,
+    now: datetime,
+) -> Allocation:
+    """Returns the lease: the wanted terms, with the auction that the row remembers."""
+    return replace(
+        wanted,
+        state=AllocationState.LEASED,
+        auction_id=wanted.auction_id if row is None else row.auction_id,
+        awarded_at=wanted.awarded_at if row is None else row.awarded_at,
+        fencing_token=fencing_token,
+        leased_at=now,
+        lease_expires_at=expires_at,
+        accepted_at=None,
+        ended_at=None,
+        cost_microusd=None,
+    )
+
+
+def accepted(
+    row: Allocation | None, key: AllocationKey, fencing_token: int, now: datetime
+) -> Allocation:
+    """Returns the accepted lease; unchanged if this token's holder had accepted before.
+
+    Whether the lease's time is over does not matter until somebody has said EXPIRED: the expiry
+    clock stands still while the control plane is down, which a worker cannot know.
+
+    Raises:
+        LeaseLostError: the token is not the row's, or the lease has ended.
+    """
+    fenced = _fenced(row, key, fencing_token)
+    if fenced.state is AllocationState.ACCEPTED:
+        return fenced
+    _check_move(fenced, AllocationState.ACCEPTED)
+    return replace(fenced, state=AllocationState.ACCEPTED, accepted_at=now)
+
+
+def settled(
+    row: Allocation | None, key: AllocationKey, fencing_token: int, ended_at: datetime
+) -> Allocation:
+    """Returns the settled lease with its cost; unchanged if it was settled before.
+
+    Raises:
+        LeaseLostError: the token is not the row's, or nothing was ever leased.
+    """
+    fenced = _fenced(row, key, fencing_token)
+    if fenced.state is AllocationState.SETTLED:
+        return fenced
+    _check_move(fenced, AllocationState.SETTLED)
+    end = fenced.ended_at or ended_at
+    return replace(
+        fenced, state=AllocationState.SETTLED, ended_at=end, cost_microusd=_cost(fenced, end)
+    )
+
+
+def check_usage(key: AllocationKey, usage: Usage | None) -> None:
+    """Raises InvalidInputError where a usage is of another attempt."""
+    if usage is not None:
+        own = (usage.run_id, usage.step_key, usage.attempt)
+        require(
+            own == key,
+            f"settle of {name_of(key)}: usage",
+            name_of(own),
+            "belongs to another attempt",
+            "settle each attempt with its own usage",
+        )
+
+
+def _cost(row: Allocation, end: datetime) -> int:
+    """Returns price x lease time in micro-dollars: half-even, once, from whole microseconds.
+
+    A clock that was set back makes no negative bill.
+    """
+    assert row.leased_at is not None  # what can be settled was leased
+    held_us = max(0, (end - row.leased_at) // _MICROSECOND)
+    return divide_half_even(row.price_microusd_per_hour * held_us, MS_PER_HOUR * 1000)
+
+
+def _fenced(row: Allocation | None, key: AllocationKey, fencing_token: int) -> Allocation:
+    if row is None:
+        raise LeaseLostError(f"{name_of(key)}: the ledger has no such attempt; nothing was leased")
+    if row.fencing_token == 0:
+        raise LeaseLostError(f"{name_of(key)}: is {row.state}, but nothing was ever leased")
+    if row.fencing_token != fencing_token:
+        raise LeaseLostError(
+            f"{name_of(key)}: fencing token {fencing_token} is not the lease's "
+            f"({row.fencing_token}); stop this attempt's work"
+        )
+    return row
+
+
+def _check_move(row: Allocation, wanted: AllocationState) -> None:
+    try:
+        check_transition(row.state, wanted)
+    except IllegalTransitionError as error:
+        raise LeaseLostError(f"{name_of(row.key)}: {error}") from error
+
+
+def newest_first(allocations: Iterable[Allocation]) -> list[Allocation]:
+    """Returns allocations by award time and then key, newest first."""
+    return sorted(allocations, key=lambda each: (each.awarded_at, *each.key), reverse=True)
+
+
+def held_run(before: RunLease | None, run_id: str, holder: str, expires_at: datetime) -> RunLease:
+    """Returns a run's lease, extended for its holder or taken over by another.
+
+    A holder that said goodbye stays gone (a heartbeat of it may still be under way); a new holder,
+    as after a run resume, begins anew.
+    """
+    check_aware(f"lease of run {run_id!r}: expires_at", expires_at)
+    if before is None or before.holder != holder:
+        return RunLease(run_id=run_id, holder=holder, expires_at=expires_at)
+    if before.ended_at is not None:
+        return before
+    return replace(before, expires_at=max(before.expires_at, expires_at))

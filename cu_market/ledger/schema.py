@@ -1,0 +1,136 @@
+"""The ledger's tables, in SQL that SQLite and PostgreSQL both take.
+
+Times are whole microseconds since 1970 UTC, money is micro-dollars, memory is bytes, a report is
+JSON text: all exact in either database. The migrations create what stands here; a test compares.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
+
+HEAD = "0001"
+"""The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
+never imports Alembic; a test holds it equal to what Alembic finds."""
+
+METADATA = MetaData()
+
+# PostgreSQL sorts text by its locale unless told otherwise; SQLite and Python by code point. Ties
+# in "newest first" must fall the same way in each.
+_NAME = String().with_variant(String(collation="C"), "postgresql")
+
+
+def _name(name: str, *, primary_key: bool = False) -> Column[str]:
+    return Column(name, _NAME, primary_key=primary_key, nullable=False)
+
+
+def _count(name: str, *, nullable: bool = False) -> Column[int]:
+    return Column(name, BigInteger, nullable=nullable)
+
+
+def _attempt_key() -> tuple[Column[str], Column[str], Column[int]]:
+    return (
+        _name("run_id", primary_key=True),
+        _name("step_key", primary_key=True),
+        Column("attempt", Integer, primary_key=True, nullable=False, autoincrement=False),
+    )
+
+
+VERSION = Table("cu_market_version", METADATA, Column("version_num", String(32), primary_key=True))
+"""Alembic's own table, under a name that is not Dagster's ``alembic_version``."""
+
+AUCTIONS = Table(
+    "auctions",
+    METADATA,
+    _name("auction_id", primary_key=True),
+    _name("run_id"),
+    _count("held_at"),
+    _name("mode"),
+    _name("place"),
+    Column("report", Text, nullable=False),
+    Index("ix_auctions_run_id", "run_id"),
+    Index("ix_auctions_held_at", "held_at"),
+)
+"""One row per auction."""
+
+ALLOCATIONS = Table(
+    "allocations",
+    METADATA,
+    *_attempt_key(),
+    _name("state"),
+    _name("auction_id"),
+    _name("bid_id"),
+    _name("provider"),
+    _name("resource_id"),
+    _name("capacity_id"),
+    _count("cpu_millis"),
+    _count("memory_bytes"),
+    _count("gpu_count"),
+    _count("price_microusd_per_hour"),
+    _count("expected_ms"),
+    _count("fencing_token"),
+    _count("awarded_at"),
+    _count("leased_at", nullable=True),
+    _count("lease_expires_at", nullable=True),
+    _count("accepted_at", nullable=True),
+    _count("ended_at", nullable=True),
+    _count("cost_microusd", nullable=True),
+    _name("holder"),
+    # The sum of what is held reads only live leases, however long the ledger's past is.
+    Index("ix_allocations_capacity_id_state", "capacity_id", "state"),
+    Index("ix_allocations_state_lease_expires_at", "state", "lease_expires_at"),
+    Index("ix_allocations_awarded_at", "awarded_at"),
+)
+"""One row per (run, step, attempt)."""
+
+USAGES = Table(
+    "usages",
+    METADATA,
+    *_attempt_key(),
+    _name("code_location"),
+    _name("node"),
+    _name("partition_key"),
+    _name("code_version"),
+    _name("job_name"),
+    _name("provider"),
+    _name("resource_id"),
+    _count("started_at"),
+    _count("ended_at"),
+    _count("cpu_millis"),
+    _count("memory_bytes"),
+    _count("wall_ms"),
+    _count("cpu_ms"),
+    _count("peak_memory_bytes"),
+    _count("baseline_bytes"),
+    _count("read_bytes"),
+    _count("written_bytes"),
+    _count("waited_ms", nullable=True),
+    _count("delivered_millis", nullable=True),
+    _name("ending"),
+    _count("input_bytes", nullable=True),
+    Column("external", Boolean, nullable=False),
+    Index("ix_usages_identity", "code_location", "node", "partition_key", "ended_at"),
+    Index("ix_usages_resource_id_ended_at", "resource_id", "ended_at"),
+    Index("ix_usages_ended_at", "ended_at"),
+)
+"""One row per settled attempt that was measured; delivered_millis is derived when written."""
+
+RUN_LEASES = Table(
+    "run_leases",
+    METADATA,
+    _name("run_id", primary_key=True),
+    _name("holder"),
+    _count("expires_at"),
+    _count("ended_at", nullable=True),
+)
+"""One row per run."""
+
+COUNTERS = Table("counters", METADATA, _name("name", primary_key=True), _count("value"))
+"""One row, ``fencing``: the last token given."""
+
+CONTROL_CLOCK = Table(
+    "control_clock",
+    METADATA,
+    Column("clock_id", Integer, primary_key=True, autoincrement=False),
+    _count("noted_at", nullable=True),
+)
+"""One row, 1: when the control plane was last known to be up."""

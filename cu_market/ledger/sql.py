@@ -1,0 +1,184 @@
+"""The ledger on SQLite or PostgreSQL. Each method is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from types import TracebackType
+
+from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.request import StepIdentity
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.usage import Usage
+from cu_market.ledger import awards as award_sql
+from cu_market.ledger import leases as lease_sql
+from cu_market.ledger import past as past_sql
+from cu_market.ledger import runs as run_sql
+from cu_market.ledger.database import Database
+from cu_market.ledger.interface import AllocationKey, Auction, Refusal, RunLease
+from cu_market.ledger.location import parse_url, shown
+from cu_market.ledger.migrate import bring_up_to_date
+from cu_market.ledger.moves import check_auction, check_usage
+
+
+def open_ledger(url: str) -> SqlLedger:
+    """Returns the ledger at a URL (see location.ledger_url), its tables brought up to date.
+
+    Raises:
+        InvalidInputError: the URL names no database that can keep a ledger.
+        LedgerError: it cannot be opened (missing, read-only, from a newer version).
+    """
+    database = Database(parse_url(url))
+    try:
+        bring_up_to_date(database)
+    except BaseException:
+        database.close()
+        raise
+    return SqlLedger(database)
+
+
+class SqlLedger:
+    """See interface.Ledger, whose promises these are.
+
+    Safe to share between threads. After a fork, parent and child may both go on using it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __repr__(self) -> str:
+        return f"SqlLedger({shown(self._database.url)})"
+
+    def __enter__(self) -> SqlLedger:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def record_auction(self, auction: Auction, awards: Sequence[Allocation]) -> None:
+        """Writes an auction and its awards together; see Ledger."""
+        check_auction(auction, awards)
+        self._database.write(
+            lambda connection: award_sql.record(connection, auction, awards),
+            f"run {auction.run_id}",
+        )
+
+    def auctions(self, run_id: str | None = None, limit: int = 100) -> Sequence[Auction]:
+        """Returns auctions, newest first."""
+        return self._database.read(lambda c: award_sql.find_auctions(c, run_id, limit))
+
+    def lease(
+        self,
+        allocation: Allocation,
+        *,
+        capacity: ResourceVector,
+        expires_at: datetime,
+        now: datetime,
+    ) -> Allocation | Refusal:
+        """Turns an award into a lease if its capacity has room; see Ledger."""
+        return self._database.write(
+            lambda c: lease_sql.give(c, allocation, capacity, expires_at, now),
+            f"capacity {allocation.capacity_id}",
+            f"run {allocation.run_id}",
+        )
+
+    def accept(self, key: AllocationKey, fencing_token: int, *, now: datetime) -> Allocation:
+        """LEASED becomes ACCEPTED, if the token is the row's; see Ledger."""
+        return self._database.write(lambda c: lease_sql.accept(c, key, fencing_token, now))
+
+    def hold(self, keys: Iterable[AllocationKey], holder: str) -> None:
+        """Writes who holds these leases."""
+        held = tuple(keys)
+        self._database.write(lambda c: lease_sql.hold(c, held, holder))
+
+    def renew(self, run_id: str, *, expires_at: datetime) -> int:
+        """Extends every lease that the run holds; returns how many."""
+        return self._database.write(lambda c: lease_sql.renew(c, run_id, expires_at))
+
+    def settle(
+        self, key: AllocationKey, fencing_token: int, *, ended_at: datetime, usage: Usage | None
+    ) -> Allocation:
+        """Ends a lease, prices it once and keeps its usage; see Ledger."""
+        check_usage(key, usage)
+        return self._database.write(
+            lambda c: lease_sql.settle(c, key, fencing_token, ended_at, usage)
+        )
+
+    def release(self, key: AllocationKey, *, now: datetime) -> None:
+        """AWARDED or LEASED becomes RELEASED, at no cost; else does nothing."""
+        self._database.write(lambda c: lease_sql.release(c, key, now))
+
+    def release_awards(self, run_id: str, *, now: datetime) -> int:
+        """Releases what is still AWARDED to a run; returns how many."""
+        return self._database.write(lambda c: lease_sql.release_awards(c, run_id, now))
+
+    def revoke(self, run_id: str, *, now: datetime) -> Sequence[Allocation]:
+        """Revokes a run's leases, releases its awards; returns the revoked ones."""
+        return self._database.write(lambda c: lease_sql.revoke(c, run_id, now), f"run {run_id}")
+
+    def expire(self, *, now: datetime) -> Sequence[Allocation]:
+        """Ends leases past their expiry; returns them."""
+        return self._database.write(lambda c: lease_sql.expire(c, now))
+
+    def tick(self, *, now: datetime, tolerance: timedelta) -> timedelta:
+        """Notes that the control plane is up; returns the gap that leases were extended by."""
+        return self._database.write(lambda c: lease_sql.tick(c, now, tolerance))
+
+    def allocation(self, key: AllocationKey) -> Allocation | None:
+        """Returns one row, or None."""
+        return self._database.read(lambda c: award_sql.find(c, key))
+
+    def allocations(
+        self,
+        *,
+        run_id: str | None = None,
+        states: Iterable[AllocationState] | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Allocation]:
+        """Returns rows, newest award first."""
+        wanted = None if states is None else frozenset(states)
+        return self._database.read(lambda c: award_sql.find_all(c, run_id, wanted, limit))
+
+    def held(self, capacity_id: str) -> ResourceVector:
+        """Returns the sum of sizes that are LEASED or ACCEPTED."""
+        return self._database.read(lambda c: award_sql.sum_held(c, capacity_id))
+
+    def history(
+        self, identities: Iterable[StepIdentity], *, limit: int = 50
+    ) -> Mapping[StepIdentity, Sequence[Usage]]:
+        """Returns the newest attempts of each identity, newest first."""
+        wanted = tuple(identities)
+        return self._database.read(lambda c: past_sql.history(c, wanted, limit))
+
+    def usages(self, *, run_id: str | None = None, limit: int | None = None) -> Sequence[Usage]:
+        """Returns usage rows, newest first."""
+        return self._database.read(lambda c: past_sql.find_usages(c, run_id, limit))
+
+    def delivered(self, *, limit: int = 200) -> Mapping[str, Sequence[int]]:
+        """Returns per resource_id the newest known delivered_millis, newest first."""
+        return self._database.read(lambda c: past_sql.delivered(c, limit))
+
+    def hold_run(self, run_id: str, holder: str, *, expires_at: datetime) -> None:
+        """Writes or extends a run's lease."""
+        self._database.write(lambda c: run_sql.hold(c, run_id, holder, expires_at), f"run {run_id}")
+
+    def end_run(self, run_id: str, *, now: datetime) -> None:
+        """Notes that the run worker ended in order."""
+        self._database.write(lambda c: run_sql.end(c, run_id, now), f"run {run_id}")
+
+    def run_lease(self, run_id: str) -> RunLease | None:
+        """Returns a run's lease, or None."""
+        return self._database.read(lambda c: run_sql.find(c, run_id))
+
+    def live_runs(self) -> Sequence[RunLease]:
+        """Returns run leases that have not ended."""
+        return self._database.read(run_sql.find_live)
+
+    def close(self) -> None:
+        """Frees connections."""
+        self._database.close()
