@@ -1,0 +1,1 @@
+"""Distributed execution orchestrator: launcher, executor, workers."""

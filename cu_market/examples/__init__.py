@@ -1,0 +1,1 @@
+"""Pipelines to try the market on."""

@@ -1,0 +1,1 @@
+"""The market: takes bids, plans, re-checks, commits."""

@@ -1,0 +1,1 @@
+"""A CU's side: the warm worker, its steps, the meter, the relay."""

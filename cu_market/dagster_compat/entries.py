@@ -1,0 +1,50 @@
+"""Event log entries as they come home from a worker: read, completed, stored.
+
+Private: EventLogEntry's JSON, instance.handle_new_event, DagsterEvent.event_specific_data; seen in
+1.13.27.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, EventLogEntry, MetadataValue
+from dagster._core.events import StepMaterializationData
+from dagster._serdes import deserialize_value
+from dagster._utils.error import SerializableErrorInfo
+
+
+def read_entry(text: str) -> EventLogEntry:
+    """Returns an entry from a worker's JSON."""
+    return deserialize_value(text, EventLogEntry)
+
+
+def read_error(text: str) -> SerializableErrorInfo:
+    """Returns a system error from a worker's JSON."""
+    return deserialize_value(text, SerializableErrorInfo)
+
+
+def with_materialization_metadata(
+    entry: EventLogEntry, metadata: Mapping[str, MetadataValue]
+) -> EventLogEntry:
+    """Returns the entry with more metadata on its materialization; other entries as they are.
+
+    The user's own labels win over equal ones of the market's.
+    """
+    event = entry.dagster_event
+    if event is None or event.event_type is not DagsterEventType.ASSET_MATERIALIZATION:
+        return entry
+    data = event.event_specific_data
+    if not isinstance(data, StepMaterializationData):
+        return entry
+    materialization = data.materialization
+    complete = materialization.with_metadata({**metadata, **materialization.metadata})
+    return entry._replace(
+        dagster_event=event._replace(event_specific_data=data._replace(materialization=complete))
+    )
+
+
+def store_entry(instance: DagsterInstance, entry: EventLogEntry) -> DagsterEvent | None:
+    """Writes an entry to the event log; returns its Dagster event, if it is one."""
+    instance.handle_new_event(entry)
+    return entry.dagster_event

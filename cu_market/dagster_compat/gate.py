@@ -1,0 +1,39 @@
+"""Dagster's step state machine, with the market's gate before the concurrency slot is claimed.
+
+ActiveExecution.get_steps_to_execute hands out any executable step and claims its pool's slot on the
+way. A step that has no CU yet must not claim one, so the gate shows it only the steps that may go.
+
+Private: ActiveExecution and its _executable and _update; seen in 1.13.27.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from dagster._core.execution.plan.active import ActiveExecution
+from dagster._core.execution.plan.step import ExecutionStep
+
+
+class GatedExecution(ActiveExecution):
+    """ActiveExecution that offers its executable steps before handing them out."""
+
+    def executable_keys(self) -> Sequence[str]:
+        """Returns the steps whose dependencies have ended, by priority, then as they came."""
+        self._update()
+        if len(self._executable) > 1:
+            self._executable.sort(key=lambda key: self._sort_key_fn(self.get_step_by_key(key)))
+        return self._executable
+
+    def take(self, keys: Collection[str]) -> Sequence[ExecutionStep]:
+        """Returns those of these steps that no pool or limit holds back; they are in flight now."""
+        held = [key for key in self._executable if key not in keys]
+        self._executable = [key for key in self._executable if key in keys]
+        try:
+            return self.get_steps_to_execute()
+        finally:
+            self._executable.extend(held)
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a step waits for its retry or for a pool's slot."""
+        return self.sleep_interval() > 0

@@ -1,0 +1,154 @@
+"""What the run page is told: the auction, each award, each wait, each bill."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dagster import (
+    MetadataValue,
+    TableColumn,
+    TableRecord,
+    TableSchema,
+)
+
+from cu_market.dagster_compat.events import EngineEventData
+from cu_market.domain.allocation import Allocation
+from cu_market.domain.units import MICROUSD, format_bytes, format_usd
+from cu_market.domain.usage import Ending, Measurement
+from cu_market.ledger.interface import Auction, Refusal
+from cu_market.market.report import asked, verdict
+
+MAX_ROWS = 5
+"""The run page cuts longer tables."""
+
+
+def table(rows: Sequence[Mapping[str, str]]) -> MetadataValue:
+    """Returns rows of text as a table; all have the first row's columns."""
+    columns = [TableColumn(name=name) for name in (rows[0] if rows else {})]
+    return MetadataValue.table(
+        records=[TableRecord(dict(row)) for row in rows], schema=TableSchema(columns=columns)
+    )
+
+
+def auction_event(auction: Auction) -> tuple[str, EngineEventData]:
+    """Returns the sentence and the tables that tell a run's auction."""
+    steps = auction.report["steps"]
+    dearest = sorted(
+        steps,
+        key=lambda s: -(s["winner"]["expected_cost_usd"] if s["winner"] else 0),
+    )[:MAX_ROWS]
+    solver = auction.report["solver"]
+    metadata: dict[str, MetadataValue] = {
+        "cu/awards": table([_award_row(step) for step in dearest]),
+        "cu/expected_cost_usd": MetadataValue.float(auction.report["expected_cost_usd"]),
+        "cu/solver": MetadataValue.text(
+            f"{solver['name']}, gap {100 * solver['gap_ratio']:.2f} %, "
+            f"bidding {solver['bidding_seconds']:.2f} s, solving {solver['solve_seconds']:.2f} s"
+        ),
+        "cu/whole_report": MetadataValue.text(f"cu-market explain {auction.run_id}"),
+    }
+    if auction.report["problems"]:
+        metadata["cu/refused_bids"] = MetadataValue.text("\n".join(auction.report["problems"]))
+    sentence = verdict(auction.report)
+    if len(steps) > MAX_ROWS:
+        sentence += f" The table shows the {MAX_ROWS} dearest steps."
+    return sentence, EngineEventData(metadata=metadata)
+
+
+def _award_row(step: Mapping[str, Any]) -> dict[str, str]:
+    winner, runner_up = step["winner"], step["runner_up"]
+    return {
+        "step": step["step"],
+        "asked": f"{asked(step)} ({step['reason']})",
+        "winner": winner["resource_id"] if winner else "none",
+        "price/h": format_usd(round(winner["price_per_hour"] * MICROUSD)) if winner else "",
+        "runner-up": f"{runner_up['resource_id']}: {runner_up['detail']}" if runner_up else "",
+    }
+
+
+def award_message(award: Allocation, report: Mapping[str, Any]) -> str:
+    """Returns a step's award in one sentence."""
+    runner_up = report.get("runner_up")
+    lost = f"; {runner_up['resource_id']} lost: {runner_up['detail']}" if runner_up else ""
+    return (
+        f"Asked {asked(report)} ({report['reason']}). Runs on {award.resource_id} at "
+        f"{format_usd(award.price_microusd_per_hour)} an hour{lost}."
+    )
+
+
+def award_metadata(award: Allocation, report: Mapping[str, Any]) -> dict[str, MetadataValue]:
+    """Returns the award's table: the winner first, then who lost and why."""
+    winner = {
+        "CU": award.resource_id,
+        "price/h": format_usd(award.price_microusd_per_hour),
+        "verdict": "won",
+    }
+    losers = [
+        {"CU": loss["resource_id"], "price/h": "", "verdict": f"{loss['reason']}: {loss['detail']}"}
+        for loss in report.get("losses", ())[: MAX_ROWS - 1]
+    ]
+    return {"cu/award": table([winner, *losers])}
+
+
+def waiting_message(award: Allocation, refusal: Refusal) -> str:
+    """Returns why a step waits."""
+    free = refusal.free
+    return (
+        f"Waiting for room on {award.resource_id}: asks {award.size.cpu_millis / 1000:g} cores and "
+        f"{format_bytes(award.size.memory_bytes)}, free are {free.cpu_millis / 1000:g} cores and "
+        f"{format_bytes(free.memory_bytes)}. It starts when a lease ends; the run can be cancelled."
+    )
+
+
+def bill_event(
+    settled: Allocation, measurement: Measurement, ending: Ending, report: Mapping[str, Any]
+) -> tuple[str, EngineEventData]:
+    """Returns a step's bill: cost, and use against what was asked and forecast."""
+    cost = settled.cost_microusd or 0
+    seconds = settled.duration_seconds or 0.0
+    memory = report.get("forecast_memory_bytes")
+    duration = report.get("forecast_duration_ms")
+    rows = [
+        {
+            "": "memory",
+            "used": format_bytes(measurement.peak_memory_bytes),
+            "asked": format_bytes(settled.size.memory_bytes),
+            "forecast p50": format_bytes(memory["p50"]) if memory else "none",
+        },
+        {
+            "": "CPU",
+            "used": f"{measurement.cpu_ms / 1000:.2f} core-seconds",
+            "asked": f"{settled.size.cpu_millis / 1000:g} cores",
+            "forecast p50": "",
+        },
+        {
+            "": "time",
+            "used": f"{measurement.wall_ms / 1000:.2f} s",
+            "asked": f"{settled.expected_ms / 1000:.2f} s",
+            "forecast p50": f"{duration['p50'] / 1000:.2f} s" if duration else "none",
+        },
+    ]
+    sentence = (
+        f"Bill: {format_usd(cost)} for {seconds:.2f} s on {settled.resource_id} "
+        f"(attempt {settled.attempt}, {ending})."
+    )
+    return sentence, EngineEventData(
+        metadata={
+            "cu/use": table(rows),
+            "cu/cost_usd": MetadataValue.float(cost / MICROUSD),
+        }
+    )
+
+
+def materialization_metadata(
+    lease: Allocation, measurement: Measurement, cost_microusd: int
+) -> dict[str, MetadataValue]:
+    """Returns what a materialization is told of its step's use and cost up to this moment."""
+    return {
+        "cu/cost_usd": MetadataValue.float(cost_microusd / MICROUSD),
+        "cu/peak_memory_gb": MetadataValue.float(measurement.peak_memory_bytes / 10**9),
+        "cu/cpu_seconds": MetadataValue.float(measurement.cpu_ms / 1000),
+        "cu/wall_seconds": MetadataValue.float(measurement.wall_ms / 1000),
+        "cu/resource_id": MetadataValue.text(lease.resource_id),
+    }

@@ -1,0 +1,263 @@
+"""The market's executor: finds or holds the run's auction, then runs its steps where they won."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any
+
+from dagster import DagsterEvent, MetadataValue
+
+from cu_market.dagster_compat.engine import (
+    ExecutionPlan,
+    Executor,
+    InstanceConcurrencyContext,
+    MultiprocessExecutor,
+    PlanOrchestrationContext,
+    RetryMode,
+    StepDependencyConfig,
+    current_error,
+    interrupted_error,
+)
+from cu_market.dagster_compat.events import EngineEventData
+from cu_market.dagster_compat.gate import GatedExecution
+from cu_market.dagster_compat.outline import outline_of_plan
+from cu_market.dagster_compat.step_execution import RunOutline as WorkerOutline
+from cu_market.deo.executor.announcements import auction_event
+from cu_market.deo.executor.lifeline import Lifeline
+from cu_market.deo.executor.loop import Loop
+from cu_market.deo.executor.negotiation import Negotiation
+from cu_market.deo.executor.workers import Workers
+from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.outline import RunOutline
+from cu_market.domain.problem import CUMarketError, InvalidInputError
+from cu_market.domain.spec import Mode, OnMarketFailure
+from cu_market.ledger.interface import Auction
+from cu_market.market.auction import Market
+from cu_market.market.opening import close_market, open_market
+from cu_market.market.settings import MarketSettings
+from cu_market.ral.local.process import current_holder
+
+WAIT_SECONDS = 1.0
+
+
+class RecommendOnly(CUMarketError):
+    """The auction was held to show what would have been bought."""
+
+
+class MarketExecutor(Executor):
+    """Runs each step on the CU that won it.
+
+    Args:
+        settings: the market's configuration.
+        dagster_home: where the embedded ledger is, or None.
+        retries: as multiprocess has.
+        max_concurrent: steps at once; 0 or None: as many as there is room for.
+        tag_concurrency_limits: as multiprocess has.
+        step_dependency_config: as multiprocess has.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: MarketSettings,
+        dagster_home: str | None,
+        retries: RetryMode,
+        max_concurrent: int | None = None,
+        tag_concurrency_limits: list[dict[str, Any]] | None = None,
+        step_dependency_config: StepDependencyConfig | None = None,
+    ) -> None:
+        self._settings = settings
+        self._dagster_home = dagster_home
+        self._retries = retries
+        self._max_concurrent = max_concurrent or 0
+        self._tag_concurrency_limits = tag_concurrency_limits
+        self._step_dependency_config = step_dependency_config or StepDependencyConfig.default()
+
+    @property
+    def retries(self) -> RetryMode:
+        """Whether steps are retried."""
+        return self._retries
+
+    @property
+    def step_dependency_config(self) -> StepDependencyConfig:
+        """When a step's dependencies count as met."""
+        return self._step_dependency_config
+
+    def execute(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> Iterator[DagsterEvent]:
+        """Yields the run's events."""
+        outline = outline_of_plan(plan_context.dagster_run, execution_plan)
+        with ExitStack() as stack:
+            try:
+                market, awards, auction, is_own = yield from self._enter_market(
+                    plan_context, outline, stack
+                )
+            except RecommendOnly as recommended:
+                yield DagsterEvent.engine_event(plan_context, str(recommended), EngineEventData())
+                yield from self._native().execute(plan_context, execution_plan)
+                return
+            except InvalidInputError:
+                raise
+            except Exception as error:
+                if self._failure_rule(outline) is OnMarketFailure.FAIL:
+                    raise
+                yield DagsterEvent.engine_event(
+                    plan_context,
+                    f"The market cannot answer ({error}); on_market_failure is native: the steps "
+                    "run as under multiprocess, unbilled.",
+                    EngineEventData(error=current_error()),
+                )
+                yield from self._native().execute(plan_context, execution_plan)
+                return
+            if is_own:
+                sentence, data = auction_event(auction)
+                yield DagsterEvent.engine_event(plan_context, sentence, data)
+            negotiation = Negotiation(market, outline, awards, auction)
+            yield from self._run(plan_context, execution_plan, market, negotiation)
+
+    # -- entering the market
+
+    def _enter_market(
+        self, plan_context: PlanOrchestrationContext, outline: RunOutline, stack: ExitStack
+    ) -> Iterator[Any]:
+        """Returns an open market and the run's awards; waits for them where the run says so."""
+        has_told = False
+        while True:
+            try:
+                market = open_market(self._settings, self._dagster_home)
+                stack.callback(close_market, market)
+                return (market, *self._find_awards(market, outline))
+            except (InvalidInputError, RecommendOnly):
+                raise
+            except Exception as error:
+                if self._failure_rule(outline) is not OnMarketFailure.WAIT:
+                    raise
+                if not has_told:
+                    has_told = True
+                    yield DagsterEvent.engine_event(
+                        plan_context,
+                        f"The market cannot answer ({error}); on_market_failure is wait: it is "
+                        "asked again every second. The run can be cancelled.",
+                        EngineEventData(error=current_error()),
+                    )
+                self._pause()
+
+    @staticmethod
+    def _pause() -> None:
+        from dagster._utils.interrupts import check_captured_interrupt
+
+        time.sleep(WAIT_SECONDS)
+        if check_captured_interrupt():
+            raise interrupted_error()
+
+    def _find_awards(
+        self, market: Market, outline: RunOutline
+    ) -> tuple[Mapping[str, Allocation], Auction, bool]:
+        """Returns the launcher's awards where they cover the run, else those of an own auction."""
+        waiting = market.ledger.allocations(run_id=outline.run_id, states=[AllocationState.AWARDED])
+        awards = {award.step_key: award for award in waiting}
+        if all(step.step_key in awards for step in outline.steps):
+            auctions = market.ledger.auctions(outline.run_id, limit=1)
+            if auctions:
+                return awards, auctions[0], False
+        cleared = market.clear(outline, place="executor")
+        if cleared.auction.mode == Mode.RECOMMEND:
+            sentence, _ = auction_event(cleared.auction)
+            raise RecommendOnly(f"Recommendation only, nothing is bought or changed. {sentence}")
+        return cleared.allocations, cleared.auction, True
+
+    def _failure_rule(self, outline: RunOutline) -> OnMarketFailure:
+        said = outline.tags.get("cu/on_market_failure")
+        return OnMarketFailure(said) if said else self._settings.on_market_failure
+
+    def _native(self) -> MultiprocessExecutor:
+        return MultiprocessExecutor(
+            retries=self._retries,
+            max_concurrent=self._max_concurrent or None,
+            tag_concurrency_limits=self._tag_concurrency_limits,
+            step_dependency_config=self._step_dependency_config,
+        )
+
+    # -- running
+
+    def _run(
+        self,
+        context: PlanOrchestrationContext,
+        plan: ExecutionPlan,
+        market: Market,
+        negotiation: Negotiation,
+    ) -> Iterator[DagsterEvent]:
+        run = context.dagster_run
+        limit = self._max_concurrent or 4 * multiprocessing.cpu_count()
+        yield DagsterEvent.engine_event(
+            context,
+            "Executing steps using market executor",
+            EngineEventData(
+                metadata={
+                    "cu/providers": MetadataValue.text(", ".join(market.providers)),
+                    "cu/max_concurrent": MetadataValue.int(limit),
+                }
+            ),
+        )
+        outline = WorkerOutline.of(
+            job=context.reconstructable_job,
+            run=run,
+            instance=context.instance,
+            load_data=plan.repository_load_data,
+            retry_mode=self._retries,
+        )
+        lifeline = Lifeline(market, run.run_id, current_holder())
+        lifeline.renew()
+        workers = Workers(run.run_id, asdict(outline))
+        try:
+            with (
+                InstanceConcurrencyContext(context.instance, run) as slots,
+                GatedExecution(
+                    plan,
+                    retry_mode=self._retries,
+                    max_concurrent=limit,
+                    tag_concurrency_limits=self._tag_concurrency_limits,
+                    instance_concurrency_context=slots,
+                    step_dependency_config=self._step_dependency_config,
+                ) as active,
+            ):
+                loop = Loop(
+                    executor=self,
+                    context=context,
+                    active=active,
+                    negotiation=negotiation,
+                    workers=workers,
+                    lifeline=lifeline,
+                    max_concurrent=limit,
+                )
+                try:
+                    yield from loop.run()
+                except Exception:
+                    if loop.running_steps:
+                        yield DagsterEvent.engine_event(
+                            context,
+                            "Unexpected exception while steps were still in progress - ending them",
+                            EngineEventData(
+                                metadata={
+                                    "steps_interrupted": MetadataValue.text(str(loop.running_steps))
+                                },
+                                error=current_error(),
+                            ),
+                        )
+                    raise
+        finally:
+            holders = workers.holders()
+            workers.close()
+            for provider in market.providers.values():
+                if provider.capabilities.reap:
+                    provider.reap(holders)
+            negotiation.settle_all()
+            lifeline.end()
+        yield DagsterEvent.engine_event(
+            context, "Market executor: all steps have ended", EngineEventData()
+        )

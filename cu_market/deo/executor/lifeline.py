@@ -1,0 +1,43 @@
+"""The run worker's sign of life in the ledger, and the renewal of its leases."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+from cu_market.deo.executor.negotiation import Negotiation
+from cu_market.market.auction import Market
+
+RENEWALS_PER_LEASE = 3
+
+
+class Lifeline:
+    """Keeps a run's lease and those of its steps from expiring while its run worker lives.
+
+    Args:
+        market: open.
+        run_id: the run.
+        holder: this process, as the providers name processes.
+    """
+
+    def __init__(self, market: Market, run_id: str, holder: str) -> None:
+        self._market = market
+        self._run_id = run_id
+        self._holder = holder
+        self._renewed_at = float("-inf")
+
+    def renew(self, negotiation: Negotiation | None = None) -> None:
+        """Extends the leases when a third of their time has passed; else does nothing."""
+        seconds = self._market.settings.lease_seconds
+        now = time.monotonic()
+        if now - self._renewed_at < seconds / RENEWALS_PER_LEASE:
+            return
+        self._renewed_at = now
+        expires_at = self._market.now() + timedelta(seconds=seconds)
+        self._market.ledger.hold_run(self._run_id, self._holder, expires_at=expires_at)
+        if negotiation is not None:
+            negotiation.renew()
+
+    def end(self) -> None:
+        """Says goodbye."""
+        self._market.ledger.end_run(self._run_id, now=self._market.now())

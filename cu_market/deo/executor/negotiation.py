@@ -1,0 +1,229 @@
+"""The executor's side of the market: awards become leases, leases become bills."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from cu_market.dagster_compat.outline import template_key
+from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.outline import RunOutline, StepOutline
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.spec import OnOom
+from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.ledger.interface import Auction, LeaseLostError, Refusal
+from cu_market.market.auction import Market, step_report
+from cu_market.market.requests import read_specs
+from cu_market.pse.empirical import next_after_oom
+
+CAPACITY_SECONDS = 5.0
+"""How long a provider's statement of its total room is believed."""
+
+MAX_INFRASTRUCTURE_ATTEMPTS = 4
+"""Attempts of a step that are lost through no fault of its own before the step fails."""
+
+MAX_MEMORY_ATTEMPTS = 8
+
+
+class Negotiation:
+    """One run's dealings with the market.
+
+    Args:
+        market: open.
+        outline: the run's steps.
+        awards: by step key, as the launcher or this executor's own auction gave them.
+        auction: the auction that gave them.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        outline: RunOutline,
+        awards: Mapping[str, Allocation],
+        auction: Auction,
+    ) -> None:
+        self.market = market
+        self._outline = outline
+        self._steps = {step.step_key: step for step in outline.steps}
+        self._awards = dict(awards)
+        self._reports: dict[str, Mapping[str, Any]] = {
+            step["step"]: step for step in auction.report["steps"]
+        }
+        _, self._specs = read_specs(outline)
+        self._attempts: dict[str, int] = defaultdict(int)
+        self._floors: dict[str, int] = {}
+        self._lost: dict[str, int] = defaultdict(int)
+        self._capacities: dict[str, tuple[float, ResourceVector]] = {}
+        self.has_leased = False
+
+    # -- awards
+
+    def award(self, step_key: str) -> Allocation:
+        """Returns the award under which the step's next attempt would be leased."""
+        own = self._awards.get(step_key)
+        award = own if own is not None else self._awards[template_key(step_key)]
+        attempt = self._attempts[step_key] + 1
+        if award.step_key == step_key and award.attempt == attempt:
+            return award
+        return replace(award, step_key=step_key, attempt=attempt, state=AllocationState.AWARDED)
+
+    def report(self, step_key: str) -> Mapping[str, Any]:
+        """Returns what the auction said of the step."""
+        found = self._reports.get(step_key)
+        return found if found is not None else self._reports[template_key(step_key)]
+
+    # -- capacity and leases
+
+    def shortage(self, award: Allocation, ahead: Sequence[Allocation] = ()) -> Refusal | None:
+        """Returns what the capacity is short of now, or None when the lease would fit.
+
+        A look only: the lease itself is checked again inside the committing transaction.
+
+        Args:
+            award: what would be leased.
+            ahead: what will be leased before it.
+        """
+        capacity = self._capacity(award)
+        held = self.market.ledger.held(award.capacity_id)
+        for other in ahead:
+            if other.capacity_id == award.capacity_id:
+                held = held + other.size
+        short = (held + award.size).exceeds(capacity)
+        if not short:
+            return None
+        return Refusal(capacity_id=award.capacity_id, short_of=short, free=capacity.minus(held))
+
+    def lease(self, award: Allocation, holder: str) -> Allocation | Refusal:
+        """Takes the lease, or says what the pool is short of."""
+        now = self.market.now()
+        outcome = self.market.ledger.lease(
+            replace(award, holder=holder),
+            capacity=self._capacity(award),
+            expires_at=now + timedelta(seconds=self.market.settings.lease_seconds),
+            now=now,
+        )
+        if isinstance(outcome, Allocation):
+            self._attempts[award.step_key] = award.attempt
+            self.has_leased = True
+        return outcome
+
+    def accept(self, lease: Allocation) -> None:
+        """Notes that the step's process runs."""
+        self.market.ledger.accept(lease.key, lease.fencing_token, now=self.market.now())
+
+    def renew(self) -> None:
+        """Extends every lease of the run."""
+        now = self.market.now()
+        expires_at = now + timedelta(seconds=self.market.settings.lease_seconds)
+        self.market.ledger.renew(self._outline.run_id, expires_at=expires_at)
+
+    def settle(
+        self, lease: Allocation, ending: Ending, measurement: Measurement | None
+    ) -> Allocation:
+        """Ends a lease, bills it and keeps what the step used."""
+        now = self.market.now()
+        usage = (
+            None if measurement is None else self._usage(lease, ending, measurement, now_ended=now)
+        )
+        return self.market.ledger.settle(lease.key, lease.fencing_token, ended_at=now, usage=usage)
+
+    def settle_all(self) -> None:
+        """Ends what is left of the run's leases and awards: billed to now, nothing learned."""
+        run_id, now = self._outline.run_id, self.market.now()
+        for lease in self.market.ledger.revoke(run_id, now=now):
+            try:
+                self.market.ledger.settle(lease.key, lease.fencing_token, ended_at=now, usage=None)
+            except LeaseLostError:
+                continue  # the reaper was quicker
+        self.market.ledger.release_awards(run_id, now=now)
+
+    # -- attempts that failed
+
+    def retries_lost(self, step_key: str) -> bool:
+        """Counts a lost attempt; whether the step is to be tried again."""
+        self._lost[step_key] += 1
+        return self._lost[step_key] < MAX_INFRASTRUCTURE_ATTEMPTS
+
+    def retries_memory(self, step_key: str) -> bool:
+        """Whether a step ended for memory is to be tried again with more."""
+        spec = self._specs[self._step(step_key).step_key]
+        return spec.on_oom is not OnOom.FAIL and self._attempts[step_key] < MAX_MEMORY_ATTEMPTS
+
+    def renegotiate_memory(self, lease: Allocation, measurement: Measurement) -> None:
+        """Holds a new auction for a step ended for memory, with the bound it has shown.
+
+        Raises:
+            InvalidInputError: no CU is large enough.
+        """
+        step_key = lease.step_key
+        floor = next_after_oom(lease.size.memory_bytes, measurement.peak_memory_bytes)
+        largest = max(
+            profile.memory_bytes
+            for provider in self.market.providers.values()
+            for profile in provider.pool().profiles
+        )
+        if lease.size.memory_bytes < largest < floor:
+            floor = largest
+        self._floors[step_key] = max(self._floors.get(step_key, 0), floor)
+        self._reauction(step_key)
+
+    def _reauction(self, step_key: str) -> None:
+        step = replace(self._step(step_key), step_key=step_key, depends_on=())
+        cleared = self.market.clear(
+            replace(self._outline, steps=(step,), tags=self._tags_for(step_key)),
+            place="executor",
+            attempts={step_key: self._attempts[step_key] + 1},
+            floors=self._floors,
+        )
+        self._awards[step_key] = cleared.allocations[step_key]
+        report = step_report(cleared.auction.report, step_key)
+        if report is not None:
+            self._reports[step_key] = report
+
+    def _tags_for(self, step_key: str) -> Mapping[str, str]:
+        """Returns the run's tags without overrides of other steps, which would name nobody here."""
+        return {
+            name: value
+            for name, value in self._outline.tags.items()
+            if not name.startswith("cu/for.")
+        }
+
+    # -- details
+
+    def _step(self, step_key: str) -> StepOutline:
+        found = self._steps.get(step_key)
+        return found if found is not None else self._steps[template_key(step_key)]
+
+    def _capacity(self, award: Allocation) -> ResourceVector:
+        known = self._capacities.get(award.capacity_id)
+        now = time.monotonic()
+        if known is None or now - known[0] > CAPACITY_SECONDS:
+            known = (now, self.market.capacity(award.capacity_id, award.provider))
+            self._capacities[award.capacity_id] = known
+        return known[1]
+
+    def _usage(
+        self, lease: Allocation, ending: Ending, measurement: Measurement, *, now_ended: Any
+    ) -> Usage:
+        step = self._step(lease.step_key)
+        spec = self._specs[step.step_key]
+        return Usage(
+            run_id=lease.run_id,
+            step_key=lease.step_key,
+            attempt=lease.attempt,
+            identity=step.identity,
+            job_name=self._outline.job_name,
+            provider=lease.provider,
+            resource_id=lease.resource_id,
+            started_at=now_ended - timedelta(milliseconds=measurement.wall_ms),
+            ended_at=now_ended,
+            cpu_millis=lease.size.cpu_millis,
+            memory_bytes=lease.size.memory_bytes,
+            measurement=measurement,
+            ending=ending,
+            external=bool(spec.external),
+        )

@@ -1,0 +1,68 @@
+"""The auction that a launch holds: for a run's steps, or for the run as one unit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from dagster import DagsterInstance, DagsterRun
+
+from cu_market.dagster_compat.events import EngineEventData
+from cu_market.dagster_compat.executor_config import executor_of
+from cu_market.dagster_compat.outline import outline_of_snapshot
+from cu_market.deo.executor.announcements import auction_event
+from cu_market.deo.executor.definition import MARKET
+from cu_market.domain.outline import RunOutline, StepOutline
+from cu_market.domain.request import StepIdentity
+from cu_market.domain.units import MICROUSD, format_usd
+from cu_market.market.auction import Market
+
+Announcement = tuple[str, EngineEventData | None, dict[str, str]]
+"""The sentence, the tables and the run's tags."""
+
+
+def auction_for_launch(
+    market: Market,
+    instance: DagsterInstance,
+    run: DagsterRun,
+    is_wanted: Callable[[], bool],
+) -> Announcement:
+    """Holds the auction of a run; returns what the run page and the run's tags are told."""
+    if run.execution_plan_snapshot_id is None:
+        return "The run has no execution plan: its steps were not routed.", None, {}
+    snapshot = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+    outline = outline_of_snapshot(run, snapshot)
+    executor, branch = executor_of(run, snapshot)
+    if executor == MARKET and branch in (None, MARKET):
+        cleared = market.clear(outline, place="launcher", is_wanted=is_wanted)
+        sentence, data = auction_event(cleared.auction)
+        tags = {
+            "cu/auction_id": cleared.auction.auction_id,
+            "cu/expected_cost_usd": f"{cleared.plan.money_microusd / MICROUSD:.6f}",
+        }
+        if not cleared.allocations:
+            sentence = f"Recommendation only, nothing is bought or changed. {sentence}"
+        return sentence, data, tags
+    return _price_as_unit(market, outline, branch or executor, is_wanted)
+
+
+def _price_as_unit(
+    market: Market, outline: RunOutline, executor: str, is_wanted: Callable[[], bool]
+) -> Announcement:
+    unit = StepOutline(
+        step_key="run",
+        op_name="run",
+        identity=StepIdentity(
+            code_location=outline.steps[0].identity.code_location if outline.steps else "",
+            node=f"job:{outline.job_name}",
+        ),
+    )
+    tags = {k: v for k, v in outline.tags.items() if not k.startswith("cu/for.")}
+    quote = market.quote(replace(outline, steps=(unit,), tags=tags), is_wanted=is_wanted)
+    award = quote.plan.awards[0]
+    return (
+        f"This run's steps were not routed: its executor is {executor!r}. As one unit it would "
+        f"cost {format_usd(award.price_microusd_per_hour)} an hour on {award.resource_id}.",
+        None,
+        {},
+    )

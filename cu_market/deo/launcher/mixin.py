@@ -1,0 +1,163 @@
+"""The market's half of a run launcher: an auction before the launch, health and reaping after it.
+
+Import-light and without state of its own until the first launch: with run resume on, every process
+that makes a DagsterInstance imports it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from dagster import Field, Permissive
+
+from cu_market.dagster_compat.events import EngineEventData
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance, DagsterRun
+    from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext
+
+    from cu_market.market.auction import Market
+
+logger = logging.getLogger(__name__)
+
+LAUNCH_BUDGET_SECONDS = 3.0
+"""Dequeueing is serial: a launch that waits blocks every other run."""
+
+MARKET_FIELD = Field(
+    Permissive(),
+    is_required=False,
+    description="Market settings: providers, ledger_url, mode, on_market_failure, and others.",
+)
+
+
+class MarketLauncherMixin:
+    """Holds the auction of each run that it launches, then lets its base launch it.
+
+    The base launcher stands to the right of it among the bases, so that everything which looks at
+    the launcher's type or attributes finds the base's.
+    """
+
+    _instance: DagsterInstance
+
+    def __init__(self, *args: Any, market: Mapping[str, Any] | None = None, **kwargs: Any) -> None:
+        self._market_config = market
+        self._market: Market | None = None
+        self._market_lock = threading.Lock()
+        super().__init__(*args, **kwargs)
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Returns the base's config and the market's."""
+        return {**super().config_type(), "market": MARKET_FIELD}  # type: ignore[misc]
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> Any:
+        """Returns a launcher; its market is opened at the first launch."""
+        return cls(inst_data=inst_data, **config_value)
+
+    # -- launching
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Holds the run's auction, then launches it. Never waits for capacity.
+
+        Raises:
+            InvalidInputError: tags that cannot be read, or steps that nobody can serve: the run
+                fails before anything is spent.
+        """
+        from cu_market.domain.problem import InvalidInputError
+
+        run = context.dagster_run
+        try:
+            self._hold_auction(run)
+        except InvalidInputError:
+            raise
+        except Exception as error:
+            from cu_market.dagster_compat.engine import current_error
+
+            logger.exception("auction failed", extra={"action": "auction_failed"})
+            self._report(
+                run,
+                f"The market could not hold the run's auction ({error}). The run starts; its "
+                "executor asks again.",
+                EngineEventData(error=current_error()),
+            )
+        super().launch_run(context)  # type: ignore[misc]
+
+    def _hold_auction(self, run: DagsterRun) -> None:
+        from cu_market.deo.launcher.launch_auction import auction_for_launch
+        from cu_market.deo.launcher.reaper import reap
+
+        market = self._open_market()
+        wanted = threading.Event()
+        wanted.set()
+        outcome: list[Any] = []
+
+        def work() -> None:
+            try:
+                outcome.append(auction_for_launch(market, self._instance, run, wanted.is_set))
+            except BaseException as error:  # noqa: BLE001 - handed to the waiting thread
+                outcome.append(error)
+
+        thread = threading.Thread(target=work, name="cu_market auction", daemon=True)
+        thread.start()
+        thread.join(LAUNCH_BUDGET_SECONDS)
+        if not outcome:
+            wanted.clear()
+            raise TimeoutError(f"no answer within {LAUNCH_BUDGET_SECONDS} s")
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        sentence, data, tags = outcome[0]
+        if tags:
+            self._instance.add_run_tags(run.run_id, tags)
+        self._report(run, sentence, data)
+        reap(market, self._instance)
+
+    def _open_market(self) -> Market:
+        from cu_market.market.opening import open_market
+        from cu_market.market.settings import parse_settings
+
+        with self._market_lock:
+            if self._market is None:
+                settings = parse_settings(
+                    self._market_config, "dagster.yaml: run_launcher.config.market"
+                )
+                self._market = open_market(settings, self._instance.root_directory)
+            return self._market
+
+    def _report(self, run: DagsterRun, sentence: str, data: EngineEventData | None = None) -> None:
+        self._instance.report_engine_event(sentence, run, data, cls=type(self))
+
+    # -- health
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """Always: the run's lease tells."""
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """Returns the run worker's state by its lease, and reaps what dead runs have left.
+
+        Where the base can tell more, as Kubernetes' can, its word comes first.
+        """
+        from cu_market.deo.launcher.reaper import health_of, reap
+
+        base: Any = super()
+        if base.supports_check_run_worker_health:
+            return base.check_run_worker_health(run)  # type: ignore[no-any-return]
+        market = self._open_market()
+        result = health_of(market.ledger, run.run_id, market.now())
+        reap(market, self._instance)
+        return result
+
+    def dispose(self) -> None:
+        """Ends the solver's process and frees the ledger."""
+        from cu_market.market.opening import close_market
+
+        with self._market_lock:
+            if self._market is not None:
+                close_market(self._market)
+                self._market = None
+        super().dispose()  # type: ignore[misc]

@@ -1,0 +1,96 @@
+"""Tells a dead run worker from a live one, and clears away what dead runs have left."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from dagster import DagsterInstance
+from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
+
+from cu_market.domain.allocation import AllocationState
+from cu_market.ledger.interface import LeaseLostError, Ledger, RunLease
+from cu_market.market.auction import Market
+from cu_market.ral.local.process import is_alive
+from cu_market.ral.provider import HolderStatus
+
+logger = logging.getLogger(__name__)
+
+CONTROL_PLANE_TOLERANCE = timedelta(minutes=3)
+"""A longer silence of every daemon means that the control plane was down, not that runs died."""
+
+GOODBYE_GRACE = timedelta(seconds=60)
+"""From the executor's goodbye until Dagster has written the run's end."""
+
+
+def health_of(ledger: Ledger, run_id: str, now: datetime) -> CheckRunHealthResult:
+    """Returns the run worker's state by its lease.
+
+    A run without a lease, which another executor runs, is taken to be running.
+    """
+    lease = ledger.run_lease(run_id)
+    if lease is None:
+        return CheckRunHealthResult(WorkerStatus.RUNNING)
+    reason = _death(lease, now)
+    if reason is None:
+        return CheckRunHealthResult(WorkerStatus.RUNNING)
+    return CheckRunHealthResult(WorkerStatus.FAILED, reason)
+
+
+def reap(market: Market, instance: DagsterInstance) -> int:
+    """Ends what dead or finished runs have left: processes, leases, awards. Returns how many runs.
+
+    Every lease is billed to the end of its run worker, once; any daemon may run this at any time.
+    """
+    now = market.now()
+    ledger = market.ledger
+    ledger.tick(now=now, tolerance=CONTROL_PLANE_TOLERANCE)
+    reaped = 0
+    for lease in ledger.live_runs():
+        run = instance.get_run_by_id(lease.run_id)
+        if _death(lease, now) is None and run is not None and not run.is_finished:
+            continue
+        if run is not None and run.is_finished and is_alive(lease.holder) is HolderStatus.RUNNING:
+            continue  # it is just saying goodbye
+        reap_run(market, lease)
+        reaped += 1
+    for orphan in ledger.expire(now=now):
+        _settle(ledger, orphan.key, orphan.fencing_token, now)
+    return reaped
+
+
+def reap_run(market: Market, lease: RunLease) -> None:
+    """Ends what one run has left."""
+    now = market.now()
+    held = market.ledger.allocations(
+        run_id=lease.run_id,
+        states=[AllocationState.LEASED, AllocationState.ACCEPTED, AllocationState.EXPIRED],
+    )
+    holders = sorted({allocation.holder for allocation in held if allocation.holder})
+    for provider in market.providers.values():
+        if provider.capabilities.reap:
+            provider.reap([lease.holder, *holders])
+    for allocation in market.ledger.revoke(lease.run_id, now=now):
+        _settle(market.ledger, allocation.key, allocation.fencing_token, now)
+    market.ledger.release_awards(lease.run_id, now=now)
+    market.ledger.end_run(lease.run_id, now=now)
+    logger.warning("run reaped", extra={"action": "reap", "run_id": lease.run_id})
+
+
+def _death(lease: RunLease, now: datetime) -> str | None:
+    if lease.ended_at is not None:
+        if now - lease.ended_at < GOODBYE_GRACE:
+            return None
+        return f"the run worker {lease.holder} said goodbye but the run has no end"
+    if is_alive(lease.holder) is HolderStatus.ENDED:
+        return f"the run worker's process {lease.holder} is gone"
+    if lease.expires_at < now:
+        return f"the run worker {lease.holder} has not renewed its lease since {lease.expires_at}"
+    return None
+
+
+def _settle(ledger: Ledger, key: tuple[str, str, int], token: int, now: datetime) -> None:
+    try:
+        ledger.settle(key, token, ended_at=now, usage=None)
+    except LeaseLostError:
+        logger.info("already settled", extra={"action": "reap", "allocation": key})

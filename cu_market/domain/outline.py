@@ -1,0 +1,45 @@
+"""A step as the market knows it before it is sized: no framework's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cu_market.domain.request import StepIdentity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepOutline:
+    """One step of a plan.
+
+    Attributes:
+        step_key: unique in the run; ``work[?]`` stands for every step that will be mapped.
+        op_name: the op's name, by which overrides may speak of it.
+        identity: what history is kept by.
+        tags: the op's tags, all of them.
+        depends_on: step keys that must end first.
+        priority: Dagster's step priority; larger first.
+    """
+
+    step_key: str
+    op_name: str
+    identity: StepIdentity
+    tags: Mapping[str, str] = field(default_factory=dict)
+    depends_on: tuple[str, ...] = ()
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutline:
+    """A run as the market knows it.
+
+    Attributes:
+        run_id, job_name: Dagster's.
+        tags: the run's tags over the job's.
+        steps: in topological order.
+    """
+
+    run_id: str
+    job_name: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[StepOutline, ...] = ()

@@ -1,0 +1,297 @@
+"""The applier: snapshot, bids, plan, re-check, commit.
+
+One auction:
+
+1. read the run's tags, and the ledger's history of its steps: demand;
+2. ask every provider for bids, in parallel, within a deadline;
+3. plan by integer program (in the solver's own process, killed at its limit);
+4. refuse, before anything is spent, what nobody can serve;
+5. re-check every award against the bids that stand;
+6. write the auction and its awards in one transaction.
+
+Awards hold no capacity; leases do, and the ledger checks that again when each is taken.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from cu_market.dnm.planner import plan
+from cu_market.dnm.solve import Solver
+from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.bid import Bid
+from cu_market.domain.outline import RunOutline
+from cu_market.domain.plan import Award, Plan
+from cu_market.domain.problem import CUMarketError, InvalidInputError, Problem
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.spec import Mode
+from cu_market.ledger.interface import Auction, Ledger
+from cu_market.market.report import auction_report
+from cu_market.market.requests import Demand, size_run
+from cu_market.market.settings import MarketSettings
+from cu_market.pse.forecast import Forecaster
+from cu_market.pse.performance import performance_millis
+from cu_market.ral.bids import BidRound, collect_bids
+from cu_market.ral.provider import Provider
+
+
+class MarketUnavailableError(CUMarketError):
+    """The market cannot answer: no provider offered anything, or the ledger is away."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleared:
+    """An auction's outcome.
+
+    Attributes:
+        auction: as the ledger keeps it.
+        demand: what was asked.
+        plan: who won and why.
+        round: who bid.
+        allocations: by step key, state AWARDED; empty when nothing was bought (recommend).
+        seconds: of the whole auction.
+    """
+
+    auction: Auction
+    demand: Demand
+    plan: Plan
+    round: BidRound
+    allocations: Mapping[str, Allocation] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Market:
+    """Holds auctions for one deployment.
+
+    Args:
+        settings: the configuration.
+        ledger: where awards are written.
+        providers: who is asked.
+        solver: the integer program's solver, or None for construction only.
+        forecaster: the PSE's, or None for the empirical one.
+        now: the clock.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: MarketSettings,
+        ledger: Ledger,
+        providers: Sequence[Provider],
+        solver: Solver | None = None,
+        forecaster: Forecaster | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.providers = {provider.name: provider for provider in providers}
+        self.solver = solver
+        self._forecaster = forecaster
+        self.now = now
+
+    def clear(
+        self,
+        outline: RunOutline,
+        *,
+        place: str,
+        attempts: Mapping[str, int] | None = None,
+        floors: Mapping[str, int] | None = None,
+        is_wanted: Callable[[], bool] = lambda: True,
+    ) -> Cleared:
+        """Holds an auction for a run's steps and commits its awards.
+
+        Args:
+            outline: the run and the steps to be auctioned.
+            place: ``launcher`` or ``executor``.
+            attempts: the ledger attempt of each step's award; 1 unless given.
+            floors: bytes by step key that an attempt ended for memory has shown to be too few.
+            is_wanted: asked just before the commit; an auction that nobody waits for any more
+                buys nothing.
+
+        Raises:
+            InvalidInputError: tags that cannot be read, or steps that nobody can serve, all of
+                them, with every provider's reason. Nothing has been written.
+            MarketUnavailableError: no provider answered.
+        """
+        began = time.monotonic()
+        now = self.now()
+        demand, bids, outcome = self._plan(outline, floors or {}, now)
+        numbers = attempts or {}
+        mode = demand.run.mode or self.settings.mode
+        auction_id = uuid.uuid4().hex
+        seconds = time.monotonic() - began
+        auction = Auction(
+            auction_id=auction_id,
+            run_id=outline.run_id,
+            held_at=now,
+            mode=str(mode),
+            place=place,
+            report=auction_report(outline, demand, bids, outcome, seconds=seconds),
+        )
+        allocations = (
+            {}
+            if mode is Mode.RECOMMEND
+            else {
+                award.request_id: allocation_of(
+                    award,
+                    outline.run_id,
+                    auction_id,
+                    (attempts or {}).get(award.request_id, 1),
+                    now,
+                )
+                for award in outcome.awards
+            }
+        )
+        if not is_wanted():
+            raise MarketUnavailableError("the auction took longer than its caller waits")
+        self.ledger.record_auction(auction, list(allocations.values()))
+        return Cleared(
+            auction=auction,
+            demand=demand,
+            plan=outcome,
+            round=bids,
+            allocations=allocations,
+            seconds=time.monotonic() - began,
+        )
+
+    def quote(
+        self, outline: RunOutline, *, is_wanted: Callable[[], bool] = lambda: True
+    ) -> Cleared:
+        """Returns what an auction would bring; writes nothing.
+
+        Raises:
+            InvalidInputError, MarketUnavailableError: as clear.
+        """
+        began = time.monotonic()
+        now = self.now()
+        demand, bids, outcome = self._plan(outline, {}, now)
+        if not is_wanted():
+            raise MarketUnavailableError("the quote took longer than its caller waits")
+        seconds = time.monotonic() - began
+        auction = Auction(
+            auction_id="",
+            run_id=outline.run_id,
+            held_at=now,
+            mode="quote",
+            place="quote",
+            report=auction_report(outline, demand, bids, outcome, seconds=seconds),
+        )
+        return Cleared(auction=auction, demand=demand, plan=outcome, round=bids, seconds=seconds)
+
+    def capacity(self, capacity_id: str, provider: str) -> ResourceVector:
+        """Returns a capacity's total as its provider states it now."""
+        return self.providers[provider].pool().capacities[capacity_id]
+
+    def _plan(
+        self, outline: RunOutline, floors: Mapping[str, int], now: datetime
+    ) -> tuple[Demand, BidRound, Plan]:
+        demand, bids = self._ask(outline, floors, now)
+        outcome = plan(
+            demand.requests,
+            bids.bids,
+            bids.pool.capacities,
+            solver=self.solver,
+            limit_seconds=self.settings.solve_seconds,
+            clock=time.monotonic,
+        )
+        self._refuse_unserved(outcome, demand, bids)
+        self._recheck(outcome, {bid.bid_id: bid for bid in bids.bids}, self.now())
+        return demand, bids, outcome
+
+    def _ask(
+        self, outline: RunOutline, floors: Mapping[str, int], now: datetime
+    ) -> tuple[Demand, BidRound]:
+        history = self.ledger.history({step.identity for step in outline.steps})
+        delivered = self.ledger.delivered()
+        largest = self._largest()
+        demand = size_run(
+            outline,
+            history,
+            now=now,
+            settings=self.settings,
+            largest=largest,
+            forecaster=self._forecaster,
+            floors=floors,
+        )
+        bids = collect_bids(
+            list(self.providers.values()),
+            demand.requests,
+            now=now,
+            deadline_seconds=self.settings.bid_deadline_seconds,
+            performance={cu: performance_millis(values) for cu, values in delivered.items()},
+        )
+        if not bids.bids and not bids.pool.profiles:
+            reasons = "; ".join(str(p) for ps in bids.problems.values() for p in ps)
+            raise MarketUnavailableError(
+                f"no provider answered within {self.settings.bid_deadline_seconds} s: "
+                f"{reasons or 'none is configured'}"
+            )
+        return demand, bids
+
+    def _largest(self) -> ResourceVector | None:
+        """Returns the largest CU that this machine's own providers have, if they say it at once."""
+        local = self.providers.get("local")
+        if local is None:
+            return None
+        sizes = [profile.size for profile in local.pool().profiles]
+        return max(sizes, key=lambda size: size.memory_bytes, default=None)
+
+    @staticmethod
+    def _refuse_unserved(outcome: Plan, demand: Demand, bids: BidRound) -> None:
+        requests = {request.request_id: request for request in demand.requests}
+        problems = []
+        for unserved in outcome.unserved:
+            request = requests[unserved.request_id]
+            losses = [*unserved.losses, *bids.refusals_for(request)]
+            said = "; ".join(f"{loss.resource_id}: {loss.detail}" for loss in losses)
+            hidden = [str(p) for ps in bids.problems.values() for p in ps]
+            problems.append(
+                Problem(
+                    where=f"step '{request.request_id}'",
+                    value=request.reason,
+                    what="no CU can serve it: "
+                    + (said or "nobody bid")
+                    + (f" (refused bids: {'; '.join(hidden)})" if hidden else ""),
+                    remedy="ask for less, raise its limits, or add a provider that has such a CU",
+                )
+            )
+        if problems:
+            raise InvalidInputError(problems)
+
+    @staticmethod
+    def _recheck(outcome: Plan, bids: Mapping[str, Bid], now: datetime) -> None:
+        for award in outcome.awards:
+            bid = bids[award.bid_id]
+            if bid.valid_until is not None and bid.valid_until < now:
+                raise MarketUnavailableError(f"bid {bid.bid_id!r} expired before it was awarded")
+
+
+def allocation_of(
+    award: Award, run_id: str, auction_id: str, attempt: int, now: datetime
+) -> Allocation:
+    """Returns an award as the ledger's row."""
+    return Allocation(
+        run_id=run_id,
+        step_key=award.request_id,
+        attempt=attempt,
+        state=AllocationState.AWARDED,
+        auction_id=auction_id,
+        bid_id=award.bid_id,
+        provider=award.provider,
+        resource_id=award.resource_id,
+        capacity_id=award.capacity_id,
+        size=award.size,
+        price_microusd_per_hour=award.price_microusd_per_hour,
+        expected_ms=award.expected_ms,
+        awarded_at=now,
+    )
+
+
+def step_report(report: Mapping[str, Any], step_key: str) -> Mapping[str, Any] | None:
+    """Returns one step's part of an auction's report, or None."""
+    return next((s for s in report.get("steps", ()) if s["step"] == step_key), None)

@@ -1,0 +1,105 @@
+"""An auction as JSON: what the ledger keeps, ``explain`` prints and the run page links to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cu_market.domain.outline import RunOutline
+from cu_market.domain.plan import Award, Loss, Plan
+from cu_market.domain.request import ResourceRequest
+from cu_market.domain.units import MICROUSD, format_bytes, format_usd
+from cu_market.market.requests import Demand
+from cu_market.ral.bids import BidRound
+
+
+def auction_report(
+    outline: RunOutline, demand: Demand, bids: BidRound, plan: Plan, *, seconds: float
+) -> dict[str, Any]:
+    """Returns the whole report.
+
+    Keys: job, expected_cost_usd, solver, bids (one record a bid), problems (what was refused of
+    bids), capacities, steps (one record a step: the request's, with winner, runner_up, losses).
+    """
+    awards = {award.request_id: award for award in plan.awards}
+    return {
+        "job": outline.job_name,
+        "expected_cost_usd": plan.money_microusd / MICROUSD,
+        "seconds": round(seconds, 4),
+        "solver": {
+            "name": plan.solver,
+            "objective_usd": plan.objective_microusd / MICROUSD,
+            "bound_usd": plan.bound_microusd / MICROUSD,
+            "gap_ratio": round(plan.gap_ratio, 6),
+            "is_cut": plan.is_cut,
+            "build_seconds": plan.build_ms / 1000,
+            "solve_seconds": plan.solve_ms / 1000,
+            "bidding_seconds": round(bids.seconds, 4),
+        },
+        "bids": [bid.to_record() for bid in bids.bids],
+        "problems": [str(p) for problems in bids.problems.values() for p in problems],
+        "capacities": {
+            capacity_id: dict(size.items()) for capacity_id, size in bids.pool.capacities.items()
+        },
+        "steps": [_step(request, awards.get(request.request_id)) for request in demand.requests],
+    }
+
+
+def _step(request: ResourceRequest, award: Award | None) -> dict[str, Any]:
+    record = dict(request.to_record())
+    record["identity"] = str(request.identity) if request.identity else ""
+    for name, quantiles in (
+        ("memory_bytes", request.memory_quantiles),
+        ("duration_ms", request.duration_quantiles_ms),
+    ):
+        record[f"forecast_{name}"] = (
+            None if quantiles is None else {"p50": quantiles.p50, "p95": quantiles.p95}
+        )
+    if award is None:
+        return {**record, "winner": None, "runner_up": None, "losses": []}
+    return {
+        **record,
+        "winner": {
+            "provider": award.provider,
+            "resource_id": award.resource_id,
+            "price_per_hour": award.price_microusd_per_hour / MICROUSD,
+            "start_seconds": award.start_ms / 1000,
+            "expected_seconds": award.expected_ms / 1000,
+            "expected_cost_usd": award.money_microusd / MICROUSD,
+            "total_cost_usd": award.cost_microusd / MICROUSD,
+        },
+        "runner_up": _loss(award.runner_up) if award.runner_up else None,
+        "losses": [_loss(loss) for loss in award.losses],
+    }
+
+
+def _loss(loss: Loss) -> dict[str, Any]:
+    return {
+        "provider": loss.provider,
+        "resource_id": loss.resource_id,
+        "reason": str(loss.reason),
+        "detail": loss.detail,
+        "total_cost_usd": None if loss.cost_microusd is None else loss.cost_microusd / MICROUSD,
+    }
+
+
+def asked(request: ResourceRequest | Mapping[str, Any]) -> str:
+    """Returns what was asked in few words: ``1 core, 512.0 MiB``."""
+    record = request.to_record() if isinstance(request, ResourceRequest) else request
+    cores, gb = float(str(record["cpu_cores"])), float(str(record["memory_gb"]))
+    gpu = f", {record['gpu_count']} x {record['gpu_type']}" if record["gpu_count"] else ""
+    return f"{cores:g} core{'' if cores == 1 else 's'}, {format_bytes(round(gb * 10**9))}{gpu}"
+
+
+def verdict(report: Mapping[str, Any]) -> str:
+    """Returns an auction's outcome in one sentence."""
+    steps = report["steps"]
+    winners = {step["winner"]["resource_id"] for step in steps if step["winner"]}
+    solver = report["solver"]
+    cut = ", cut by the clock" if solver["is_cut"] else ""
+    return (
+        f"Auction: {len(steps)} steps, {len(report['bids'])} bids, won by "
+        f"{', '.join(sorted(winners)) or 'nobody'}; expected cost "
+        f"{format_usd(round(report['expected_cost_usd'] * MICROUSD))}; {solver['name']}, "
+        f"gap {100 * solver['gap_ratio']:.1f} %{cut}, {report['seconds']:.2f} s."
+    )

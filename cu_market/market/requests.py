@@ -1,0 +1,161 @@
+"""Turns a run's outline into sized requests: tags, history and forecasts become demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cu_market.domain.outline import RunOutline, StepOutline
+from cu_market.domain.problem import InvalidInputError, Problem
+from cu_market.domain.request import ResourceRequest, Sizing, StepIdentity
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.spec import ComputeSpec, OnOom, RunSpec, target_names
+from cu_market.domain.tags import check_override_targets, parse_run_tags, parse_step_tags
+from cu_market.domain.usage import Usage
+from cu_market.market.settings import MarketSettings
+from cu_market.pse.empirical import EmpiricalForecaster
+from cu_market.pse.forecast import Forecast, Forecaster
+from cu_market.pse.sizing import SizedStep, size_step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """A run's steps, sized.
+
+    Attributes:
+        requests: one a step, in the outline's order.
+        sized: by step key: size, reason and everything that was said.
+        run: what was said of the run.
+    """
+
+    requests: tuple[ResourceRequest, ...]
+    sized: Mapping[str, SizedStep]
+    run: RunSpec
+
+    def retries_after_oom(self, step_key: str) -> bool:
+        """Whether a step ended for memory is to be tried again with more."""
+        return self.sized[step_key].spec.on_oom is not OnOom.FAIL
+
+
+def read_specs(outline: RunOutline) -> tuple[RunSpec, dict[str, ComputeSpec]]:
+    """Returns what the tags say of the run and of each step.
+
+    Raises:
+        InvalidInputError: with every problem of every tag.
+    """
+    run, problems = parse_run_tags(outline.tags)
+    specs: dict[str, ComputeSpec] = {}
+    read: dict[tuple[str, tuple[tuple[str, str], ...]], ComputeSpec] = {}
+    names: set[str] = set()
+    for step in outline.steps:
+        label = step.identity.node or step.op_name
+        key = (label, tuple(sorted(step.tags.items())))
+        if key not in read:
+            read[key], found = parse_step_tags(step.tags, f"op '{label}'")
+            problems.extend(found)
+        specs[step.step_key] = read[key]
+        names |= _names(step)
+    problems.extend(check_override_targets(run, names))
+    if problems:
+        raise InvalidInputError(_without_repeats(problems))
+    return run, specs
+
+
+def size_run(
+    outline: RunOutline,
+    history: Mapping[StepIdentity, Sequence[Usage]],
+    *,
+    now: datetime,
+    settings: MarketSettings,
+    largest: ResourceVector | None = None,
+    forecaster: Forecaster | None = None,
+    floors: Mapping[str, int] | None = None,
+) -> Demand:
+    """Returns the run's demand.
+
+    Args:
+        outline: the run's steps.
+        history: attempts of each identity, newest first.
+        now: the auction's time.
+        settings: defaults and thresholds.
+        largest: the largest CU there is: headroom is cut at it.
+        forecaster: what turns history into distributions; the empirical one unless given.
+        floors: bytes by step key that an attempt ended for memory has shown to be too few.
+
+    Raises:
+        InvalidInputError: with every problem of every tag.
+    """
+    run, specs = read_specs(outline)
+    model = forecaster or EmpiricalForecaster()
+    sized: dict[str, SizedStep] = {}
+    requests: list[ResourceRequest] = []
+    for step in outline.steps:
+        spec = specs[step.step_key]
+        forecast: Forecast | None = model.forecast(
+            step.identity, history.get(step.identity, ()), declared=spec
+        )
+        size = size_step(
+            spec,
+            partition=step.identity.partition,
+            override=run.override_for(_names(step), step.identity.partition),
+            job=run.step_defaults,
+            forecast=forecast,
+            defaults=settings.defaults.to_defaults(),
+            min_attempts=settings.min_attempts,
+            largest=largest,
+        )
+        size = _raised(size, (floors or {}).get(step.step_key, 0))
+        sized[step.step_key] = size
+        requests.append(_request(step, size, run, now, settings))
+    return Demand(requests=tuple(requests), sized=sized, run=run)
+
+
+def _request(
+    step: StepOutline, size: SizedStep, run: RunSpec, now: datetime, settings: MarketSettings
+) -> ResourceRequest:
+    spec = size.spec
+    value_of_time = run.value_of_time_microusd_per_hour
+    return ResourceRequest(
+        request_id=step.step_key,
+        timestamp=now,
+        cu_type=size.gpu_type or "cpu",
+        duration_ms=size.duration_ms,
+        needs=size.needs,
+        gpu_type=size.gpu_type,
+        sizing=size.sizing,
+        reason=size.reason,
+        identity=step.identity,
+        duration_quantiles_ms=size.duration_quantiles_ms,
+        memory_quantiles=size.memory_quantiles,
+        depends_on=step.depends_on,
+        latest_finish_ms=run.deadline_ms,
+        max_price_microusd_per_hour=spec.max_price_microusd_per_hour,
+        value_of_time_microusd_per_hour=(
+            settings.value_of_time_microusd_per_hour if value_of_time is None else value_of_time
+        ),
+        providers=spec.providers or (),
+        locations=spec.locations or (),
+        priority=step.priority,
+        interruptible=spec.interruptible is not False,
+        external=bool(spec.external),
+    )
+
+
+def _raised(size: SizedStep, floor_bytes: int) -> SizedStep:
+    if size.needs.memory_bytes >= floor_bytes:
+        return size
+    return replace(
+        size,
+        needs=replace(size.needs, memory_bytes=floor_bytes),
+        sizing=Sizing.LEARNED_BOUND,
+        reason=f"learned bound: an attempt was ended for memory; before that {size.reason}",
+    )
+
+
+def _names(step: StepOutline) -> frozenset[str]:
+    return target_names(step.identity, step.op_name)
+
+
+def _without_repeats(problems: Sequence[Problem]) -> list[Problem]:
+    return list(dict.fromkeys(problems))

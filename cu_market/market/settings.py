@@ -1,0 +1,127 @@
+"""The market's configuration: one model, read from dagster.yaml or an executor's config."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from cu_market.domain.problem import InvalidInputError, Problem
+from cu_market.domain.spec import Defaults, Mode, OnMarketFailure
+from cu_market.domain.units import parse_cores, parse_size, usd_to_microusd
+
+
+class DefaultSize(BaseModel):
+    """What a step is given when nobody has said anything."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    cpu: float | str = 1
+    memory: str = "1GiB"
+    duration_seconds: float = Field(default=60, gt=0)
+
+    @field_validator("cpu")
+    @classmethod
+    def _cpu(cls, value: float | str) -> float | str:
+        parse_cores(value)
+        return value
+
+    @field_validator("memory")
+    @classmethod
+    def _memory(cls, value: str) -> str:
+        parse_size(value)
+        return value
+
+    def to_defaults(self) -> Defaults:
+        """Returns the same in the domain's integers."""
+        return Defaults(
+            cpu_millis=parse_cores(self.cpu),
+            memory_bytes=parse_size(self.memory),
+            duration_ms=round(1000 * self.duration_seconds),
+        )
+
+
+class MarketSettings(BaseModel):
+    """Everything that can be configured. Times are seconds, money dollars.
+
+    Attributes:
+        providers: name -> options; ``kind`` names the entry point. None: this machine.
+        ledger_url: SQLAlchemy URL; None: a SQLite file in DAGSTER_HOME. ``{"env": NAME}`` reads
+            the variable when the ledger is opened.
+        mode: ``market`` routes; ``recommend`` shows only.
+        on_market_failure: what a run does when the market cannot answer.
+        defaults: size of a step of which nothing is known.
+        value_of_time_usd_per_hour: what an hour of a run's delay costs.
+        bid_deadline_seconds: a provider that has not answered by then is left out.
+        solve_seconds: the integer program's limit.
+        lease_seconds: a lease not renewed for so long expires.
+        min_attempts: good ends of a step before its forecast replaces what was declared.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    providers: dict[str, dict[str, Any]] | None = None
+    ledger_url: str | dict[str, str] | None = None
+    mode: Mode = Mode.MARKET
+    on_market_failure: OnMarketFailure = OnMarketFailure.NATIVE
+    defaults: DefaultSize = Field(default_factory=DefaultSize)
+    value_of_time_usd_per_hour: float = Field(default=0.05, ge=0, allow_inf_nan=False)
+    bid_deadline_seconds: float = Field(default=1.0, gt=0, le=60)
+    solve_seconds: float = Field(default=1.0, gt=0, le=60)
+    lease_seconds: float = Field(default=30.0, ge=5)
+    min_attempts: int = Field(default=1, ge=1)
+
+    @property
+    def value_of_time_microusd_per_hour(self) -> int:
+        """Micro-dollars an hour."""
+        return usd_to_microusd(self.value_of_time_usd_per_hour)
+
+    def resolved_ledger_url(self) -> str | None:
+        """Returns the URL with a reference to the environment followed.
+
+        Raises:
+            InvalidInputError: the variable is not set.
+        """
+        if not isinstance(self.ledger_url, dict):
+            return self.ledger_url
+        name = self.ledger_url.get("env", "")
+        if not os.environ.get(name):
+            raise InvalidInputError(
+                [
+                    Problem(
+                        where="market settings: ledger_url.env",
+                        value=name,
+                        what="this environment variable is not set",
+                        remedy="set it to the ledger's SQLAlchemy URL, or leave ledger_url out",
+                    )
+                ]
+            )
+        return os.environ[name]
+
+
+def parse_settings(config: Mapping[str, Any] | None, where: str) -> MarketSettings:
+    """Returns settings read from configuration.
+
+    Args:
+        config: as written; None means all defaults.
+        where: the place, for messages: ``dagster.yaml: run_launcher.config.market``.
+
+    Raises:
+        InvalidInputError: with every problem.
+    """
+    try:
+        return MarketSettings.model_validate(dict(config or {}))
+    except ValidationError as error:
+        raise InvalidInputError(
+            [
+                Problem(
+                    where=f"{where}.{'.'.join(str(part) for part in detail['loc'])}",
+                    value=str(detail["input"]),
+                    what=detail["msg"],
+                    remedy="see docs/configuration.md",
+                )
+                for detail in error.errors()
+            ]
+        ) from error
