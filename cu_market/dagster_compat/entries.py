@@ -1,14 +1,13 @@
-"""Event log entries as they come home from a worker: read, completed, stored.
+"""Event log entries as they come home from a worker: read and completed.
 
-Private: EventLogEntry's JSON, instance.handle_new_event, DagsterEvent.event_specific_data; seen in
-1.13.27.
+Private: EventLogEntry's JSON, DagsterEvent.event_specific_data; seen in 1.13.27.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dagster import DagsterEvent, DagsterEventType, DagsterInstance, EventLogEntry, MetadataValue
+from dagster import DagsterEventType, EventLogEntry, MetadataValue
 from dagster._core.events import StepMaterializationData
 from dagster._serdes import deserialize_value
 from dagster._utils.error import SerializableErrorInfo
@@ -42,9 +41,3 @@ def with_materialization_metadata(
     return entry._replace(
         dagster_event=event._replace(event_specific_data=data._replace(materialization=complete))
     )
-
-
-def store_entry(instance: DagsterInstance, entry: EventLogEntry) -> DagsterEvent | None:
-    """Writes an entry to the event log; returns its Dagster event, if it is one."""
-    instance.handle_new_event(entry)
-    return entry.dagster_event

@@ -7,6 +7,8 @@ create_context_free_log_manager, which Dagster's own multiprocess executor runs 
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -29,6 +31,7 @@ from dagster._utils.interrupts import capture_interrupts
 
 from cu_market.dagster_compat.compute_logs import files_without_tails
 from cu_market.dagster_compat.event_relay import Relay, relay_events
+from cu_market.dagster_compat.storage_checks import migrations_taken_as_done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,19 @@ class RunOutline:
         )
 
 
+_NEEDED_BY_EVERY_STEP = (
+    "dagster._core.instance.factory",
+    "dagster._core.execution.plan.active",
+    "dagster._core.secrets.env_file",
+    "dagster._core.secrets.loader",
+    "dagster._core.storage.root",
+    "dagster._core.system_config.composite_descent",
+    "fsspec.implementations.local",
+    "upath.implementations.local",
+)
+"""What Dagster imports late, in each step anew if it is not loaded before the fork (50 ms)."""
+
+
 class LoadedRun:
     """A run's code and records, loaded once and shared by every step forked from here."""
 
@@ -89,7 +105,10 @@ class LoadedRun:
             self.instance_ref.compute_logs_data,
         ):
             if data is not None:
-                __import__(data.module_name)
+                importlib.import_module(data.module_name)
+        for name in _NEEDED_BY_EVERY_STEP:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
 
 
 def execute_step(
@@ -112,6 +131,7 @@ def _events(
     loaded: LoadedRun, step_key: str, known_state: str, relay: Relay
 ) -> Iterator[DagsterEvent]:
     with (
+        migrations_taken_as_done(),
         DagsterInstance.from_ref(loaded.instance_ref) as instance,
         relay_events(instance, relay),
         files_without_tails(relay.announce_log),

@@ -121,7 +121,6 @@ class Market:
         began = time.monotonic()
         now = self.now()
         demand, bids, outcome = self._plan(outline, floors or {}, now)
-        numbers = attempts or {}
         mode = demand.run.mode or self.settings.mode
         auction_id = uuid.uuid4().hex
         seconds = time.monotonic() - began

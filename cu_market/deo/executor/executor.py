@@ -22,6 +22,7 @@ from cu_market.dagster_compat.engine import (
     current_error,
     interrupted_error,
 )
+from cu_market.dagster_compat.event_storage import engines_kept
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.dagster_compat.gate import GatedExecution
 from cu_market.dagster_compat.outline import outline_of_plan
@@ -216,6 +217,7 @@ class MarketExecutor(Executor):
         workers = Workers(run.run_id, asdict(outline))
         try:
             with (
+                engines_kept(),
                 InstanceConcurrencyContext(context.instance, run) as slots,
                 GatedExecution(
                     plan,

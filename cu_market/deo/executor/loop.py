@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from dagster import DagsterEvent, MetadataValue
+from dagster import DagsterEvent, EventLogEntry, MetadataValue
 
 from cu_market.dagster_compat.engine import (
     Executor,
@@ -32,9 +32,9 @@ from cu_market.dagster_compat.engine import (
 from cu_market.dagster_compat.entries import (
     read_entry,
     read_error,
-    store_entry,
     with_materialization_metadata,
 )
+from cu_market.dagster_compat.event_storage import store_entries
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.dagster_compat.gate import GatedExecution
 from cu_market.dagster_compat.known_state import known_state_for
@@ -303,7 +303,23 @@ class Loop:
 
     # -- what the workers send
 
-    def _take(self, worker: WarmWorker, frame: Frame) -> Iterator[DagsterEvent]:
+    def _take(self, worker: WarmWorker, frames: list[Frame]) -> Iterator[DagsterEvent]:
+        """Handles frames in their order; entries that follow one another are stored together."""
+        together: list[tuple[Attempt, Frame]] = []
+        for frame in frames:
+            attempt = self._attempts.get(frame.get("stream", 0))
+            if frame["kind"] == "entry":
+                if attempt is not None:  # else of a superseded attempt: dropped
+                    together.append((attempt, frame))
+                continue
+            yield from self._take_entries(worker, together)
+            together = []
+            yield from self._take_other(worker, attempt, frame)
+        yield from self._take_entries(worker, together)
+
+    def _take_other(
+        self, worker: WarmWorker, attempt: Attempt | None, frame: Frame
+    ) -> Iterator[DagsterEvent]:
         kind = frame["kind"]
         if kind == "ready":
             yield self._worker_ready(worker)
@@ -312,17 +328,11 @@ class Loop:
                 f"a market worker could not load the code of job "
                 f"{self._context.job_name!r}:\n{frame['error']}"
             )
-        else:
-            attempt = self._attempts.get(frame["stream"])
-            if attempt is None:
-                return  # of a superseded attempt: dropped
-            if kind == "started":
-                attempt.pid = frame["pid"]
-                self._negotiation.accept(attempt.lease)
-            elif kind == "entry":
-                yield from self._take_entry(attempt, frame)
-            elif kind == "ended":
-                yield from self._end(attempt, frame)
+        elif attempt is not None and kind == "started":
+            attempt.pid = frame["pid"]
+            self._negotiation.accept(attempt.lease)
+        elif attempt is not None and kind == "ended":
+            yield from self._end(attempt, frame)
 
     def _worker_ready(self, worker: WarmWorker) -> DagsterEvent:
         how = (
@@ -341,16 +351,27 @@ class Loop:
             ),
         )
 
-    def _take_entry(self, attempt: Attempt, frame: Frame) -> Iterator[DagsterEvent]:
+    def _take_entries(
+        self, worker: WarmWorker, together: list[tuple[Attempt, Frame]]
+    ) -> Iterator[DagsterEvent]:
+        if not together:
+            return
+        entries = [self._entry(attempt, frame) for attempt, frame in together]
+        store_entries(self._context.instance, entries)
+        stored = {frame["stream"]: frame["number"] for _, frame in together}
+        for stream, number in stored.items():
+            worker.send({"kind": "stored", "stream": stream, "number": number})
+        for (attempt, _), entry in zip(together, entries, strict=True):
+            if entry.dagster_event is not None and entry.dagster_event.step_key is not None:
+                yield from self._take_event(attempt, entry.dagster_event)
+
+    def _entry(self, attempt: Attempt, frame: Frame) -> EventLogEntry:
         entry = read_entry(frame["entry"])
         if "measurement" in frame:
-            entry = with_materialization_metadata(entry, self._so_far(attempt, frame))
-        event = store_entry(self._context.instance, entry)
-        attempt.worker.send(
-            {"kind": "stored", "stream": frame["stream"], "number": frame["number"]}
-        )
-        if event is None or event.step_key is None:
-            return
+            return with_materialization_metadata(entry, self._so_far(attempt, frame))
+        return entry
+
+    def _take_event(self, attempt: Attempt, event: DagsterEvent) -> Iterator[DagsterEvent]:
         if event.is_step_failure or event.is_step_up_for_retry:
             attempt.has_failed = True
         if event.is_step_failure or event.is_step_up_for_retry or event.is_step_success:

@@ -92,8 +92,8 @@ class Workers:
         warm.send({"kind": "load", "outline": self._outline})
         return warm
 
-    def poll(self, timeout: float) -> Iterator[tuple[WarmWorker, Frame] | WorkerGone]:
-        """Yields what has arrived; waits at most timeout seconds for the first."""
+    def poll(self, timeout: float) -> Iterator[tuple[WarmWorker, list[Frame]] | WorkerGone]:
+        """Yields what has arrived, by worker; waits at most timeout seconds for the first."""
         for key, _ in self._selector.select(timeout):
             warm: WarmWorker = key.data
             try:
@@ -107,7 +107,7 @@ class Workers:
                 continue
             for frame in frames:
                 self._note(warm, frame)
-                yield warm, frame
+            yield warm, frames
 
     def close(self) -> None:
         """Closes every channel: workers end themselves and their steps."""

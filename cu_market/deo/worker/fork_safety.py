@@ -7,6 +7,7 @@ HistGradientBoosting fit in the parent hung the child).
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 
@@ -17,15 +18,25 @@ def reason_not_to_fork() -> str | None:
     if python_threads:
         names = ", ".join(sorted(t.name for t in python_threads))
         return f"importing the code started {len(python_threads)} Python thread(s): {names}"
-    native = native_thread_count()
-    if native is not None and native > 1:
-        return f"importing the code started {native - 1} native thread(s), such as an OpenMP pool"
+    native = native_thread_names()
+    if len(native) > 1:
+        return (
+            f"importing the code started {len(native) - 1} native thread(s), such as an OpenMP "
+            f"pool: {', '.join(native)}"
+        )
     return None
 
 
-def native_thread_count() -> int | None:
-    """Returns how many threads the kernel knows of this process, or None where it does not say."""
-    try:
-        return sum(1 for _ in Path("/proc/self/task").iterdir())
-    except OSError:
-        return None
+FORK_SAFE_THREADS = frozenset({"jemalloc_bg_thd"})
+"""Threads that their library stops before a fork and starts again after it: jemalloc's, which comes
+with pyarrow (seen in 25.0)."""
+
+
+def native_thread_names() -> list[str]:
+    """Returns the kernel's names of this process's threads, fork-safe ones left out."""
+    names = []
+    with contextlib.suppress(OSError):
+        for task in Path("/proc/self/task").iterdir():
+            with contextlib.suppress(OSError):
+                names.append((task / "comm").read_text().strip())
+    return sorted(name for name in names if name not in FORK_SAFE_THREADS)
