@@ -38,7 +38,7 @@ def auction_for_launch(
         sentence, data = auction_event(cleared.auction)
         tags = {
             "cu/auction_id": cleared.auction.auction_id,
-            "cu/expected_cost_usd": f"{cleared.plan.money_microusd / MICROUSD:.6f}",
+            "cu/auction_total_usd": f"{cleared.plan.money_microusd / MICROUSD:.6f}",
         }
         if not cleared.allocations:
             sentence = f"Recommendation only, nothing is bought or changed. {sentence}"
