@@ -37,6 +37,14 @@ class Rates:
                 "give a price of at least 0",
             )
 
+    def to_record(self) -> dict[str, int]:
+        """Returns the three rates by name, in micro-dollars an hour, exactly."""
+        return {
+            "core_microusd_per_hour": self.core_microusd_per_hour,
+            "gb_microusd_per_hour": self.gb_microusd_per_hour,
+            "gpu_microusd_per_hour": self.gpu_microusd_per_hour,
+        }
+
     def price_microusd_per_hour(self, size: ResourceVector) -> int:
         """Returns the price of a CU of that size, rounded half-even once."""
         return divide_half_even(
@@ -125,5 +133,6 @@ class Bid:
             "bid_id": self.bid_id,
             "cu_id": self.profile.cu_id,
             "quantity": self.quantity,
+            "rates": None if self.rates is None else self.rates.to_record(),
             "valid_until": self.valid_until.isoformat() if self.valid_until else None,
         }

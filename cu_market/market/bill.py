@@ -1,0 +1,200 @@
+"""A run's bill: every attempt that held a lease, and its sums by step and by provider.
+
+Pure functions over the ledger's rows; money is exact, in whole micro-dollars. The cost of an
+attempt is the one its settlement wrote; nothing is priced again here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.units import MICROUSD
+from cu_market.domain.usage import Usage
+from cu_market.ledger.interface import Ledger
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BillLine:
+    """What one attempt, one step or one provider is billed in a run.
+
+    Attributes:
+        name: the step's key or the provider's name.
+        attempts: leases that were settled.
+        resource_ids: the CUs that it ran on, in the order in which they were leased.
+        size: of the last lease; for a provider, the largest amount of each dimension.
+        lease_us: microseconds of all leases together.
+        cost_microusd: sum of the settled costs.
+        peak_memory_bytes: the highest of the measured peaks, or None where nothing was measured.
+        cpu_ms: measured CPU-milliseconds in all.
+        wall_ms: measured milliseconds in all.
+        ending: how the last measured attempt ended, or empty.
+    """
+
+    name: str
+    attempts: int
+    resource_ids: tuple[str, ...]
+    size: ResourceVector
+    lease_us: int
+    cost_microusd: int
+    peak_memory_bytes: int | None
+    cpu_ms: int
+    wall_ms: int
+    ending: str
+
+    def to_record(self) -> dict[str, object]:
+        """Returns the line ready for JSON: seconds, GB, dollars."""
+        peak = self.peak_memory_bytes
+        return {
+            "name": self.name,
+            "attempts": self.attempts,
+            "resource_ids": list(self.resource_ids),
+            "cpu_cores": self.size.cpu_millis / 1000,
+            "memory_gb": self.size.memory_bytes / 10**9,
+            "lease_seconds": self.lease_us / 10**6,
+            "cost_microusd": self.cost_microusd,
+            "cost_usd": self.cost_microusd / MICROUSD,
+            "peak_memory_gb": None if peak is None else peak / 10**9,
+            "cpu_seconds": self.cpu_ms / 1000,
+            "wall_seconds": self.wall_ms / 1000,
+            "ending": self.ending,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunBill:
+    """One run's bill.
+
+    Attributes:
+        run_id: the run.
+        by_step: one line a step, all its attempts, in the order of their first leases.
+        by_provider: one line a provider, by name.
+        cost_microusd: the whole bill: the sum of either.
+        open_leases: leases not settled yet: the bill still grows by them.
+        began_at, ended_at: first lease and last end, or None where nothing was leased.
+    """
+
+    run_id: str
+    by_step: tuple[BillLine, ...]
+    by_provider: tuple[BillLine, ...]
+    cost_microusd: int
+    open_leases: int
+    began_at: datetime | None
+    ended_at: datetime | None
+
+    @property
+    def wall_us(self) -> int:
+        """Microseconds from the first lease to the last end."""
+        if self.began_at is None or self.ended_at is None:
+            return 0
+        return elapsed_us(self.began_at, self.ended_at)
+
+    def step(self, step_key: str) -> BillLine | None:
+        """Returns one step's line, or None."""
+        return next((line for line in self.by_step if line.name == step_key), None)
+
+    def to_record(self) -> dict[str, object]:
+        """Returns the bill ready for JSON."""
+        return {
+            "run_id": self.run_id,
+            "cost_microusd": self.cost_microusd,
+            "cost_usd": self.cost_microusd / MICROUSD,
+            "open_leases": self.open_leases,
+            "wall_seconds": self.wall_us / 10**6,
+            "by_step": [line.to_record() for line in self.by_step],
+            "by_provider": [line.to_record() for line in self.by_provider],
+        }
+
+
+def elapsed_us(began_at: datetime, ended_at: datetime) -> int:
+    """Returns whole microseconds between two times, cut at zero; total_seconds() is a float."""
+    return max(0, (ended_at - began_at) // timedelta(microseconds=1))
+
+
+def lease_us(row: Allocation) -> int:
+    """Returns microseconds for which a row was held; 0 where it never was or still is."""
+    if row.leased_at is None or row.ended_at is None:
+        return 0
+    return elapsed_us(row.leased_at, row.ended_at)
+
+
+def settled_rows(allocations: Iterable[Allocation]) -> list[Allocation]:
+    """Returns the rows that are billed, in the order of their leases."""
+    rows = [
+        row
+        for row in allocations
+        if row.state is AllocationState.SETTLED and row.leased_at is not None
+    ]
+    return sorted(rows, key=lambda row: (row.leased_at, row.step_key, row.attempt))
+
+
+def bill_of(run_id: str, allocations: Sequence[Allocation], usages: Sequence[Usage]) -> RunBill:
+    """Returns a run's bill from the ledger's rows; rows of other runs are left out."""
+    own = [row for row in allocations if row.run_id == run_id]
+    rows = settled_rows(own)
+    used = {(u.step_key, u.attempt): u for u in usages if u.run_id == run_id}
+    steps: dict[str, list[Allocation]] = {}
+    providers: dict[str, list[Allocation]] = {}
+    for row in rows:
+        steps.setdefault(row.step_key, []).append(row)
+        providers.setdefault(row.provider, []).append(row)
+    waiting = {
+        AllocationState.LEASED,
+        AllocationState.ACCEPTED,
+        AllocationState.EXPIRED,
+        AllocationState.REVOKED,
+    }
+    return RunBill(
+        run_id=run_id,
+        by_step=tuple(_line(name, group, used) for name, group in steps.items()),
+        by_provider=tuple(_sum(name, providers[name], used) for name in sorted(providers)),
+        cost_microusd=sum(row.cost_microusd or 0 for row in rows),
+        open_leases=sum(row.state in waiting for row in own),
+        began_at=min((row.leased_at for row in rows if row.leased_at), default=None),
+        ended_at=max((row.ended_at for row in rows if row.ended_at), default=None),
+    )
+
+
+def read_bill(ledger: Ledger, run_id: str) -> RunBill:
+    """Returns a run's bill, read from the ledger."""
+    return bill_of(run_id, ledger.allocations(run_id=run_id), ledger.usages(run_id=run_id))
+
+
+def _line(name: str, rows: Sequence[Allocation], used: Mapping[tuple[str, int], Usage]) -> BillLine:
+    """Returns one step's line: sums over its attempts, the size of the last one."""
+    found = [used[row.step_key, row.attempt] for row in rows if (row.step_key, row.attempt) in used]
+    return BillLine(
+        name=name,
+        attempts=len(rows),
+        resource_ids=tuple(dict.fromkeys(row.resource_id for row in rows)),
+        size=rows[-1].size,
+        lease_us=sum(lease_us(row) for row in rows),
+        cost_microusd=sum(row.cost_microusd or 0 for row in rows),
+        peak_memory_bytes=max((u.measurement.peak_memory_bytes for u in found), default=None),
+        cpu_ms=sum(u.measurement.cpu_ms for u in found),
+        wall_ms=sum(u.measurement.wall_ms for u in found),
+        ending=str(found[-1].ending) if found else "",
+    )
+
+
+def _sum(name: str, rows: Sequence[Allocation], used: Mapping[tuple[str, int], Usage]) -> BillLine:
+    """Returns one provider's line: sums over its leases, the largest size it gave."""
+    line = _line(name, rows, used)
+    largest = ResourceVector()
+    for row in rows:
+        largest = largest.largest(row.size)
+    return BillLine(
+        name=line.name,
+        attempts=line.attempts,
+        resource_ids=tuple(sorted(line.resource_ids)),
+        size=largest,
+        lease_us=line.lease_us,
+        cost_microusd=line.cost_microusd,
+        peak_memory_bytes=line.peak_memory_bytes,
+        cpu_ms=line.cpu_ms,
+        wall_ms=line.wall_ms,
+        ending="",
+    )
