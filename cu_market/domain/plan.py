@@ -98,6 +98,8 @@ class Plan:
         unserved: in the order of the requests.
         objective_microusd: sum of the awards' cost_microusd and of the penalties.
         bound_microusd: no plan for the same input costs less.
+        is_bound_independent: whether the bound was recomputed here; otherwise it is the solver's
+            own, which no known plan contradicts.
         solver: who found it: ``HiGHS``, ``CBC``, ``construction``.
         is_cut: whether the clock ended the search, so that another run might differ.
         build_ms, solve_ms: milliseconds of building and of solving.
@@ -107,6 +109,7 @@ class Plan:
     unserved: tuple[Unserved, ...]
     objective_microusd: int
     bound_microusd: int
+    is_bound_independent: bool = True
     solver: str
     is_cut: bool = False
     build_ms: int = 0

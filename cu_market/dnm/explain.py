@@ -1,0 +1,142 @@
+"""Why every bid that did not win a request did not, the runner-up first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cu_market.dnm.construction import Placement, Schedule, has_room, occupied, occupy
+from cu_market.dnm.feasibility import Refusals, late_detail
+from cu_market.dnm.offers import Offer, OfferTable
+from cu_market.dnm.timeline import Timeline
+from cu_market.domain.bid import Bid
+from cu_market.domain.plan import Award, Loss, LossReason, Unserved
+from cu_market.domain.units import format_usd
+
+
+def explain(table: OfferTable, schedule: Schedule) -> tuple[list[Award], list[Unserved]]:
+    """Returns the awards and the unserved requests, both in the table's order.
+
+    A loser is judged at the winner's start, with everything else of the plan in its place.
+    """
+    timelines = occupied(table)
+    for placement in schedule.placements:
+        if placement is not None:
+            occupy(timelines, placement)
+    awards: list[Award] = []
+    unserved: list[Unserved] = []
+    for i, placement in enumerate(schedule.placements):
+        if placement is None:
+            losses = _losses(table, i, schedule.ready_ms[i], None, timelines)
+            unserved.append(Unserved(request_id=table.requests[i].request_id, losses=losses))
+            continue
+        occupy(timelines, placement, sign=-1)
+        losses = _losses(table, i, placement.start_ms, placement, timelines)
+        occupy(timelines, placement)
+        awards.append(_award(table, placement, losses))
+    return awards, unserved
+
+
+def _award(table: OfferTable, placement: Placement, losses: tuple[Loss, ...]) -> Award:
+    offer = placement.offer
+    bid = table.bids[offer.bid]
+    return Award(
+        request_id=table.requests[offer.request].request_id,
+        bid_id=bid.bid_id,
+        provider=bid.provider,
+        resource_id=bid.profile.cu_id,
+        capacity_id=bid.profile.capacity_id,
+        size=offer.size,
+        price_microusd_per_hour=offer.price_microusd_per_hour,
+        start_ms=placement.start_ms,
+        expected_ms=offer.expected_ms,
+        money_microusd=offer.money_microusd,
+        cost_microusd=placement.cost_microusd,
+        losses=losses,
+    )
+
+
+def _losses(
+    table: OfferTable,
+    request: int,
+    start_ms: int,
+    winner: Placement | None,
+    timelines: list[Timeline],
+) -> tuple[Loss, ...]:
+    """One loss a bid: feasible ones by cost, then the infeasible ones in canonical order."""
+    ready_ms = start_ms if winner is None else winner.ready_ms
+    feasible: list[tuple[int, int, Loss]] = []
+    for offer in table.offers[request]:
+        if winner is not None and offer.bid == winner.offer.bid:
+            continue
+        cost = table.cost(offer, start_ms - ready_ms)
+        reason, detail = _verdict(table, offer, start_ms, cost, winner, timelines)
+        feasible.append((cost, offer.bid, _loss(table.bids[offer.bid], reason, detail, cost)))
+    feasible.sort(key=lambda entry: entry[:2])
+    infeasible = [
+        _infeasible(table.bids[b], table.refused[request, b])
+        for b in range(len(table.bids))
+        if (request, b) in table.refused
+    ]
+    return (*(loss for _, _, loss in feasible), *infeasible)
+
+
+def _verdict(
+    table: OfferTable,
+    offer: Offer,
+    start_ms: int,
+    cost: int,
+    winner: Placement | None,
+    timelines: list[Timeline],
+) -> tuple[LossReason, str]:
+    end_ms = start_ms + offer.expected_ms
+    latest = table.requests[offer.request].latest_finish_ms
+    if latest is not None and end_ms > latest:
+        return LossReason.TOO_LATE, late_detail(latest, end_ms)
+    if not has_room(offer, start_ms, timelines):
+        return LossReason.CAPACITY, _room_detail(table, offer, start_ms, timelines)
+    if winner is None:
+        return LossReason.CAPACITY, "room only if other requests gave way"
+    more = cost - winner.cost_microusd
+    if more > 0:
+        return LossReason.DEARER, f"{format_usd(more)} dearer: {format_usd(cost)} in all"
+    if more == 0:
+        return LossReason.DEARER, "costs the same; the winner is first in order or ends earlier"
+    if offer.expected_ms > winner.offer.expected_ms:
+        later = (offer.expected_ms - winner.offer.expected_ms) / 1000
+        return (
+            LossReason.TOO_LATE,
+            f"{format_usd(-more)} cheaper but ends {later:g} s later, and others wait for it",
+        )
+    return LossReason.CAPACITY, "cheaper here, but dearer for the plan as a whole"
+
+
+def _room_detail(
+    table: OfferTable, offer: Offer, start_ms: int, timelines: Sequence[Timeline]
+) -> str:
+    """Names the first room that is too full, and by how much at the lease's start or later."""
+    for room, amount in offer.takes:
+        timeline = timelines[room]
+        clear = timeline.conflict_end(start_ms, start_ms + offer.expected_ms, amount)
+        if clear != start_ms:
+            what = table.rooms[room]
+            until = "for good" if clear is None else f"until {clear / 1000:g} s"
+            return (
+                f"{what.owner}: {what.dimension} asks {amount} of {what.limit}, "
+                f"taken by others {until}"
+            )
+    return "no room"
+
+
+def _infeasible(bid: Bid, reasons: Refusals) -> Loss:
+    return _loss(bid, reasons[0][0], "; ".join(detail for _, detail in reasons), None)
+
+
+def _loss(bid: Bid, reason: LossReason, detail: str, cost: int | None) -> Loss:
+    return Loss(
+        bid_id=bid.bid_id,
+        provider=bid.provider,
+        resource_id=bid.profile.cu_id,
+        reason=reason,
+        detail=detail,
+        cost_microusd=cost,
+    )

@@ -1,0 +1,72 @@
+"""What serving a request from a bid costs, in whole micro-dollars.
+
+cost_ib(wait) = money_ib + v_i * max(0, wait + e_ib - d_i - slack_i)
+
+where money is price x expected time (half-even once) x quantity, plus a surcharge; e_ib is the
+expected time there, start-up included; d_i the time on the reference machine; v_i the value of
+time; wait the time between the moment the request could start and its start. A request is charged
+only for the delay that it adds itself, so that a chain of late steps is not charged for the first
+one's delay again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cu_market.domain.bid import Bid
+from cu_market.domain.request import ResourceRequest
+from cu_market.domain.units import lease_cost_microusd
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surcharge:
+    """What a pair costs beside its lease.
+
+    Attributes:
+        microusd: money: egress, an expected interruption's loss.
+        extra_ms: time that the lease takes longer, such as a transfer's.
+    """
+
+    microusd: int = 0
+    extra_ms: int = 0
+
+
+NO_SURCHARGE = Surcharge()
+
+Surcharges = Callable[[ResourceRequest, Bid], Surcharge]
+"""A pure function from a pair to its surcharge."""
+
+
+def no_surcharge(request: ResourceRequest, bid: Bid) -> Surcharge:
+    """Returns nothing on top of the lease."""
+    return NO_SURCHARGE
+
+
+def expected_ms(request: ResourceRequest, bid: Bid, surcharge: Surcharge = NO_SURCHARGE) -> int:
+    """Returns milliseconds that the lease is expected to take, start-up included; at least 1.
+
+    Never 0, since a lease that takes no time would need no room.
+    """
+    taken = bid.profile.startup_ms + bid.duration_for(request.duration_ms) + surcharge.extra_ms
+    return max(1, taken)
+
+
+def money_microusd(request: ResourceRequest, bid: Bid, surcharge: Surcharge = NO_SURCHARGE) -> int:
+    """Returns the expected bill: price x expected time, each lease rounded half-even once."""
+    lease = lease_cost_microusd(bid.price_for(request.needs), expected_ms(request, bid, surcharge))
+    return lease * request.quantity + surcharge.microusd
+
+
+def delay_cost_microusd(request: ResourceRequest, *, taken_ms: int, slack_ms: int) -> int:
+    """Returns what the delay beyond the slack costs, rounded half-even once.
+
+    Args:
+        request: its value of time and reference duration are used.
+        taken_ms: milliseconds from when it could start to its end, waiting included.
+        slack_ms: how much later it may end without the run ending later.
+    """
+    late_ms = taken_ms - request.duration_ms - slack_ms
+    if late_ms <= 0:
+        return 0
+    return lease_cost_microusd(request.value_of_time_microusd_per_hour, late_ms)

@@ -1,0 +1,196 @@
+"""The plan: construct, ask the solver if that is not proven good, check, keep the better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cu_market.dnm.bound import floor_bound, lagrangian_bound
+from cu_market.dnm.construction import Schedule, construct
+from cu_market.dnm.descent import descend
+from cu_market.dnm.explain import explain
+from cu_market.dnm.objective import Surcharges, no_surcharge
+from cu_market.dnm.offers import OfferTable, RunningLease, tabulate
+from cu_market.dnm.rows import assemble
+from cu_market.dnm.solve import Clock, Solver, SolverAnswer, no_clock, read_choice
+from cu_market.dnm.verify import violations
+from cu_market.domain.bid import Bid
+from cu_market.domain.plan import Award, Plan, Unserved
+from cu_market.domain.problem import CUMarketError
+from cu_market.domain.request import ResourceRequest
+from cu_market.domain.resources import ResourceVector
+
+CONSTRUCTION = "construction"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Search:
+    """Where the search stands: the best schedule so far, who found it, what is proven."""
+
+    schedule: Schedule
+    bound: int
+    solver: str = CONSTRUCTION
+    is_cut: bool = False
+    is_bound_independent: bool = True
+    build_seconds: float = 0.0
+    solve_seconds: float = 0.0
+
+
+def plan(
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    capacities: Mapping[str, ResourceVector],
+    *,
+    solver: Solver | None,
+    limit_seconds: float,
+    gap: float = 0.01,
+    fixed_starts: bool = False,
+    running: Sequence[RunningLease] = (),
+    surcharges: Surcharges = no_surcharge,
+    clock: Clock = no_clock,
+) -> Plan:
+    """Returns which bid serves which request, when, and why the others lost.
+
+    1. Put everything into canonical order, tell feasible pairs from others.
+    2. Construct a schedule that fits; bound it from below by everyone's cheapest offer.
+    3. If the gap between them is proven small enough, done: no solver is called.
+    4. Else ask the solver, with the schedule's starts; make a schedule of whatever it answers.
+    5. Recompute the bound from its duals, check the schedule from the records; keep the better.
+    6. Say why every other bid lost.
+
+    With free starts, the bound is that of step 2, since the program knows only its own starts.
+    A request that no bid could serve is unserved and costs nothing; one that found no room costs a
+    penalty above ten of the dearest offers.
+
+    Args:
+        requests: any order; ids unique.
+        bids: any order; ids unique.
+        capacities: free room by capacity_id, from now on.
+        solver: None leaves the construction as it is.
+        limit_seconds: of the solver's work.
+        gap: (objective - bound) / objective that is good enough.
+        fixed_starts: every request starts at its earliest_start_ms, dependencies only say slack.
+        running: what returns to a capacity later.
+        surcharges: pure; what a pair costs beside its lease.
+        clock: seconds, only to report times.
+
+    Raises:
+        InvalidInputError: see offers.tabulate.
+        CUMarketError: the construction does not verify, which is a defect.
+    """
+    began = clock()
+    table = tabulate(requests, bids, capacities, running=running, surcharges=surcharges)
+
+    def check(schedule: Schedule) -> tuple[list[Award], list[Unserved], str]:
+        awards, unserved = explain(table, schedule)
+        wrong = violations(
+            table.requests,
+            table.bids,
+            capacities,
+            awards,
+            running=running,
+            fixed_starts=fixed_starts,
+            surcharges=surcharges,
+        )
+        return awards, unserved, "; ".join(f"{v.where}: {v.what}" for v in wrong)
+
+    first = construct(table, fixed_starts=fixed_starts)
+    if fixed_starts:
+        first = descend(table, first)
+    search = _Search(schedule=first, bound=floor_bound(table), build_seconds=clock() - began)
+    if solver is not None and not _is_proven(search.schedule, search.bound, gap):
+        search = _improve(table, search, solver, limit_seconds, gap, fixed_starts, clock)
+    awards, unserved, wrong = check(search.schedule)
+    if wrong and search.schedule is not first:
+        search = _Search(
+            schedule=first,
+            bound=search.bound,
+            build_seconds=search.build_seconds,
+            solve_seconds=search.solve_seconds,
+        )
+        awards, unserved, wrong = check(first)
+    if wrong:
+        raise CUMarketError(f"the plan does not verify: {wrong}; report it with the auction")
+    return _plan_of(requests, search, awards, unserved)
+
+
+def _improve(
+    table: OfferTable,
+    search: _Search,
+    solver: Solver,
+    limit_seconds: float,
+    gap: float,
+    fixed_starts: bool,
+    clock: Clock,
+) -> _Search:
+    """Returns the search after the solver's answer, whatever that was."""
+    began = clock()
+    data = assemble(table, search.schedule)
+    asked = clock()
+    answer = solver.solve(data, limit_seconds=limit_seconds, gap=gap)
+    took = max(0.0, clock() - asked - answer.build_seconds)
+    schedule, name = search.schedule, search.solver
+    choice = read_choice(data, answer)
+    if choice is not None:
+        found = construct(table, fixed_starts=fixed_starts, chosen=choice)
+        if fixed_starts:
+            found = descend(table, found)
+        if _rank(found, fixed_starts) < _rank(schedule, fixed_starts):
+            schedule, name = found, answer.solver or "solver"
+    bound, is_independent = search.bound, True
+    if fixed_starts:
+        bound = max(bound, lagrangian_bound(data, answer.duals))
+        claimed = _claimed(answer, schedule.objective_microusd)
+        if claimed > bound and not _is_proven(schedule, bound, gap):
+            bound, is_independent = claimed, False
+    is_cut = answer.is_cut and not _is_proven(schedule, bound, gap)
+    return _Search(
+        schedule=schedule,
+        bound=min(bound, schedule.objective_microusd),
+        solver=name,
+        is_cut=is_cut,
+        is_bound_independent=is_independent,
+        build_seconds=search.build_seconds + (asked - began) + answer.build_seconds,
+        solve_seconds=took,
+    )
+
+
+def _claimed(answer: SolverAnswer, objective: int) -> int:
+    """The solver's own bound in whole micro-dollars, 0 if a known plan contradicts it.
+
+    A solver's tolerance is relative, so its bound is lowered by a millionth before it is rounded up.
+    """
+    value = answer.claimed_bound_microusd
+    if value is None or not 0 < value <= objective * (1 + 1e-6) + 1:
+        return 0
+    lowered = value * (1 - 1e-6)
+    return min(objective, -int(-lowered // 1))
+
+
+def _is_proven(schedule: Schedule, bound: int, gap: float) -> bool:
+    return schedule.objective_microusd - bound <= gap * schedule.objective_microusd
+
+
+def _rank(schedule: Schedule, fixed_starts: bool) -> tuple[int, int]:
+    """With free starts a request can always wait, so leaving one out is never an improvement."""
+    return (0 if fixed_starts else schedule.unserved_count, schedule.objective_microusd)
+
+
+def _plan_of(
+    requests: Sequence[ResourceRequest],
+    search: _Search,
+    awards: Sequence[Award],
+    unserved: Sequence[Unserved],
+) -> Plan:
+    place = {request.request_id: k for k, request in enumerate(requests)}
+    return Plan(
+        awards=tuple(sorted(awards, key=lambda award: place[award.request_id])),
+        unserved=tuple(sorted(unserved, key=lambda entry: place[entry.request_id])),
+        objective_microusd=search.schedule.objective_microusd,
+        bound_microusd=search.bound,
+        is_bound_independent=search.is_bound_independent,
+        solver=search.solver,
+        is_cut=search.is_cut,
+        build_ms=round(1000 * search.build_seconds),
+        solve_ms=round(1000 * search.solve_seconds),
+    )
