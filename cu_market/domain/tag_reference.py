@@ -38,12 +38,12 @@ _SETTINGS = """
 
 | tag | where | meaning | example |
 |---|---|---|---|
-| `cu/partitions` | op | Sizes of particular partitions: a JSON object from a shell-style pattern of \
-the partition key to settings; the first match counts. | `{"2024-*": "memory=8GiB,cpu=2"}` |
-| `cu/for.<op or asset>` | job, run | Settings for one op or asset; an asset key's parts are joined \
-by `.`; names within a setting by `\\|`. | `memory=8GiB,cpu=2` |
-| `cu/for.<op or asset>@<partition>` | run | The same for partitions whose key matches a shell-style \
-pattern; comes before the one without. | `memory=16GiB` |
+| `cu/partitions` | op | Sizes of particular partitions: a JSON object from a shell-style pattern \
+of the partition key to settings; the first match counts. | `{"2024-*": "memory=8GiB,cpu=2"}` |
+| `cu/for.<op or asset>` | job, run | Settings for one op or asset; an asset key's parts are \
+joined by `.`; names within a setting by `\\|`. | `memory=8GiB,cpu=2` |
+| `cu/for.<op or asset>@<partition>` | run | The same for partitions whose key matches a \
+shell-style pattern; comes before the one without. | `memory=16GiB` |
 """
 
 _RUN = """

@@ -55,6 +55,12 @@ class Distribution:
         """How many equal weights know as much (Kish): (sum w)^2 / sum w^2."""
         return sum(self.weights) ** 2 / sum(w * w for w in self.weights)
 
+    @property
+    def mean(self) -> float:
+        """The weighted mean."""
+        total = sum(w * v for v, w in zip(self.values, self.weights, strict=True))
+        return total / sum(self.weights)
+
     def quantile(self, ratio: float) -> int:
         """Returns the smallest value with at least this share of the weight at or below it.
 

@@ -28,8 +28,9 @@ LONGEST_HEADROOM = 1.0
 class EmpiricalForecaster:
     """Weighted sample of past attempts; h = base / sqrt(n) + spread_share x spread.
 
-    n is the effective number of attempts of the present code, spread is (max - median) / max of
-    their peaks. See docs/decisions/0005-tags-and-sizing.md for the figures behind the values.
+    n is the effective number of attempts of the present code; spread is (max - mean) / max of
+    their peaks (the median of two would be one of them, and hide a growth). The figures behind
+    the values are in docs/decisions/0005-tags-and-sizing.md.
 
     Attributes:
         headroom_base_ratio: headroom above a single attempt's peak.
@@ -74,7 +75,7 @@ class EmpiricalForecaster:
         )
 
     def _headroom(self, peaks: Distribution, knowledge: float) -> float:
-        spread = (peaks.largest - peaks.quantile(0.5)) / max(1, peaks.largest)
+        spread = max(0.0, peaks.largest - peaks.mean) / max(1, peaks.largest)
         wanted = self.headroom_base_ratio / sqrt(knowledge) + self.spread_share * spread
         return min(LONGEST_HEADROOM, wanted)
 

@@ -103,7 +103,9 @@ def test_strange_kubernetes_tags_never_raise(config: Any) -> None:
 @given(st.text(max_size=20))
 def test_compute_reads_or_explains_any_text(text: str) -> None:
     for argument in ("cpu", "memory", "duration", "max_price", "gpu", "provider", "min_memory"):
+        explained = [f"compute({argument})"]
         try:
             compute(**{argument: text})  # type: ignore[arg-type]
         except InvalidInputError as error:
-            assert error.problems[0].where == f"compute({argument})"
+            explained = [problem.where for problem in error.problems]
+        assert explained == [f"compute({argument})"]
