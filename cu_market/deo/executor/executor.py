@@ -258,6 +258,7 @@ class MarketExecutor(Executor):
             for provider in market.providers.values():
                 if provider.capabilities.reap:
                     provider.reap(holders)
+            workers.collect()
             negotiation.settle_all()
             lifeline.end()
         yield DagsterEvent.engine_event(

@@ -66,6 +66,7 @@ class Workers:
         self._run_id = run_id
         self._outline = outline
         self._workers: dict[tuple[str, str], WarmWorker] = {}
+        self._closed: list[Worker] = []
         self._selector = selectors.DefaultSelector()
 
     def ensure(self, provider: Provider, allocation: Allocation) -> WarmWorker:
@@ -113,8 +114,13 @@ class Workers:
         """Closes every channel: workers end themselves and their steps."""
         for warm in list(self._workers.values()):
             warm.worker.close()
+            self._closed.append(warm.worker)
         self._workers.clear()
         self._selector.close()
+
+    def collect(self) -> None:
+        """Waits for no one, but takes the exit codes of closed workers: none stays a zombie."""
+        self._closed = [worker for worker in self._closed if worker.exit_code() is None]
 
     def holders(self) -> list[str]:
         """Returns the holders of the live workers."""
@@ -132,6 +138,7 @@ class Workers:
     def _forget(self, warm: WarmWorker, detail: str) -> WorkerGone:
         self._selector.unregister(warm.worker.fileno())
         warm.worker.close()
+        self._closed.append(warm.worker)
         self._workers.pop(warm.key, None)
         logger.warning("worker gone", extra={"action": "worker_gone", "worker": warm.worker.holder})
         return WorkerGone(worker=warm, exit_code=warm.worker.exit_code(), detail=detail)
