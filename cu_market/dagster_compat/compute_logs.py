@@ -31,9 +31,10 @@ def files_without_tails(announce: Callable[[str, str], None]) -> Iterator[None]:
         with redirect_to_file(stream, path):
             yield None
 
-    original = local_compute_log_manager.mirror_stream_to_file
-    local_compute_log_manager.mirror_stream_to_file = mirror
+    module: Any = local_compute_log_manager
+    original = module.mirror_stream_to_file
+    module.mirror_stream_to_file = mirror
     try:
         yield
     finally:
-        local_compute_log_manager.mirror_stream_to_file = original
+        module.mirror_stream_to_file = original

@@ -47,7 +47,8 @@ def crash_explanation(prefix: str, exit_code: int | None) -> str:
 
 def error_from_exception(error: BaseException) -> SerializableErrorInfo:
     """Returns an exception as an event can carry it."""
-    return serializable_error_info_from_exc_info((type(error), error, error.__traceback__))
+    information: Any = (type(error), error, error.__traceback__)  # none yet if never raised
+    return serializable_error_info_from_exc_info(information)
 
 
 def current_error() -> SerializableErrorInfo:
@@ -72,10 +73,3 @@ def subprocess_error(errors: Mapping[str, SerializableErrorInfo]) -> Exception:
         f"During market execution errors occurred in steps' processes:\n{listed}",
         subprocess_error_infos=list(errors.values()),
     )
-
-
-def retry_mode_of(config: Mapping[str, Any]) -> RetryMode:
-    """Returns the retry mode that an executor's config selects."""
-    mode = RetryMode.from_config(config)
-    assert mode is not None
-    return mode

@@ -31,7 +31,8 @@ _MIRRORED = frozenset({*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELI
 @contextmanager
 def engines_kept() -> Iterator[None]:
     """Within it, the SQLite event log keeps one engine for each of its files."""
-    original: Any = sqlite_event_log.create_engine
+    module: Any = sqlite_event_log
+    original = module.create_engine
     engines: dict[str, Any] = {}
 
     def kept(url: str, **options: Any) -> Any:
@@ -39,11 +40,11 @@ def engines_kept() -> Iterator[None]:
             engines[url] = original(url, **options)
         return engines[url]
 
-    sqlite_event_log.create_engine = kept
+    module.create_engine = kept
     try:
         yield
     finally:
-        sqlite_event_log.create_engine = original
+        module.create_engine = original
 
 
 def store_entries(instance: DagsterInstance, entries: Sequence[EventLogEntry]) -> None:

@@ -5,6 +5,7 @@ Private: MULTI_PROC_CONFIG, IN_PROC_CONFIG and the creation functions; seen in 1
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from dagster import Field
@@ -26,7 +27,6 @@ MULTIPROCESS_FIELD: Field = MULTI_PROC_CONFIG
 IN_PROCESS_FIELD: Field = IN_PROC_CONFIG
 create_in_process = _core_in_process_executor_creation
 create_multiprocess = _core_multiprocess_executor_creation
-retry_mode_from = RetryMode.from_config
 step_dependency_config_from = StepDependencyConfig.from_config
 
 __all__ = [
@@ -37,14 +37,15 @@ __all__ = [
     "executor_of",
     "multiple_process_requirements",
     "multiprocess_fields",
-    "retry_mode_from",
+    "retry_mode_of",
     "step_dependency_config_from",
 ]
 
 
 def multiprocess_fields(*names: str) -> dict[str, Any]:
     """Returns some of multiprocess's own config fields."""
-    fields = MULTI_PROC_CONFIG.config_type.fields
+    shape: Any = MULTI_PROC_CONFIG.config_type
+    fields = shape.fields
     return {name: fields[name] for name in names}
 
 
@@ -54,3 +55,10 @@ def executor_of(run: DagsterRun, snapshot: ExecutionPlanSnapshot) -> tuple[str, 
     config = (execution or {}).get("config") if isinstance(execution, dict) else None
     branch = next(iter(config)) if isinstance(config, dict) and len(config) == 1 else None
     return snapshot.executor_name or "", branch
+
+
+def retry_mode_of(config: Mapping[str, Any]) -> RetryMode:
+    """Returns the retry mode that an executor's config selects."""
+    mode = RetryMode.from_config(config)
+    assert mode is not None
+    return mode

@@ -9,6 +9,7 @@ Private: ActiveExecution and its _executable and _update; seen in 1.13.27.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from dagster._core.execution.plan.active import ActiveExecution
 from dagster._core.execution.plan.step import ExecutionStep
@@ -33,7 +34,12 @@ class GatedExecution(ActiveExecution):
         finally:
             self._executable.extend(held)
 
+    def seconds_until_ready(self) -> float:
+        """Returns how long until a retry or a pool's slot may be looked at again; 0 if none waits."""
+        interval: Any = self.sleep_interval()  # type: ignore[no-untyped-call]
+        return max(0.0, float(interval))
+
     @property
     def has_waiting(self) -> bool:
         """Whether a step waits for its retry or for a pool's slot."""
-        return self.sleep_interval() > 0
+        return self.seconds_until_ready() > 0

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from dagster import DagsterInstance
+from typing import TYPE_CHECKING
 
-from cu_market.market.settings import MarketSettings, parse_settings
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+    from cu_market.market.settings import MarketSettings
+
+MARKET = "market"
+"""The executor's name, and the branch of its config that routes."""
 
 
 def instance_settings(instance: DagsterInstance) -> MarketSettings:
@@ -13,6 +19,8 @@ def instance_settings(instance: DagsterInstance) -> MarketSettings:
     Raises:
         InvalidInputError: with every problem.
     """
+    from cu_market.market.settings import MarketSettings, parse_settings
+
     ref = instance.get_ref()
     data = ref.run_launcher_data
     if data is None or not data.class_name.startswith("Market"):

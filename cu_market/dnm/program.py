@@ -52,7 +52,9 @@ def solve(
         clock: seconds, only to report how long building took.
     """
     import pulp
+    from pulp.v4_migration import set_v4_migration_warnings
 
+    set_v4_migration_warnings(False)  # pinned below 4, and only this module would have to move
     failures: list[str] = []
     for run in (_run_highs, _run_cbc):
         try:
@@ -69,10 +71,10 @@ def build(data: ProgramData) -> tuple[pulp.LpProblem, list[pulp.LpVariable]]:
     problem = pulp.LpProblem("selection", pulp.LpMinimize)
     # PuLP writes variables by name to CBC and by first use to HiGHS: numbered names keep both.
     x = [
-        pulp.LpVariable(f"x_{i}_{b}", 0, 1, pulp.LpBinary)
+        problem.add_variable(f"x_{i}_{b}", 0, 1, pulp.LpBinary)
         for i, b in zip(data.column_requests, data.column_bids, strict=True)
     ]
-    z = [pulp.LpVariable(f"z_{i}", 0) for i in range(len(data.penalties_microusd))]
+    z = [problem.add_variable(f"z_{i}", 0) for i in range(len(data.penalties_microusd))]
     _set_objective(problem, data, x, z)
     _add_served_once(problem, data, x, z)
     for number, row in enumerate(data.rows):

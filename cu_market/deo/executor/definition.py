@@ -13,11 +13,10 @@ from cu_market.dagster_compat.executor_config import (
     create_multiprocess,
     multiple_process_requirements,
     multiprocess_fields,
-    retry_mode_from,
+    retry_mode_of,
     step_dependency_config_from,
 )
-
-MARKET = "market"
+from cu_market.deo.settings import MARKET, instance_settings
 
 _SHARED_FIELDS = multiprocess_fields(
     "max_concurrent", "retries", "tag_concurrency_limits", "step_dependency_config"
@@ -64,14 +63,13 @@ def market_executor(init_context: InitExecutorContext) -> Any:
 
     ``retries`` and ``tag_concurrency_limits`` are multiprocess's own.
     """
-    config = init_context.executor_config
+    config: Any = init_context.executor_config
     if "in_process" in config:
         return create_in_process(config["in_process"])
     if "multiprocess" in config:
         return create_multiprocess(config["multiprocess"])
     # Here, not above: whoever only loads the user's code needs nothing of the market's.
     from cu_market.deo.executor.executor import MarketExecutor
-    from cu_market.deo.settings import instance_settings
     from cu_market.market.settings import parse_settings
 
     branch: Any = config[MARKET]
@@ -85,7 +83,7 @@ def market_executor(init_context: InitExecutorContext) -> Any:
     return MarketExecutor(
         settings=settings,
         dagster_home=instance.root_directory,
-        retries=retry_mode_from(branch["retries"]),
+        retries=retry_mode_of(branch["retries"]),
         max_concurrent=branch.get("max_concurrent"),
         tag_concurrency_limits=branch.get("tag_concurrency_limits"),
         step_dependency_config=step_dependency_config_from(branch.get("step_dependency_config")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -27,7 +27,7 @@ from cu_market.dagster_compat.events import EngineEventData
 from cu_market.dagster_compat.gate import GatedExecution
 from cu_market.dagster_compat.outline import outline_of_plan
 from cu_market.dagster_compat.step_execution import RunOutline as WorkerOutline
-from cu_market.deo.executor.announcements import auction_event
+from cu_market.deo.announcements import auction_event
 from cu_market.deo.executor.lifeline import Lifeline
 from cu_market.deo.executor.loop import Loop
 from cu_market.deo.executor.negotiation import Negotiation
@@ -125,7 +125,7 @@ class MarketExecutor(Executor):
 
     def _enter_market(
         self, plan_context: PlanOrchestrationContext, outline: RunOutline, stack: ExitStack
-    ) -> Iterator[Any]:
+    ) -> Generator[DagsterEvent, None, tuple[Market, Mapping[str, Allocation], Auction, bool]]:
         """Returns an open market and the run's awards; waits for them where the run says so."""
         has_told = False
         while True:

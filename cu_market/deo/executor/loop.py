@@ -38,7 +38,7 @@ from cu_market.dagster_compat.event_storage import store_entries
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.dagster_compat.gate import GatedExecution
 from cu_market.dagster_compat.known_state import known_state_for
-from cu_market.deo.executor.announcements import (
+from cu_market.deo.announcements import (
     award_message,
     award_metadata,
     bill_event,
@@ -181,7 +181,7 @@ class Loop:
     def _timeout(self) -> float:
         if self._unleased or self._waiting.since:
             return WAIT_SECONDS
-        interval = float(self._active.sleep_interval())
+        interval = self._active.seconds_until_ready()
         return min(POLL_SECONDS, interval) if interval > 0 else POLL_SECONDS
 
     # -- interrupts

@@ -10,8 +10,8 @@ from dagster import DagsterInstance, DagsterRun
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.dagster_compat.executor_config import executor_of
 from cu_market.dagster_compat.outline import outline_of_snapshot
-from cu_market.deo.executor.announcements import auction_event
-from cu_market.deo.executor.definition import MARKET
+from cu_market.deo.announcements import auction_event
+from cu_market.deo.settings import MARKET
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.units import MICROUSD, format_usd

@@ -1,0 +1,162 @@
+"""The solver's process: hostile children change nothing but the gap."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import psutil
+import pytest
+
+from cu_market.dnm.planner import plan
+from cu_market.dnm.solve import InProcessSolver
+from cu_market.domain.bid import Bid
+from cu_market.domain.plan import Plan
+from cu_market.domain.profile import CUProfile
+from cu_market.domain.request import ResourceRequest
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.units import GIB
+from cu_market.market.solver_process import SolverProcess
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ANSWER = (
+    '{"solver":"liar","values":%s,"duals":[],"claimed_bound_microusd":%s,"is_cut":false,'
+    '"build_seconds":0,"failure":""}'
+)
+
+
+def child(body: str) -> list[str]:
+    return [sys.executable, "-c", f"import os, sys, time\nfor line in sys.stdin:\n    {body}\n"]
+
+
+HOSTILE = {
+    "hangs": child("time.sleep(600)"),
+    "dies": child("os._exit(3)"),
+    "is killed": child("os.kill(os.getpid(), 9)"),
+    "answers garbage": child("print('not json', flush=True)"),
+    "answers a list": child("print('[1]', flush=True)"),
+    "lies about its bound": child(f"print('''{ANSWER % ('[[0,1.0]]', '1e18')}''', flush=True)"),
+    "returns fractions": child(f"print('''{ANSWER % ('[[0,0.5],[1,0.5]]', '0')}''', flush=True)"),
+    "names columns that are not there": child(
+        f"print('''{ANSWER % ('[[999999,1.0]]', '0')}''', flush=True)"
+    ),
+    "does not exist": ["/nonexistent/solver"],
+}
+
+
+def contested() -> tuple[list[ResourceRequest], list[Bid], dict[str, ResourceVector]]:
+    """A selection in which each request taking its cheapest bid does not fit."""
+    requests = [
+        ResourceRequest(
+            request_id=f"r{i}",
+            timestamp=NOW,
+            duration_ms=60_000 + 1000 * i,
+            needs=ResourceVector(cpu_millis=1000, memory_bytes=GIB),
+            value_of_time_microusd_per_hour=50_000,
+        )
+        for i in range(6)
+    ]
+    bids = [
+        Bid(
+            bid_id=f"b{k}",
+            profile=CUProfile(
+                cu_id=f"cu{k}",
+                provider="p",
+                location="here",
+                capacity_id=f"c{k}",
+                cpu_millis=1000,
+                memory_bytes=2 * GIB,
+                price_microusd_per_hour=40_000 + 30_000 * k,
+            ),
+            price_microusd_per_hour=40_000 + 30_000 * k,
+            quantity=2,
+        )
+        for k in range(3)
+    ]
+    capacities = {f"c{k}": ResourceVector(cpu_millis=2000, memory_bytes=4 * GIB) for k in range(3)}
+    return requests, bids, capacities
+
+
+def planned(solver: SolverProcess | InProcessSolver | None, limit: float = 0.3) -> Plan:
+    requests, bids, capacities = contested()
+    return plan(
+        requests, bids, capacities, solver=solver, limit_seconds=limit, gap=0.0, fixed_starts=True
+    )
+
+
+@pytest.fixture
+def real() -> Iterator[SolverProcess]:
+    solver = SolverProcess()
+    yield solver
+    solver.close()
+
+
+def test_the_child_finds_what_the_same_solver_finds_in_process(real: SolverProcess) -> None:
+    assert [a.bid_id for a in planned(real, 5).awards] == [
+        a.bid_id for a in planned(InProcessSolver(), 5).awards
+    ]
+
+
+@pytest.mark.parametrize("manner", HOSTILE)
+def test_a_hostile_solver_changes_nothing_but_the_gap(manner: str) -> None:
+    solver = SolverProcess(HOSTILE[manner], grace_seconds=0.1)
+    solver._has_answered = True  # no allowance for imports: these children import nothing
+    baseline = planned(None)
+    try:
+        outcome = planned(solver)
+    finally:
+        solver.close()
+    assert [a.bid_id for a in outcome.awards] == [a.bid_id for a in baseline.awards]
+    assert outcome.objective_microusd == baseline.objective_microusd
+    assert outcome.bound_microusd <= outcome.objective_microusd
+
+
+def test_a_hanging_solver_is_killed_and_the_plan_marked_as_cut() -> None:
+    solver = SolverProcess(HOSTILE["hangs"], grace_seconds=0.1)
+    solver.warm()
+    process = solver._process
+    assert process is not None
+    solver._has_answered = True
+    requests, bids, capacities = contested()
+    bids = bids[:1]  # one bid for six requests at once: the construction proves nothing
+    outcome = plan(
+        requests, bids, capacities, solver=solver, limit_seconds=0.1, gap=0.0, fixed_starts=True
+    )
+    assert process.poll() is not None
+    assert outcome.is_cut == (outcome.bound_microusd < outcome.objective_microusd)
+
+
+def test_the_child_dies_with_its_parent() -> None:
+    code = (
+        "import os, time\n"
+        "from cu_market.market.solver_process import SolverProcess\n"
+        "s = SolverProcess(); s.warm(); print(s._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    read, write = os.pipe()
+    pid = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-c", code],
+        dict(os.environ),
+        file_actions=[(os.POSIX_SPAWN_DUP2, write, 1), (os.POSIX_SPAWN_CLOSE, read)],
+    )
+    os.close(write)
+    with os.fdopen(read) as output:
+        child_pid = int(output.readline())
+    os.waitpid(pid, 0)
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(child_pid) and time.monotonic() < deadline:
+        if psutil.Process(child_pid).status() == psutil.STATUS_ZOMBIE:
+            break
+    assert not psutil.pid_exists(child_pid) or (
+        psutil.Process(child_pid).status() == psutil.STATUS_ZOMBIE
+    )
+
+
+def test_nothing_is_started_at_import_or_construction() -> None:
+    solver = SolverProcess()
+    assert solver._process is None
+    solver.close()
