@@ -12,7 +12,7 @@ LATE_MINUTES = 15
 """From here on an arrival counts as late, as the airlines' own statistics do."""
 
 
-@dg.asset(group_name="features", op_tags=compute(cpu=1, memory="512MiB"))
+@dg.asset(group_name="features", op_tags=compute(cpu=1, memory="384MiB"))
 def daily_features(flights_joined: pd.DataFrame) -> pd.DataFrame:
     """Flights, mean delay and share of late arrivals: one row an airport and day."""
     by_day = flights_joined.assign(
@@ -31,7 +31,7 @@ def daily_features(flights_joined: pd.DataFrame) -> pd.DataFrame:
     return days
 
 
-@dg.asset(group_name="features", op_tags=compute(cpu=2, memory="512MiB"))
+@dg.asset(group_name="features", op_tags=compute(cpu=2, memory="384MiB"))
 def hourly_features(flights_joined: pd.DataFrame) -> pd.DataFrame:
     """How busy and how late an airport was: one row an airport and hour.
 

@@ -8,11 +8,11 @@ import pandas as pd
 
 from cu_market import compute
 
-RESAMPLES = 1500
+RESAMPLES = 1000
 SEED = 2013
 
 
-@dg.asset(group_name="statistics", op_tags=compute(cpu=2, memory="512MiB"))
+@dg.asset(group_name="statistics", op_tags=compute(cpu=2, memory="256MiB"))
 def delay_intervals(flights_clean: pd.DataFrame) -> pd.DataFrame:
     """95 % interval of the mean arrival delay by bootstrap: one row a carrier, minutes.
 

@@ -21,7 +21,7 @@ def split_by_origin(flights: pd.DataFrame) -> Iterator[dg.DynamicOutput[pd.DataF
         yield dg.DynamicOutput(part.reset_index(drop=True), mapping_key=str(origin))
 
 
-@dg.op(tags=compute(cpu=2, memory="512MiB"))
+@dg.op(tags=compute(cpu=2))
 def worst_hours(part: pd.DataFrame) -> pd.DataFrame:
     """Delay that nine of ten flights stay under: one row a month and hour of one airport."""
     return (
@@ -41,4 +41,6 @@ def gather_origins(parts: list[pd.DataFrame]) -> pd.DataFrame:
 @dg.graph_asset(group_name="statistics")
 def worst_hours_by_origin(flights_clean: pd.DataFrame) -> pd.DataFrame:
     """When not to fly: one row an airport, month and hour of departure."""
-    return gather_origins(split_by_origin(flights_clean).map(worst_hours).collect())
+    parts = split_by_origin(flights_clean).map(worst_hours)
+    gathered: pd.DataFrame = gather_origins(parts.collect())  # a graph's value, not yet a frame
+    return gathered

@@ -14,8 +14,8 @@ def delay_report(
     worst_hours_by_origin: pd.DataFrame,
 ) -> dg.MaterializeResult[str]:
     """The year in a few lines of Markdown."""
-    best = delay_intervals.loc[delay_intervals["high"].idxmin()]
-    worst_day = daily_features.loc[daily_features["mean_delay"].idxmax()]
+    best = delay_intervals.sort_values("high").iloc[0]
+    worst_day = daily_features.sort_values("mean_delay", ascending=False).iloc[0]
     worst_hour = worst_hours_by_origin.iloc[0]
     airline = carrier_delays.set_index("carrier")["airline"]
     name = airline[airline.index == best["carrier"]].iloc[0]

@@ -37,9 +37,7 @@ def read_table(name: str) -> pd.DataFrame:
         InvalidInputError: there is no such table, or the package is not installed.
     """
     with packaged_file(name).open("rb") as file:
-        compression = "zip" if FILES[name].endswith(".zip") else None
-        table: pd.DataFrame = pd.read_csv(file, compression=compression)  # type: ignore[call-overload]
-        return table
+        return pd.read_csv(file, compression="zip" if FILES[name].endswith(".zip") else None)
 
 
 def packaged_file(name: str) -> Traversable:

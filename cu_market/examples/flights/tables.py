@@ -8,7 +8,7 @@ import pandas as pd
 from cu_market import compute
 from cu_market.examples.flights.source import read_table
 
-WEATHER_HOURS = 8
+WEATHER_HOURS = 24
 """How many hours of weather, up to the hour of departure, a flight is joined with."""
 
 WEATHER_COLUMNS = ["temp", "dewp", "humid", "wind_speed", "precip", "pressure", "visib"]
@@ -19,7 +19,7 @@ FLIGHT_COLUMNS = [
 ]  # fmt: skip
 
 
-@dg.asset(group_name="raw", op_tags=compute(cpu=2, memory="768MiB"))
+@dg.asset(group_name="raw", op_tags=compute(cpu=2, memory="640MiB"))
 def flights() -> pd.DataFrame:
     """Every flight that left New York in 2013: one row a flight."""
     return read_table("flights")
@@ -43,7 +43,7 @@ def airports() -> pd.DataFrame:
     return read_table("airports")
 
 
-@dg.asset(group_name="tables", op_tags=compute(cpu=2, memory="1GiB"))
+@dg.asset(group_name="tables", op_tags=compute(cpu=2, memory="640MiB"))
 def flights_clean(flights: pd.DataFrame) -> pd.DataFrame:
     """The flights that were flown, with compact types: one row a flight."""
     flown = flights.dropna(subset=["dep_delay", "arr_delay"])[FLIGHT_COLUMNS].reset_index(drop=True)
@@ -53,7 +53,7 @@ def flights_clean(flights: pd.DataFrame) -> pd.DataFrame:
     return flown
 
 
-@dg.asset(group_name="tables", op_tags=compute(cpu=2, memory="2GiB"))
+@dg.asset(group_name="tables", op_tags=compute(cpu=2, memory="1792MiB"))
 def flights_joined(
     flights_clean: pd.DataFrame,
     weather: pd.DataFrame,

@@ -1,0 +1,49 @@
+# Everything is installed into .venv; nothing else of the machine is touched.
+#   make demo     a real pipeline through the market, three times, and its bill
+#   make up       Dagster's UI on loopback with the same project
+#   make check    format, lint, types, import contracts, fast tests
+#   make test     every test that needs no server
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test check clean \
+	bench-step-start bench-select bench-scale bench-ledger bench-launch
+
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP)
+
+# Stale when what is to be installed has changed; the package itself is installed as it stands here.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("Python %d.%d: 3.11, 3.12 or 3.13 is needed; make PYTHON=python3.12 ..." % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/cu-market demo
+
+up: $(STAMP)
+	$(BIN)/cu-market up
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests -m "not server"
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit tests/property tests/oracle
+
+bench-step-start bench-select bench-scale bench-ledger bench-launch: bench-%: $(STAMP)
+	@$(BIN)/python tests/benchmarks/bench_$(subst -,_,$*).py
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
