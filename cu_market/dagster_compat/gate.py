@@ -35,7 +35,7 @@ class GatedExecution(ActiveExecution):
             self._executable.extend(held)
 
     def seconds_until_ready(self) -> float:
-        """Returns how long until a retry or a pool's slot may be looked at again; 0 if none waits."""
+        """Returns seconds until a retry or a pool's slot is looked at again, 0 if none waits."""
         interval: Any = self.sleep_interval()  # type: ignore[no-untyped-call]
         return max(0.0, float(interval))
 

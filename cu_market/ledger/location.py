@@ -15,7 +15,10 @@ _EXAMPLES = "write sqlite:////absolute/path/ledger.db or postgresql+psycopg2://u
 
 
 def ledger_url(dagster_home: str | None, configured: str | None) -> str:
-    """Returns the configured URL, else that of ``<DAGSTER_HOME>/cu_market/ledger.db``.
+    """Returns the configured URL, else that of ``<DAGSTER_HOME>/cu-market/ledger.db``.
+
+    The folder is no importable name: code servers started in DAGSTER_HOME would find a folder
+    ``cu_market`` there before the package.
 
     Raises:
         InvalidInputError: the URL cannot be used, or neither it nor DAGSTER_HOME is set, or
@@ -30,7 +33,7 @@ def ledger_url(dagster_home: str | None, configured: str | None) -> str:
     if not home.is_absolute() or not home.is_dir():
         what = "not a directory" if home.is_absolute() else "not an absolute path"
         _refuse("DAGSTER_HOME", str(home), what, "create the directory and give its absolute path")
-    file = home / "cu_market" / "ledger.db"
+    file = home / "cu-market" / "ledger.db"
     return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
     from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext
 
+    from cu_market.deo.launcher.patrol import Patrol
     from cu_market.market.auction import Market
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class MarketLauncherMixin:
         self._market_config = market
         self._market: Market | None = None
         self._market_lock = threading.Lock()
+        self._patrol: Patrol | None = None
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -85,6 +87,7 @@ class MarketLauncherMixin:
                 EngineEventData(error=current_error()),
             )
         super().launch_run(context)  # type: ignore[misc]
+        self._start_patrol()
 
     def _hold_auction(self, run: DagsterRun) -> None:
         from cu_market.deo.launcher.launch_auction import auction_for_launch
@@ -114,6 +117,22 @@ class MarketLauncherMixin:
             self._instance.add_run_tags(run.run_id, tags)
         self._report(run, sentence, data)
         reap(market, self._instance)
+
+    def _start_patrol(self) -> None:
+        from cu_market.deo.launcher.patrol import Patrol
+        from cu_market.deo.launcher.reaper import reap
+
+        def walk() -> int:
+            market = self._open_market()
+            reap(market, self._instance)
+            return len(market.ledger.live_runs())
+
+        with self._market_lock:
+            if self._market is None:
+                return  # it could not be opened: nothing was leased
+            if self._patrol is None:
+                self._patrol = Patrol(walk)
+            self._patrol.start()
 
     def _open_market(self) -> Market:
         from cu_market.market.opening import open_market
@@ -156,6 +175,9 @@ class MarketLauncherMixin:
         """Ends the solver's process and frees the ledger."""
         from cu_market.market.opening import close_market
 
+        if self._patrol is not None:
+            self._patrol.stop()
+            self._patrol = None
         with self._market_lock:
             if self._market is not None:
                 close_market(self._market)

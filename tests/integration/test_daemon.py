@@ -1,0 +1,151 @@
+"""The real daemon launches through the market, and clears away what a killed run worker left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus
+
+from cu_market.dagster_compat.submission import open_workspace, submit_job
+from cu_market.domain.allocation import FINAL, AllocationState
+from cu_market.domain.units import lease_cost_microusd
+from cu_market.ledger.location import ledger_url
+from cu_market.ledger.sql import open_ledger
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+JOB = Path(__file__).with_name("daemon_job.py")
+CONFIG = """
+telemetry: {enabled: false}
+run_launcher:
+  module: cu_market
+  class: MarketRunLauncher
+  config: {market: {lease_seconds: 30}}
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 5
+"""
+
+
+class Deployment:
+    """A home with a running daemon and an open workspace."""
+
+    def __init__(self, instance: DagsterInstance, workspace: Any, home: Path) -> None:
+        self.instance = instance
+        self.workspace = workspace
+        self.ledger = open_ledger(ledger_url(str(home), None))
+
+    def submit(self, job: str) -> str:
+        return submit_job(self.instance, self.workspace, location_name="tests", job_name=job)
+
+    def status(self, run_id: str) -> DagsterRunStatus:
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None
+        return run.status
+
+    def messages(self, run_id: str) -> list[str]:
+        return [entry.message for entry in self.instance.all_logs(run_id)]
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    home = tmp_path_factory.mktemp("home")
+    (home / "dagster.yaml").write_text(CONFIG)
+    workspace = home / "workspace.yaml"
+    workspace.write_text(
+        f"load_from: [{{python_file: {{relative_path: {JOB}, location_name: tests, "
+        f"attribute: defs}}}}]\n"
+    )
+    os.environ["DAGSTER_HOME"] = str(home)
+    with (home / "daemon.log").open("w") as log:
+        daemon = subprocess.Popen(
+            [Path(sys.executable).with_name("dagster-daemon"), "run", "-w", str(workspace)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        with DagsterInstance.get() as instance, open_workspace(instance, str(workspace)) as opened:
+            yield Deployment(instance, opened, home)
+    finally:
+        daemon.send_signal(signal.SIGINT)
+        try:
+            daemon.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(daemon.pid, signal.SIGKILL)
+            daemon.wait()
+        del os.environ["DAGSTER_HOME"]
+
+
+def test_a_run_is_auctioned_before_it_starts_and_billed(deployment: Deployment) -> None:
+    run_id = deployment.submit("quick_job")
+    wait_for(lambda: deployment.status(run_id) is DagsterRunStatus.SUCCESS, "the run's success")
+    auction = deployment.ledger.auctions(run_id)[-1]
+    assert auction.place == "launcher"
+    (row,) = deployment.ledger.allocations(run_id=run_id)
+    assert row.state is AllocationState.SETTLED
+    assert row.auction_id == auction.auction_id
+    (usage,) = deployment.ledger.usages(run_id=run_id)
+    assert usage.measurement.peak_memory_bytes > 0
+    run = deployment.instance.get_run_by_id(run_id)
+    assert run is not None
+    assert run.tags["cu/auction_id"] == auction.auction_id
+
+
+def test_another_executors_run_is_priced_as_one_unit(deployment: Deployment) -> None:
+    run_id = deployment.submit("unrouted_job")
+    wait_for(lambda: deployment.status(run_id) is DagsterRunStatus.SUCCESS, "the run's success")
+    assert any("steps were not routed" in message for message in deployment.messages(run_id))
+    assert deployment.ledger.allocations(run_id=run_id) == []
+
+
+def test_a_killed_run_worker_leaves_nothing(deployment: Deployment) -> None:
+    run_id = deployment.submit("endless_job")
+    ledger = deployment.ledger
+
+    def accepted() -> list[str]:
+        rows = ledger.allocations(run_id=run_id, states=[AllocationState.ACCEPTED])
+        return sorted(row.step_key for row in rows)
+
+    wait_for(lambda: accepted() == ["endless_a", "endless_b"], "both steps running")
+    lease = ledger.run_lease(run_id)
+    assert lease is not None
+    worker = psutil.Process(int(lease.holder.split("/")[1]))
+    family = [worker, *worker.children(recursive=True)]
+    assert len(family) >= 4  # the run worker, its warm worker, two steps
+    killed_at = time.monotonic()
+    worker.kill()
+    wait_for(lambda: deployment.status(run_id) is DagsterRunStatus.FAILURE, "the run's failure")
+    assert time.monotonic() - killed_at < 60
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert alive == []
+
+    def is_final() -> bool:
+        rows = ledger.allocations(run_id=run_id)
+        return bool(rows) and all(row.state in FINAL for row in rows)
+
+    wait_for(is_final, "every lease settled or released", 30)
+    for row in ledger.allocations(run_id=run_id, states=[AllocationState.SETTLED]):
+        assert row.leased_at is not None
+        assert row.ended_at is not None
+        held_ms = round(1000 * (row.ended_at - row.leased_at).total_seconds())
+        cost = lease_cost_microusd(row.price_microusd_per_hour, held_ms)
+        assert row.cost_microusd == pytest.approx(cost, abs=1)
+    billed = sorted((u.step_key, u.attempt) for u in ledger.usages(run_id=run_id))
+    assert billed == sorted(set(billed))
