@@ -14,24 +14,26 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
 from dagster import DagsterInstance, EventLogEntry
 from execution import fresh_instance, progress, run_job
+
+from cu_market.deo.executor import loop
 
 
 def measure(steps: int) -> dict[str, float]:
     """Runs so many mapped steps in this process; returns its figures."""
     logging.getLogger("dagster").setLevel(logging.ERROR)
     started: list[float] = []
-    original = DagsterInstance.handle_new_event
+    original = loop.store_entries
 
-    def watch(self: DagsterInstance, event: EventLogEntry, **kwargs: object) -> None:
-        dagster_event = event.dagster_event
-        if not started and dagster_event is not None and dagster_event.is_step_start:
+    def watch(instance: DagsterInstance, entries: Sequence[EventLogEntry]) -> None:
+        if not started and any(_is_step_start(entry) for entry in entries):
             started.append(time.process_time())
-        original(self, event, **kwargs)
+        original(instance, entries)
 
-    DagsterInstance.handle_new_event = watch  # type: ignore[method-assign]
+    loop.store_entries = watch
     with fresh_instance() as instance:
         run_job(
             instance,
@@ -45,6 +47,11 @@ def measure(steps: int) -> dict[str, float]:
         "cpu_seconds_per_step": (time.process_time() - started[0]) / steps,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def _is_step_start(entry: EventLogEntry) -> bool:
+    event = entry.dagster_event
+    return event is not None and event.is_step_start
 
 
 def main() -> None:

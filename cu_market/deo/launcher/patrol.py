@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 ROUND_SECONDS = 5.0
 
 IDLE_ROUNDS = 60
-"""Rounds without a living run before the thread ends: a run worker that is still loading its code has
+"""Rounds without a living run before the thread ends: a run worker that still loads its code has
 not given its sign of life yet."""
 
 
