@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.resources import ResourceVector
@@ -22,7 +22,9 @@ from cu_market.ledger.schema import ALLOCATIONS, AUCTIONS
 _CHUNK = 500
 """Keys a statement: far below both databases' limits on bound values."""
 
-HOLDING_STATES = tuple(sorted(state.value for state in HOLDING))
+# Spelt with OR: an IN list is expanded at each execution, and not at all for many rows at once.
+IS_HELD = or_(*(ALLOCATIONS.c.state == state.value for state in sorted(HOLDING)))
+"""Picks rows that hold capacity."""
 
 OWN_ROW = (
     (ALLOCATIONS.c.run_id == bindparam("b_run_id"))
@@ -39,7 +41,7 @@ _HELD = select(
     func.sum(ALLOCATIONS.c.gpu_count),
 ).where(
     ALLOCATIONS.c.capacity_id == bindparam("b_capacity_id"),
-    ALLOCATIONS.c.state.in_(HOLDING_STATES),
+    IS_HELD,
 )
 _NEWEST_AWARD_FIRST = (
     ALLOCATIONS.c.awarded_at.desc(),

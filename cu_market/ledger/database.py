@@ -11,11 +11,11 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from cu_market.ledger.dialects import BUSY_SECONDS, dialect_of, writing
+from cu_market.ledger.dialects import BUSY_SECONDS, dialect_of
 from cu_market.ledger.interface import LedgerError
 from cu_market.ledger.location import shown
 
@@ -40,7 +40,6 @@ class Database:
         self.url = url
         self.dialect = dialect_of(url)
         self._engine = self.dialect.engine(url)
-        self._writing = writing(self._engine)
         self._turn = threading.RLock()
         _OPEN.add(self)
 
@@ -50,7 +49,7 @@ class Database:
         Raises:
             LedgerError: the database cannot be used.
         """
-        return self._run(self._engine, work, ())
+        return self._run(work, (), is_write=False)
 
     def write(self, work: Callable[[Connection], T], *locks: str) -> T:
         """Returns what work returns, once all that it wrote is on the disk.
@@ -64,7 +63,7 @@ class Database:
         Raises:
             LedgerError: the database cannot be used.
         """
-        return self._run(self._writing, work, locks)
+        return self._run(work, locks, is_write=True)
 
     def migrating(self, work: Callable[[Connection], T]) -> T:
         """Returns what work returns, run while no other process migrates."""
@@ -73,18 +72,22 @@ class Database:
             self.dialect.prepare(connection)
             return work(connection)
 
-        return self._run(self._writing, prepared, ())
+        return self._run(prepared, (), is_write=True)
 
     def close(self) -> None:
         """Closes idle connections; the next transaction opens a new one."""
         with self._turn:
             self._engine.dispose()
 
-    def _run(self, engine: Engine, work: Callable[[Connection], T], locks: tuple[str, ...]) -> T:
+    def _run(self, work: Callable[[Connection], T], locks: tuple[str, ...], *, is_write: bool) -> T:
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
-                with self._in_turn(), engine.begin() as connection:
+                with (
+                    self._in_turn(),
+                    self._engine.connect() as connection,
+                    self.dialect.transaction(connection, is_write=is_write),
+                ):
                     if locks:
                         self.dialect.lock(connection, locks)
                     return work(connection)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,10 +18,9 @@ from sqlalchemy.schema import CreateSchema
 
 from cu_market.ledger.interface import LedgerError
 from cu_market.ledger.location import shown
+from cu_market.ledger.queue import WriterQueue
 
-_IS_WRITE = "cu_market_is_write"
-
-BUSY_SECONDS = 20.0
+BUSY_SECONDS = 10.0
 """How long a transaction waits for others before the ledger says that it is busy."""
 
 
@@ -35,7 +36,12 @@ class Dialect(Protocol):
     schema: str | None
 
     def engine(self, url: URL) -> Engine:
-        """Returns an engine whose write transactions (see writing) hold against all others."""
+        """Returns an engine; nothing is connected yet."""
+
+    def transaction(
+        self, connection: Connection, *, is_write: bool
+    ) -> AbstractContextManager[None]:
+        """Returns a transaction on one consistent state, committed unless the block raises."""
 
     def prepare(self, connection: Connection) -> None:
         """Makes room for the tables, holding back every other process until the commit."""
@@ -52,12 +58,7 @@ class Dialect(Protocol):
 
 def dialect_of(url: URL) -> Dialect:
     """Returns the ways of the URL's database."""
-    return PostgresDialect() if url.get_backend_name() == "postgresql" else SqliteDialect()
-
-
-def writing(engine: Engine) -> Engine:
-    """Returns the same engine, whose transactions are going to write."""
-    return engine.execution_options(**{_IS_WRITE: True})
+    return PostgresDialect() if url.get_backend_name() == "postgresql" else SqliteDialect(url)
 
 
 class SqliteDialect:
@@ -65,6 +66,9 @@ class SqliteDialect:
 
     is_serial = True
     schema: str | None = None
+
+    def __init__(self, url: URL) -> None:
+        self._queue = WriterQueue(Path(f"{url.database}-queue"), BUSY_SECONDS)
 
     def engine(self, url: URL) -> Engine:
         """Returns an engine of one connection; see Dialect."""
@@ -77,8 +81,19 @@ class SqliteDialect:
             connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 0.0},
         )
         event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
         return engine
+
+    @contextmanager
+    def transaction(self, connection: Connection, *, is_write: bool) -> Iterator[None]:
+        """Begins, and commits unless the block raises; see Dialect."""
+        with self._queue.turn() if is_write else nullcontext():
+            try:
+                connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
+                yield
+                connection.commit()
+            except BaseException:
+                connection.rollback()  # before the next in the queue has its turn
+                raise
 
     def prepare(self, connection: Connection) -> None:
         """Does nothing: BEGIN IMMEDIATE already holds every other writer back."""
@@ -124,6 +139,12 @@ class PostgresDialect:
                 "write postgresql+psycopg2://"
             ) from error
         return engine.execution_options(schema_translate_map={None: self.schema})
+
+    @contextmanager
+    def transaction(self, connection: Connection, *, is_write: bool) -> Iterator[None]:
+        """Commits unless the block raises; the driver begins by itself; see Dialect."""
+        yield
+        connection.commit()
 
     def prepare(self, connection: Connection) -> None:
         """Creates the schema; see Dialect."""
@@ -173,23 +194,11 @@ def check_file(url: URL) -> None:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    # Switching to WAL answers "busy" at once when another process is just doing the same.
-    _until_free(connection, "PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
-    # For the rare waits outside BEGIN: recovery after a crash, the first reader of a new file.
     connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    driver: Any = connection.connection.driver_connection
-    if connection.get_execution_options().get(_IS_WRITE):
-        _until_free(driver, "BEGIN IMMEDIATE")
-    else:
-        driver.execute("BEGIN")
-
-
-def _until_free(connection: sqlite3.Connection, statement: str) -> None:
-    connection.execute(statement)
+    # The first two to open a new file may meet here; one then answers "busy" at once, and the
+    # transaction is tried again.
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
 
 
 def _is_busy(error: BaseException | None) -> bool:

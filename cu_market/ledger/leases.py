@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Update, bindparam, case, inser
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Usage
-from cu_market.ledger.awards import HOLDING_STATES, OWN_ROW, bound, find, sum_held
+from cu_market.ledger.awards import IS_HELD, OWN_ROW, bound, find, sum_held
 from cu_market.ledger.interface import AllocationKey, Refusal
 from cu_market.ledger.moves import accepted, check_leasable, leased, newest_first, refusal, settled
 from cu_market.ledger.records import (
@@ -24,7 +24,6 @@ from cu_market.ledger.records import (
 )
 from cu_market.ledger.schema import ALLOCATIONS, CONTROL_CLOCK, COUNTERS, RUN_LEASES, USAGES
 
-_IS_HELD = ALLOCATIONS.c.state.in_(HOLDING_STATES)
 _NEXT_TOKEN = (
     update(COUNTERS)
     .where(COUNTERS.c.name == "fencing")
@@ -126,7 +125,7 @@ def hold(connection: Connection, keys: Iterable[AllocationKey], holder: str) -> 
     """Writes who holds these leases; rows that hold nothing are left alone."""
     rows = [bound(key) for key in sorted(set(keys))]
     if rows:
-        connection.execute(update(ALLOCATIONS).where(OWN_ROW, _IS_HELD).values(holder=holder), rows)
+        connection.execute(update(ALLOCATIONS).where(OWN_ROW, IS_HELD).values(holder=holder), rows)
 
 
 def renew(connection: Connection, run_id: str, expires_at: datetime) -> int:
@@ -135,7 +134,7 @@ def renew(connection: Connection, run_id: str, expires_at: datetime) -> int:
     column = ALLOCATIONS.c.lease_expires_at
     statement = (
         update(ALLOCATIONS)
-        .where(ALLOCATIONS.c.run_id == run_id, _IS_HELD)
+        .where(ALLOCATIONS.c.run_id == run_id, IS_HELD)
         .values(lease_expires_at=case((column < until, until), else_=column))
     )
     return connection.execute(statement).rowcount
@@ -188,7 +187,7 @@ def expire(connection: Connection, now: datetime) -> list[Allocation]:
 def _end(
     connection: Connection, which: ColumnElement[bool], values: dict[str, Any]
 ) -> list[Allocation]:
-    statement = update(ALLOCATIONS).where(_IS_HELD, which).values(values).returning(ALLOCATIONS)
+    statement = update(ALLOCATIONS).where(IS_HELD, which).values(values).returning(ALLOCATIONS)
     return newest_first(allocation_from(row) for row in connection.execute(statement))
 
 
@@ -206,7 +205,7 @@ def tick(connection: Connection, now: datetime, tolerance: timedelta) -> timedel
         return timedelta(0)
     shift = current - (noted or 0)
     expiry, run_expiry = ALLOCATIONS.c.lease_expires_at, RUN_LEASES.c.expires_at
-    connection.execute(update(ALLOCATIONS).where(_IS_HELD).values(lease_expires_at=expiry + shift))
+    connection.execute(update(ALLOCATIONS).where(IS_HELD).values(lease_expires_at=expiry + shift))
     connection.execute(
         update(RUN_LEASES)
         .where(RUN_LEASES.c.ended_at.is_(None))
