@@ -1,0 +1,185 @@
+"""The `cu-market` command: each command's work is in a module of its own, imported when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cu_market.cli.exits import exit_code_of
+from cu_market.cli.output import make_console, write_error, write_json
+from cu_market.domain.problem import CUMarketError
+
+
+class _ReportingGroup(TyperGroup):
+    """Turns our own errors into lines on standard error and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (CUMarketError, KeyboardInterrupt) as error:
+            write_error(error)
+            raise typer.Exit(int(exit_code_of(error))) from error
+
+
+app = typer.Typer(
+    name="cu-market",
+    cls=_ReportingGroup,
+    help="A market for compute inside Dagster: every step is forecast, auctioned, metered, billed.",
+    epilog="Exit codes: 0 done, 1 failed, 2 bad input, 3 nothing found, 4 ledger unusable, 130 ^C.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Home = Annotated[
+    str | None,
+    typer.Option(
+        "--home",
+        help="Dagster home. Left out: $DAGSTER_HOME, else the demo's home, else ./dagster_home.",
+    ),
+]
+
+
+@app.command()
+def demo(
+    home: Annotated[
+        str | None,
+        typer.Option(
+            "--home",
+            help="Directory with the dagster.yaml to use; the demo works in its subdirectory "
+            "'demo'. Left out: $DAGSTER_HOME, else ./dagster_home.",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            help="Delete what earlier demos left there, so that the first run knows nothing."
+        ),
+    ] = True,
+    runs: Annotated[int, typer.Option(min=1, max=20, help="How many runs.")] = 3,
+    timeout: Annotated[int, typer.Option(min=10, help="Seconds until it gives up.")] = 240,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Also write what is printed as SVG files into here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a real pipeline three times through Dagster's daemon, and print the bills.
+
+    The first run is sized by what its code declares, the later ones by what the first was measured
+    to need. Everything stays on this machine.
+    """
+    from cu_market.cli.demo import run_demo
+    from cu_market.cli.homes import base_home, prepare_demo_home
+    from cu_market.cli.summary import print_summary
+
+    base = Path(home).absolute() if home else base_home()
+    demo_home = prepare_demo_home(base, is_fresh=fresh)
+    document = run_demo(demo_home, count=runs, timeout_seconds=timeout)
+    if as_json:
+        write_json(document)
+    else:
+        print_summary(document, pictures)
+
+
+@app.command()
+def up(
+    home: Home = None,
+    workspace: Annotated[
+        str | None,
+        typer.Option(
+            "--workspace", "-w", help="Left out: ./workspace.yaml, else the one in the home."
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535)] = 3000,
+    as_json: Json = False,
+) -> None:
+    """Open Dagster's UI and daemon on 127.0.0.1, in the home where the demo ran.
+
+    Runs until ^C. With --json it prints the address and the home first.
+    """
+    from cu_market.cli.homes import find_home, find_workspace
+    from cu_market.cli.up import bring_up
+
+    found = find_home(home)
+    bring_up(found, find_workspace(workspace, found), port, as_json=as_json)
+
+
+@app.command()
+def pool(home: Home = None, as_json: Json = False) -> None:
+    """Show every provider's CUs: price, room in all, free room, measured speed."""
+    from cu_market.cli.deployment import open_deployment
+    from cu_market.cli.homes import find_home
+    from cu_market.cli.pool import pool_document, pool_table
+
+    with open_deployment(find_home(home)) as deployment:
+        document = pool_document(deployment)
+    if as_json:
+        write_json(document)
+    else:
+        make_console().print(pool_table(document))
+
+
+@app.command()
+def explain(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or 'last'.")
+    ],
+    step: Annotated[str | None, typer.Argument(metavar="STEP", help="One step in detail.")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Tell why each step of a run got the CU it got: asked, bids, winner, losers and why."""
+    from cu_market.cli.deployment import find_run, open_deployment
+    from cu_market.cli.explain import explain_document, explain_tables
+    from cu_market.cli.homes import find_home
+
+    with open_deployment(find_home(home)) as deployment:
+        run_id = find_run(deployment.ledger, run)
+        document = explain_document(deployment.ledger, run_id, step)
+    if as_json:
+        write_json(document)
+        return
+    console = make_console()
+    for shown in explain_tables(document):
+        console.print(shown, markup=False)
+
+
+@app.command()
+def ledger(
+    run: Annotated[
+        str | None, typer.Option("--run", help="Only this run: id, its beginning, or 'last'.")
+    ] = None,
+    state: Annotated[
+        list[str] | None, typer.Option("--state", help="Only rows in this state; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")] = 50,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List the ledger's allocations: who holds or held what, its state, its cost."""
+    from cu_market.cli.deployment import find_run, open_deployment
+    from cu_market.cli.exits import NothingFoundError
+    from cu_market.cli.homes import find_home
+    from cu_market.cli.rows import ledger_document, ledger_table, parse_states
+
+    parse_states(state or ())
+    with open_deployment(find_home(home)) as deployment:
+        run_id = find_run(deployment.ledger, run) if run else None
+        document = ledger_document(
+            deployment.ledger, run_id=run_id, states=state or (), limit=limit
+        )
+    if not document["allocations"]:
+        raise NothingFoundError("the ledger has no such rows: leave out --state, or run something")
+    if as_json:
+        write_json(document)
+    else:
+        make_console().print(ledger_table(document))
+
+
+def main() -> None:
+    """Runs the command line; see docs/cli.md."""
+    app()

@@ -1,0 +1,60 @@
+"""Exit codes, and how an error becomes one. docs/cli.md documents them; a test compares."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from cu_market.domain.problem import CUMarketError, InvalidInputError
+
+
+class ExitCode(IntEnum):
+    """What a command's exit code says."""
+
+    OK = 0
+    FAILED = 1
+    BAD_INPUT = 2
+    NOTHING_FOUND = 3
+    LEDGER = 4
+    INTERRUPTED = 130
+
+
+MEANINGS: dict[ExitCode, str] = {
+    ExitCode.OK: "done",
+    ExitCode.FAILED: "a run, a process or a wait failed; standard error says which and why",
+    ExitCode.BAD_INPUT: "an argument, setting or file cannot be used; every problem is listed",
+    ExitCode.NOTHING_FOUND: "no such run, step or row",
+    ExitCode.LEDGER: "the ledger cannot be opened or written",
+    ExitCode.INTERRUPTED: "ended by ^C",
+}
+
+
+class NothingFoundError(CUMarketError):
+    """What was asked for is not there. The message says the remedy."""
+
+
+class CommandError(CUMarketError):
+    """A command could not do its work. The message says why and what to do."""
+
+
+def exit_code_of(error: BaseException) -> ExitCode:
+    """Returns the exit code that an error ends a command with."""
+    from cu_market.ledger.interface import LedgerError
+
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    if isinstance(error, InvalidInputError):
+        return ExitCode.BAD_INPUT
+    if isinstance(error, NothingFoundError):
+        return ExitCode.NOTHING_FOUND
+    if isinstance(error, LedgerError):
+        return ExitCode.LEDGER
+    return ExitCode.FAILED
+
+
+def lines_of(error: BaseException) -> list[str]:
+    """Returns what standard error is told: each problem on a line of its own."""
+    if isinstance(error, KeyboardInterrupt):
+        return ["interrupted"]
+    if isinstance(error, InvalidInputError):
+        return [str(problem).replace("\n", " ") for problem in error.problems]
+    return [str(error)]
