@@ -1,8 +1,8 @@
 """The run worker's CPU a step at 100 and at 1,000 mapped trivial steps.
 
 ``python tests/benchmarks/bench_scale.py [--steps 100 1000]``: each size in a fresh process; CPU of
-that process alone (its children's not counted) from the first mapped STEP_START to its end, over the
-steps; peak memory of that process. One JSON line on stdout.
+that process alone (its children's not counted) from the first mapped STEP_START to its end, over
+the steps; peak memory of that process. One JSON line on stdout.
 """
 
 from __future__ import annotations

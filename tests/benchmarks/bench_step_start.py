@@ -1,8 +1,8 @@
 """Seconds a step of twenty trivial ops, from the run's start to its last STEP_SUCCESS over twenty.
 
-``python tests/benchmarks/bench_step_start.py [--rounds 5]``: multiprocess (spawn), multiprocess with
-a forkserver and the module preloaded, in-process and the market in turn, two at a time, first load of
-the code included; medians as one JSON line on stdout.
+``python tests/benchmarks/bench_step_start.py [--rounds 5]``: multiprocess (spawn), multiprocess
+with a forkserver and the module preloaded, in-process and the market in turn, two at a time, first
+load of the code included; medians as one JSON line on stdout.
 """
 
 from __future__ import annotations
