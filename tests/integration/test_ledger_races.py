@@ -1,0 +1,183 @@
+"""Real processes on one ledger: racing, dying, opening together, forking."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.request import StepIdentity
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.ledger.interface import Ledger
+from cu_market.ledger.sql import open_ledger
+
+pytestmark = pytest.mark.integration
+
+SPAWN = multiprocessing.get_context("spawn")
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+ONE_CU = ResourceVector(cpu_millis=1000, memory_bytes=2**30)
+HOUR = timedelta(hours=1)
+
+
+def wanted(run_id: str, step_key: str) -> Allocation:
+    return Allocation(
+        run_id=run_id,
+        step_key=step_key,
+        attempt=1,
+        state=AllocationState.AWARDED,
+        auction_id="auction",
+        bid_id="bid",
+        provider="local",
+        resource_id="local/standard",
+        capacity_id="local",
+        size=ONE_CU,
+        price_microusd_per_hour=3_600_000,
+        expected_ms=1,
+        awarded_at=T0,
+    )
+
+
+def take(ledger: Ledger, run_id: str, step_key: str) -> Allocation | None:
+    answer = ledger.lease(wanted(run_id, step_key), capacity=ONE_CU, expires_at=T0 + HOUR, now=T0)
+    return answer if isinstance(answer, Allocation) else None
+
+
+def give_back(ledger: Ledger, lease: Allocation) -> None:
+    used = Usage(
+        run_id=lease.run_id,
+        step_key=lease.step_key,
+        attempt=lease.attempt,
+        identity=StepIdentity(node="n"),
+        provider="local",
+        resource_id="local/standard",
+        started_at=T0,
+        ended_at=T0,
+        cpu_millis=1,
+        memory_bytes=1,
+        measurement=Measurement(wall_ms=1, cpu_ms=1, peak_memory_bytes=1),
+        ending=Ending.OK,
+    )
+    ended_at = T0 + timedelta(seconds=1)
+    ledger.settle(lease.key, lease.fencing_token, ended_at=ended_at, usage=used)
+
+
+def race(url: str, number: int, start: Barrier, report: Connection) -> None:
+    # Opened inside the race: sixteen first opens migrate one new file.
+    start.wait()
+    with open_ledger(url) as ledger:
+        lease = take(ledger, f"run-{number}", "step")
+        report.send(None if lease is None else lease.fencing_token)
+
+
+def loop(url: str, number: int, report: Connection) -> None:
+    with open_ledger(url) as ledger:
+        for step in range(10**9):
+            lease = take(ledger, f"run-{number}", f"step-{step}")
+            if lease is not None:
+                give_back(ledger, lease)
+            if step == 20:
+                report.send("at work")
+
+
+def start_all(target: Callable[..., None], arguments: list[tuple[Any, ...]]) -> list[Any]:
+    """Returns (process, connection) pairs, all started."""
+    pairs = []
+    for each in arguments:
+        here, there = SPAWN.Pipe(duplex=False)
+        process = SPAWN.Process(target=target, args=(*each, there))
+        process.start()
+        there.close()
+        pairs.append((process, here))
+    return pairs
+
+
+def test_sixteen_processes_racing_for_one_cu_get_one_lease(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    start = SPAWN.Barrier(16)
+    pairs = start_all(race, [(url, number, start) for number in range(16)])
+    answers = [connection.recv() for _, connection in pairs]
+    for process, connection in pairs:
+        process.join()
+        connection.close()
+        assert process.exitcode == 0
+    assert sorted(answers, key=str) == [1, *[None] * 15]
+    with open_ledger(url) as ledger:
+        assert [row.state for row in ledger.allocations()] == [AllocationState.LEASED]
+        assert ledger.held("local") == ONE_CU
+
+
+def test_processes_killed_mid_loop_leave_a_consistent_ledger(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    with open_ledger(url) as ledger:
+        pairs = start_all(loop, [(url, number) for number in range(4)])
+        for process, connection in pairs:
+            assert connection.recv() == "at work"  # whatever it is doing now is cut
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            connection.close()
+        rows = ledger.allocations()
+        done = [row for row in rows if row.state is AllocationState.SETTLED]
+        live = [row for row in rows if row.state is AllocationState.LEASED]
+        assert done
+        assert len(done) + len(live) == len(rows)
+        assert len(live) <= 1  # one CU
+        assert {row.cost_microusd for row in done} == {1000}
+        assert {use.step_key + use.run_id for use in ledger.usages()} == {
+            row.step_key + row.run_id for row in done
+        }
+        by_token = sorted(row.fencing_token for row in rows)
+        assert by_token == list(range(1, len(rows) + 1))
+        for row in live:
+            assert ledger.revoke(row.run_id, now=T0)[0].key == row.key
+        assert take(ledger, "after", "step") is not None
+    connection = sqlite3.connect(tmp_path / "ledger.db")
+    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    connection.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="nothing forks on Windows")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_parent_and_forked_child_share_no_connection(tmp_path: Path) -> None:
+    with open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+        lease = take(ledger, "parent", "step")
+        assert lease is not None
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                opened = [name for name in open_files() if name.startswith(str(tmp_path))]
+                give_back(ledger, lease)
+                status = 0 if not opened and take(ledger, "child", "step") is not None else 2
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert take(ledger, "parent", "again") is None
+        states = {row.key: row.state for row in ledger.allocations()}
+    assert states == {
+        ("parent", "step", 1): AllocationState.SETTLED,
+        ("child", "step", 1): AllocationState.LEASED,
+    }
+
+
+def open_files() -> list[str]:
+    """Returns the paths of this process's open files; none where the system does not tell."""
+    directory = Path("/proc/self/fd")
+    names = []
+    for entry in directory.iterdir() if directory.is_dir() else ():
+        try:
+            names.append(str(entry.readlink()))
+        except OSError:  # the descriptor of the listing itself, gone by now
+            continue
+    return names
