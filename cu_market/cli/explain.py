@@ -45,11 +45,13 @@ def explain_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
     shown: list[RenderableType | str] = []
     billed = {line["name"]: line for line in document["billed"]}
     for auction in document["auctions"]:
-        shown.append(f"{auction['held_at']}, by the {auction['place']}: {verdict(auction)}")
+        held = f"{auction['held_at']}, by the {auction['place']}"
         if document["step"] is None:
+            shown.append(f"{held}: {verdict(auction)}")
             shown.append(steps_table(auction["steps"], billed, "Per step"))
             shown.extend(f"refused: {problem}" for problem in auction["problems"])
         else:
+            shown.append(f"Auction {auction['auction_id']}, {held}:")
             for step in auction["steps"]:
                 shown.append(_step_table(step, auction["bids"]))
     if document["step"] is not None:
