@@ -42,7 +42,7 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit tests/property tests/oracle
 
 bench-step-start bench-select bench-scale bench-ledger bench-launch: bench-%: $(STAMP)
-	@$(BIN)/python tests/benchmarks/bench_$(subst -,_,$*).py
+	@$(BIN)/python tests/benchmarks/bench_$(subst -,_,$*).py $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -121,7 +121,7 @@ class Bid:
         return self.rates.price_microusd_per_hour(needs)
 
     def duration_for(self, reference_ms: int) -> int:
-        """Returns expected milliseconds here of what takes reference_ms on the reference machine."""
+        """Returns expected milliseconds of what takes reference_ms on the reference machine."""
         return -(-reference_ms * 1000 // self.performance_millis)
 
     def to_record(self) -> dict[str, object]:

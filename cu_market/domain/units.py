@@ -87,7 +87,10 @@ def parse_cores(text: object) -> int:
         ValueError: not a number of cores, or not above zero.
     """
     written = str(text).strip()
-    value = parse_decimal(written[:-1]) if written.endswith("m") else parse_decimal(written) * MILLIS
+    if written.endswith("m"):
+        value = parse_decimal(written[:-1])
+    else:
+        value = parse_decimal(written) * MILLIS
     if value <= 0:
         raise ValueError("not above zero")
     return max(1, int(value.to_integral_value(rounding="ROUND_CEILING")))
