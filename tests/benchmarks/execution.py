@@ -54,10 +54,7 @@ def run_job(instance: DagsterInstance, job: str, run_config: Mapping[str, Any]) 
 
 def event_times(instance: DagsterInstance, run_id: str, kind: DagsterEventType) -> list[float]:
     """Returns when events of a kind happened, rising, seconds since the epoch."""
-    return sorted(
-        entry.timestamp
-        for entry in instance.all_logs(run_id, of_type=kind)
-    )
+    return sorted(entry.timestamp for entry in instance.all_logs(run_id, of_type=kind))
 
 
 def progress(text: str) -> None:
