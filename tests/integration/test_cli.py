@@ -1,0 +1,135 @@
+"""The command as a person or a program runs it: a process, its streams, its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+COMMAND = [sys.executable, "-c", "from cu_market.cli.app import main; main()"]
+
+
+def run_command(
+    *arguments: str, home: Path | None, cwd: Path, seconds: int = 120
+) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "DAGSTER_HOME"}
+    if home is not None:
+        environment["DAGSTER_HOME"] = str(home)
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=cwd,
+        timeout=seconds,
+        check=False,
+    )
+
+
+@pytest.mark.integration
+def test_pool_prints_one_json_document_and_nothing_else(tmp_path: Path) -> None:
+    done = run_command("pool", "--json", home=tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document: dict[str, Any] = json.loads(done.stdout)
+    (provider,) = document["providers"]
+    assert provider["provider"] == "local"
+    assert provider["capacities"]["local"]["free"] == provider["capacities"]["local"]["total"]
+    assert {"cu_id", "cost_per_hour", "performance_score"} <= provider["profiles"][0].keys()
+
+
+@pytest.mark.integration
+def test_every_problem_of_the_settings_is_a_line_on_standard_error(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").write_text(
+        "run_launcher:\n  module: cu_market\n  class: MarketRunLauncher\n"
+        "  config:\n    market: {solve_seconds: -1, bid_deadline_seconds: 0}\n"
+    )
+    done = run_command("pool", "--json", home=tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = done.stderr.strip().splitlines()
+    assert [("solve_seconds" in line, "bid_deadline_seconds" in line) for line in lines] == [
+        (False, True),
+        (True, False),
+    ]
+
+
+@pytest.mark.integration
+def test_exit_codes_tell_a_missing_home_from_an_empty_ledger(tmp_path: Path) -> None:
+    assert run_command("pool", home=None, cwd=tmp_path).returncode == 2
+    done = run_command("explain", "last", home=tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "none yet" in done.stderr
+
+
+@pytest.mark.integration
+def test_up_says_that_its_port_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "workspace.yaml").write_text("load_from: []\n")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = run_command("up", "--port", port, "--json", home=tmp_path, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"port {port}" in done.stderr
+    assert "--port" in done.stderr
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_the_demo_runs_for_real_and_its_third_run_costs_less(tmp_path: Path) -> None:
+    done = run_command("demo", "--json", home=None, cwd=tmp_path, seconds=280)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    first, second, third = document["runs"]
+    assert "forecast" not in first["sizing"]
+    assert second["sizing"].keys() == third["sizing"].keys() == {"forecast"}
+    assert document["is_bar_met"], document["ratio"]
+    for run in (first, second, third):
+        assert run["bill"]["open_leases"] == 0
+        assert {line["ending"] for line in run["billed"]} == {"ok"}
+        by_step = sum(line["cost_microusd"] for line in run["bill"]["by_step"])
+        assert by_step == run["bill"]["cost_microusd"] > 0
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "DAGSTER_HOME"}
+    process = subprocess.Popen(
+        [*COMMAND, "demo"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert process.stderr is not None
+    assert "Dagster's daemon starts" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "interrupted" in said
+    assert _processes_in(tmp_path) == []
+
+
+def _processes_in(home: Path) -> list[str]:
+    """Returns command lines of living processes whose environment or arguments name the home."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            arguments = (entry / "cmdline").read_bytes()
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue  # it has just ended, or is not ours
+        if f"DAGSTER_HOME={home}".encode() in environment:
+            found.append(arguments.decode(errors="replace"))
+    return found
