@@ -33,6 +33,9 @@ def ledger_url(dagster_home: str | None, configured: str | None) -> str:
     if not home.is_absolute() or not home.is_dir():
         what = "not a directory" if home.is_absolute() else "not an absolute path"
         _refuse("DAGSTER_HOME", str(home), what, "create the directory and give its absolute path")
+    if "?" in str(home):  # begins the query of a URL, and cannot be escaped in a file's name there
+        remedy = "configure the ledger url, or move the directory"
+        _refuse("DAGSTER_HOME", str(home), "a '?' cannot stand in a ledger's file name", remedy)
     file = home / "cu-market" / "ledger.db"
     return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
 

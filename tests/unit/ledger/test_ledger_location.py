@@ -18,7 +18,7 @@ def test_the_default_is_a_file_under_dagster_home(tmp_path: Path) -> None:
     home = tmp_path / "a home with #odd%20 signs: ü@"
     home.mkdir()
     url = ledger_url(str(home), None)
-    assert parse_url(url).database == str(home / "cu_market" / "ledger.db")
+    assert parse_url(url).database == str(home / "cu-market" / "ledger.db")
     assert ledger_url(str(home), "  ") == url
 
 
