@@ -11,7 +11,9 @@ WATCH_VARIABLE = "CU_MARKET_EXAMPLE_INBOX"
 """Environment variable that names the directory; ``inbox`` in DAGSTER_HOME where it is not set."""
 
 flights_job = dg.define_asset_job(
-    "flights_job", selection="*", description="The whole pipeline, from raw files to the report."
+    "flights_job",
+    selection=dg.AssetSelection.all(),
+    description="The whole pipeline, from raw files to the report.",
 )
 
 every_morning = dg.ScheduleDefinition(

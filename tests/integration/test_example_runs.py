@@ -1,0 +1,134 @@
+"""The example project runs through the real daemon, launcher and ledger, and learns."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus
+
+from cu_market.domain.allocation import AllocationState
+from cu_market.domain.usage import Ending
+from cu_market.ledger.location import ledger_url
+from cu_market.ledger.sql import SqlLedger, open_ledger
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+STEPS = 18
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the project's home with its daemon running."""
+    home = tmp_path_factory.mktemp("example_home")
+    shutil.copy(ROOT / "dagster_home" / "dagster.yaml", home)
+    patch = pytest.MonkeyPatch()
+    patch.setenv("DAGSTER_HOME", str(home))
+    with DagsterInstance.get() as instance:
+        # Its databases are created here: daemon and launch, both first, would race to do it.
+        instance.get_runs_count()
+    with (home / "daemon.log").open("w") as log:
+        daemon = subprocess.Popen(
+            [BIN / "dagster-daemon", "run", "-w", str(ROOT / "workspace.yaml")],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        yield home
+    finally:
+        daemon.send_signal(signal.SIGINT)
+        daemon.wait(60)
+        patch.undo()
+
+
+@pytest.fixture(scope="module")
+def runs(home: Path) -> list[str]:
+    """Two runs of the example, one after the other."""
+    with DagsterInstance.get() as instance:
+        return [_run(instance) for _ in range(2)]
+
+
+@pytest.fixture
+def ledger(home: Path) -> Iterator[SqlLedger]:
+    ledger = open_ledger(ledger_url(str(home), None))
+    yield ledger
+    ledger.close()
+
+
+def _run(instance: DagsterInstance) -> str:
+    """Queues the job as a person does, waits for its end, returns its run_id."""
+    known = {run.run_id for run in instance.get_runs()}
+    subprocess.run(
+        [BIN / "dagster", "job", "launch", "-w", ROOT / "workspace.yaml", "-j", "flights_job"],
+        check=True,
+        capture_output=True,
+    )
+    (run_id,) = {run.run_id for run in instance.get_runs()} - known
+    deadline = time.monotonic() + 100
+    while True:
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        if run.is_finished:
+            break
+        assert time.monotonic() < deadline, f"still {run.status} after 100 s"
+        time.sleep(0.2)
+    failures = [entry.message for entry in instance.all_logs(run_id) if entry.level >= 40]
+    assert run.status is DagsterRunStatus.SUCCESS, failures
+    return run_id
+
+
+def test_every_step_is_leased_ended_and_billed_once(runs: list[str], ledger: SqlLedger):
+    for run_id in runs:
+        rows = ledger.allocations(run_id=run_id)
+        settled = [row for row in rows if row.state is AllocationState.SETTLED]
+        assert len(settled) == STEPS
+        assert {row.attempt for row in settled} == {1}  # none was killed for memory or lost
+        assert all(row.cost_microusd is not None for row in settled)
+        assert {usage.ending for usage in ledger.usages(run_id=run_id)} == {Ending.OK}
+
+
+def test_the_launcher_held_the_auction(runs: list[str], ledger: SqlLedger):
+    for run_id in runs:
+        assert [auction.place for auction in ledger.auctions(run_id)] == ["launcher"]
+
+
+def test_what_is_declared_is_at_most_four_times_the_peak(runs: list[str], ledger: SqlLedger):
+    heavy = ("flights", "flights_clean", "flights_joined", "delay_intervals", "delay_model")
+    usages = {usage.step_key: usage for usage in ledger.usages(run_id=runs[0])}
+    ratios = {
+        step: usages[step].memory_bytes / usages[step].measurement.peak_memory_bytes
+        for step in heavy
+    }
+    assert max(ratios.values()) <= 4, ratios
+
+
+def test_the_second_run_is_given_less_than_the_first(runs: list[str], ledger: SqlLedger):
+    first, second = (
+        {row.step_key: row.size for row in ledger.allocations(run_id=run_id) if row.cost_microusd}
+        for run_id in runs
+    )
+    assert second["flights_joined"].memory_bytes < first["flights_joined"].memory_bytes / 2
+    assert second["delay_intervals"].cpu_millis < first["delay_intervals"].cpu_millis
+
+
+def test_the_model_has_a_picture_of_its_result(runs: list[str]):
+    with DagsterInstance.get() as instance:
+        event = instance.get_latest_materialization_event(AssetKey("delay_model"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    assert str(metadata["picture"].value).startswith("![foretold and real delays](data:image/png;")
+    error = metadata["mean_absolute_error_minutes"].value
+    naive = metadata["error_of_the_median_minutes"].value
+    assert isinstance(error, float)
+    assert isinstance(naive, float)
+    assert error < naive
