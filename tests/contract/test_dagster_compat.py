@@ -1,0 +1,94 @@
+"""What of Dagster's private parts is relied upon: each is here to fail loudly on an upgrade."""
+
+from __future__ import annotations
+
+import inspect
+
+from dagster import DagsterEvent, DagsterEventType, EventLogEntry
+from dagster._core.definitions.executor_definition import MULTI_PROC_CONFIG
+from dagster._core.execution.api import create_execution_plan, execute_plan_iterator
+from dagster._core.execution.plan.active import ActiveExecution
+from dagster._core.execution.plan.state import KnownExecutionState
+from dagster._core.execution.retries import RetryMode
+from dagster._core.storage import local_compute_log_manager
+from dagster._core.storage.event_log.base import EventLogStorage
+from dagster._serdes import deserialize_value, serialize_value
+
+from cu_market.dagster_compat.engine import crash_explanation, error_of_message, subprocess_error
+from cu_market.dagster_compat.event_relay import DECIDING
+from cu_market.dagster_compat.executor_config import multiprocess_fields
+from cu_market.dagster_compat.outline import template_key
+
+
+def parameters(function: object) -> set[str]:
+    return set(inspect.signature(function).parameters)  # type: ignore[arg-type]
+
+
+def test_the_state_machine_has_what_the_gate_takes_hold_of() -> None:
+    source = inspect.getsource(ActiveExecution)
+    assert "self._executable: list[str] = []" in source
+    assert "self._sort_key_fn" in source
+    for name in ("_update", "get_steps_to_execute", "sleep_interval", "handle_event"):
+        assert callable(getattr(ActiveExecution, name))
+
+
+def test_a_step_is_executed_with_these_parameters() -> None:
+    assert {"step_keys_to_execute", "known_state", "repository_load_data"} <= parameters(
+        create_execution_plan
+    )
+    assert {"run_config", "retry_mode", "instance"} <= parameters(execute_plan_iterator)
+
+
+def test_a_known_state_has_these_parts_and_crosses_a_process() -> None:
+    state = KnownExecutionState(previous_retry_attempts={"step": 2})
+    assert deserialize_value(serialize_value(state), KnownExecutionState) == state
+    assert {
+        "previous_retry_attempts",
+        "dynamic_mappings",
+        "ready_outputs",
+        "step_output_versions",
+        "parent_state",
+    } <= parameters(KnownExecutionState.__new__)
+
+
+def test_captured_output_goes_through_the_function_that_is_replaced() -> None:
+    assert parameters(local_compute_log_manager.mirror_stream_to_file) == {"stream", "filepath"}
+    assert "mirror_stream_to_file(" in inspect.getsource(
+        local_compute_log_manager.LocalComputeLogManager
+    )
+
+
+def test_the_event_storage_writes_through_the_methods_that_are_replaced() -> None:
+    assert {"event"} <= parameters(EventLogStorage.store_event)
+    assert {"events"} <= parameters(EventLogStorage.store_event_batch)
+    writers = {name for name in dir(EventLogStorage) if name.startswith("store_event")}
+    assert writers == {"store_event", "store_event_batch"}
+
+
+def test_entries_and_events_are_records_that_can_be_completed() -> None:
+    assert hasattr(EventLogEntry, "_replace")
+    assert hasattr(DagsterEvent, "_replace")
+    assert set(DagsterEventType) >= DECIDING
+
+
+def test_multiprocess_has_the_fields_that_are_shared() -> None:
+    shared = ("max_concurrent", "retries", "tag_concurrency_limits", "step_dependency_config")
+    assert set(multiprocess_fields(*shared)) == set(shared)
+    assert set(shared) <= set(MULTI_PROC_CONFIG.config_type.fields)
+
+
+def test_retry_modes_are_read_as_multiprocess_reads_them() -> None:
+    assert RetryMode.from_config({"disabled": {}}) is RetryMode.DISABLED
+    assert RetryMode.ENABLED.for_inner_plan() is RetryMode.DEFERRED
+
+
+def test_errors_are_dagsters_own() -> None:
+    error = error_of_message("CULostError", "gone")
+    assert error.cls_name == "CULostError"
+    assert "In step" in str(subprocess_error({"step": error}))
+    assert "exited with code 7" in crash_explanation("the process", 7)
+
+
+def test_a_mapped_steps_template_is_found() -> None:
+    assert template_key("work[a]") == "work[?]"
+    assert template_key("work") == "work"
