@@ -119,7 +119,7 @@ def bill_event(
         {
             "": "CPU",
             "used": f"{measurement.cpu_ms / 1000:.2f} core-seconds",
-            "asked": f"{settled.size.cpu_millis / 1000:g} cores",
+            "asked": f"{settled.size.cpu_millis / 1000:g} core(s)",
             "forecast p50": "",
         },
         {
