@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 from sqlalchemy.schema import CreateSchema
 
@@ -78,6 +78,7 @@ class SqliteDialect:
             poolclass=QueuePool,
             pool_size=1,
             max_overflow=0,
+            pool_reset_on_return=None,  # transaction() has committed or rolled back
             connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 0.0},
         )
         event.listen(engine, "connect", _set_up_sqlite)
@@ -86,14 +87,14 @@ class SqliteDialect:
     @contextmanager
     def transaction(self, connection: Connection, *, is_write: bool) -> Iterator[None]:
         """Begins, and commits unless the block raises; see Dialect."""
-        with self._queue.turn() if is_write else nullcontext():
+        with self._queue.turn() if is_write else nullcontext(), connection.begin():
+            statement = "BEGIN IMMEDIATE" if is_write else "BEGIN"
+            driver: Any = connection.connection.driver_connection
             try:
-                connection.exec_driver_sql("BEGIN IMMEDIATE" if is_write else "BEGIN")
-                yield
-                connection.commit()
-            except BaseException:
-                connection.rollback()  # before the next in the queue has its turn
-                raise
+                driver.execute(statement)  # past SQLAlchemy, which takes ten times as long for it
+            except sqlite3.Error as error:
+                raise OperationalError(statement, None, error) from error
+            yield
 
     def prepare(self, connection: Connection) -> None:
         """Does nothing: BEGIN IMMEDIATE already holds every other writer back."""

@@ -60,6 +60,6 @@ class WriterQueue:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
             except BlockingIOError:
-                time.sleep(random.uniform(0.001, 0.004))
+                time.sleep(random.uniform(0.003, 0.012))
             except OSError:  # no such locks on this file system
                 return
