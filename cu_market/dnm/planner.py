@@ -158,7 +158,7 @@ def _improve(
 def _claimed(answer: SolverAnswer, objective: int) -> int:
     """The solver's own bound in whole micro-dollars, 0 if a known plan contradicts it.
 
-    A solver's tolerance is relative, so its bound is lowered by a millionth before it is rounded up.
+    A solver's tolerance is relative: its bound is lowered by a millionth before it is rounded up.
     """
     value = answer.claimed_bound_microusd
     if value is None or not 0 < value <= objective * (1 + 1e-6) + 1:

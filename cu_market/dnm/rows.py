@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from math import gcd
 
 from cu_market.dnm.construction import Schedule
@@ -91,7 +92,7 @@ def _moments(room: Room, holders: Sequence[Holder]) -> list[int]:
     ends = sorted(end for _, end, *_ in holders)
     kept: list[int] = []
     k = 0
-    for now, following in zip(starts, starts[1:], strict=False):
+    for now, following in pairwise(starts):
         while k < len(ends) and ends[k] <= now:
             k += 1
         leaves = k < len(ends) and ends[k] <= following
