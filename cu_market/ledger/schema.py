@@ -108,7 +108,11 @@ USAGES = Table(
     _name("ending"),
     _count("input_bytes", nullable=True),
     Column("external", Boolean, nullable=False),
-    Index("ix_usages_identity", "code_location", "node", "partition_key", "ended_at"),
+    # Ends with the key, so that the newest of an identity are found in the index alone.
+    Index(
+        "ix_usages_identity",
+        *("code_location", "node", "partition_key", "ended_at", "run_id", "step_key", "attempt"),
+    ),
     Index("ix_usages_resource_id_ended_at", "resource_id", "ended_at"),
     Index("ix_usages_ended_at", "ended_at"),
 )

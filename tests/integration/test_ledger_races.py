@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.request import StepIdentity
@@ -29,6 +30,21 @@ SPAWN = multiprocessing.get_context("spawn")
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 ONE_CU = ResourceVector(cpu_millis=1000, memory_bytes=2**30)
 HOUR = timedelta(hours=1)
+POSTGRES_URL = os.environ.get("CU_MARKET_TEST_POSTGRES_URL")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a ledger that nobody has opened yet."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    if POSTGRES_URL is None:
+        pytest.skip("CU_MARKET_TEST_POSTGRES_URL is not set")
+    engine = create_engine(POSTGRES_URL)
+    with engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA IF EXISTS cu_market CASCADE"))
+    engine.dispose()
+    return POSTGRES_URL
 
 
 def wanted(run_id: str, step_key: str) -> Allocation:
@@ -103,8 +119,7 @@ def start_all(target: Callable[..., None], arguments: list[tuple[Any, ...]]) -> 
     return pairs
 
 
-def test_sixteen_processes_racing_for_one_cu_get_one_lease(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+def test_sixteen_processes_racing_for_one_cu_get_one_lease(url: str) -> None:
     start = SPAWN.Barrier(16)
     pairs = start_all(race, [(url, number, start) for number in range(16)])
     answers = [connection.recv() for _, connection in pairs]
@@ -118,8 +133,7 @@ def test_sixteen_processes_racing_for_one_cu_get_one_lease(tmp_path: Path) -> No
         assert ledger.held("local") == ONE_CU
 
 
-def test_processes_killed_mid_loop_leave_a_consistent_ledger(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+def test_processes_killed_mid_loop_leave_a_consistent_ledger(url: str, tmp_path: Path) -> None:
     with open_ledger(url) as ledger:
         pairs = start_all(loop, [(url, number) for number in range(4)])
         for process, connection in pairs:
@@ -142,15 +156,16 @@ def test_processes_killed_mid_loop_leave_a_consistent_ledger(tmp_path: Path) -> 
         for row in live:
             assert ledger.revoke(row.run_id, now=T0)[0].key == row.key
         assert take(ledger, "after", "step") is not None
-    connection = sqlite3.connect(tmp_path / "ledger.db")
-    assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    connection.close()
+    if url.startswith("sqlite"):
+        file = sqlite3.connect(tmp_path / "ledger.db")
+        assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        file.close()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing forks on Windows")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_parent_and_forked_child_share_no_connection(tmp_path: Path) -> None:
-    with open_ledger(f"sqlite:///{tmp_path / 'ledger.db'}") as ledger:
+def test_parent_and_forked_child_share_no_connection(url: str, tmp_path: Path) -> None:
+    with open_ledger(url) as ledger:
         lease = take(ledger, "parent", "step")
         assert lease is not None
         child = os.fork()

@@ -103,8 +103,11 @@ def _create_usages() -> None:
         _count("input_bytes", nullable=True),
         sa.Column("external", sa.Boolean(), nullable=False),
     )
+    identity = ("code_location", "node", "partition_key")
     op.create_index(
-        "ix_usages_identity", "usages", ["code_location", "node", "partition_key", "ended_at"]
+        "ix_usages_identity",
+        "usages",
+        [*identity, "ended_at", "run_id", "step_key", "attempt"],
     )
     op.create_index("ix_usages_resource_id_ended_at", "usages", ["resource_id", "ended_at"])
     op.create_index("ix_usages_ended_at", "usages", ["ended_at"])
