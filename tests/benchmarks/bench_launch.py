@@ -1,9 +1,8 @@
 """What the market adds to a launch in the daemon: launch_run with it, minus the base launcher.
 
 ``python tests/benchmarks/bench_launch.py [--launches 10]``: a job of twenty steps in a real code
-server; four providers: this machine and three that answer slowly, dearly, and never (which costs no
-more than the bid deadline). One JSON line on stdout; the first launch, which warms the solver's
-process, is reported apart.
+server; four providers: this machine and three dearer ones. One JSON line on stdout; the first
+launch, which opens the market, is reported apart.
 """
 
 from __future__ import annotations
@@ -96,9 +95,9 @@ def main() -> None:
     quoted = {"kind": "bench_launch:QuotedProvider", "cores": 8}
     providers = {
         "local": {"kind": "local"},
-        "near": {**quoted, "core_microusd": 60_000},
-        "far": {**quoted, "core_microusd": 90_000},
-        "dear": {**quoted, "core_microusd": 900_000},
+        "near": {**quoted, "core_microusd": 600_000},
+        "far": {**quoted, "core_microusd": 900_000},
+        "dear": {**quoted, "core_microusd": 9_000_000},
     }
     os.environ["DAGSTER_HOME"] = home_with(providers)
     os.environ["PYTHONPATH"] = str(HERE)
