@@ -1,7 +1,8 @@
 """The solver's process: ``python -m cu_market.market.solver_child``.
 
-Reads one program a line from standard input, writes one answer a line to standard output. Ends when
-its input ends, or when its parent dies, whichever comes first.
+Says that it is ready once its libraries are loaded; then reads one program a line from standard
+input and writes one answer a line to standard output. Ends when its input ends, or when its parent
+dies, whichever comes first.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def main() -> int:
     with contextlib.suppress(ImportError):
         import highspy  # noqa: F401 - loaded here, so that the first program does not wait for it
         import pulp  # noqa: F401
+    answers.write(json.dumps({"ready": True}) + "\n")
     for line in sys.stdin:
         answers.write(json.dumps(_answer(line)) + "\n")
     return 0

@@ -2,6 +2,11 @@
 
 A solver's own time limit runs over (seen: 0.01 s became 0.28 s with HiGHS, 0.58 s with CBC), and
 one that hangs inside a library cannot be interrupted from the same process.
+
+The child asks Linux for its parent's death signal, and Linux means the parent *thread*: a child
+started by a thread that ends is killed although the process lives on (seen on 6.18). Auctions are
+held by short-lived threads, so the child is started by a thread that stays as long as it may be
+needed.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from cu_market.dnm.instance import ProgramData, to_json
 from cu_market.dnm.solve import SolverAnswer, answer_from_json
@@ -27,7 +33,7 @@ GRACE_SECONDS = 0.5
 """Beyond the solver's own limit, before it is killed."""
 
 START_SECONDS = 5.0
-"""More, for a process that has not answered yet: it imports PuLP and HiGHS first."""
+"""Within these a child must say that it is ready: it imports PuLP and HiGHS first."""
 
 MAX_ANSWER_BYTES = 64 * 2**20
 
@@ -38,19 +44,26 @@ class SolverProcess:
     Args:
         command: the child, for tests that inject hostile ones.
         grace_seconds: beyond the limit, before the child is killed.
+        start_seconds: that a child may take before it is ready; the limit counts from then.
     """
 
     def __init__(
-        self, command: Sequence[str] | None = None, *, grace_seconds: float = GRACE_SECONDS
+        self,
+        command: Sequence[str] | None = None,
+        *,
+        grace_seconds: float = GRACE_SECONDS,
+        start_seconds: float = START_SECONDS,
     ) -> None:
         self._command = tuple(command or (sys.executable, "-m", "cu_market.market.solver_child"))
         self._grace_seconds = grace_seconds
+        self._start_seconds = start_seconds
         self._process: subprocess.Popen[bytes] | None = None
-        self._has_answered = False
+        self._is_ready = False
+        self._keeper: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
     def warm(self) -> None:
-        """Starts the child ahead of its first program."""
+        """Starts the child ahead of its first program; does not wait for it to be ready."""
         with self._lock:
             self._start()
 
@@ -65,42 +78,59 @@ class SolverProcess:
         with self._lock:
             try:
                 self._start()
-                allowed = limit_seconds + self._grace_seconds
-                if not self._has_answered:
-                    allowed += START_SECONDS
-                answer = answer_from_json(json.loads(self._exchange(line, allowed)))
+                self._await_ready()
+                said = self._exchange(line, limit_seconds + self._grace_seconds)
+                return answer_from_json(json.loads(said))
             except TimeoutError as error:
                 self._kill()
                 return self._failed(str(error), is_cut=True)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RuntimeError) as error:
                 self._kill()
                 return self._failed(f"{type(error).__name__}: {error}", is_cut=False)
-            self._has_answered = True
-            return answer
 
     def close(self) -> None:
-        """Ends the child."""
+        """Ends the child and its keeper; a later program would start both again."""
         with self._lock:
             self._kill()
+            if self._keeper is not None:
+                self._keeper.shutdown()
+                self._keeper = None
 
     def _start(self) -> None:
+        """Starts the child unless it lives.
+
+        Raises:
+            OSError: it cannot be started.
+            RuntimeError: the interpreter is shutting down, no thread can be started.
+        """
         if self._process is not None and self._process.poll() is None:
             return
         self._kill()
-        self._has_answered = False
-        self._process = subprocess.Popen(
+        if self._keeper is None:
+            self._keeper = ThreadPoolExecutor(1, thread_name_prefix="cu_market solver keeper")
+        self._process = self._keeper.submit(self._spawn).result()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
             [*self._command, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        for pipe in (self._process.stdin, self._process.stdout):
+        for pipe in (process.stdin, process.stdout):
             assert pipe is not None
             os.set_blocking(pipe.fileno(), False)
+        return process
+
+    def _await_ready(self) -> None:
+        """Takes the child's first line, whatever it says; does nothing once it has been taken."""
+        if not self._is_ready:
+            self._exchange(b"", self._start_seconds)
+            self._is_ready = True
 
     def _exchange(self, line: bytes, seconds: float) -> bytes:
-        """Returns the line that answers this one.
+        """Sends a line, if it is not empty, and returns the next one that arrives.
 
         Raises:
             TimeoutError: not within so many seconds.
@@ -113,7 +143,8 @@ class SolverProcess:
         deadline = time.monotonic() + seconds
         outgoing, incoming = memoryview(line), bytearray()
         with selectors.DefaultSelector() as selector:
-            selector.register(process.stdin, selectors.EVENT_WRITE)
+            if outgoing:
+                selector.register(process.stdin, selectors.EVENT_WRITE)
             selector.register(process.stdout, selectors.EVENT_READ)
             while not incoming.endswith(b"\n"):
                 left = deadline - time.monotonic()
@@ -135,6 +166,7 @@ class SolverProcess:
 
     def _kill(self) -> None:
         process, self._process = self._process, None
+        self._is_ready = False
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):

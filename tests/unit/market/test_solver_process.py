@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -29,7 +30,9 @@ ANSWER = (
 
 
 def child(body: str) -> list[str]:
-    return [sys.executable, "-c", f"import os, sys, time\nfor line in sys.stdin:\n    {body}\n"]
+    """A child that says it is ready, then does this with each line."""
+    code = f"import os, sys, time\nprint('ready', flush=True)\nfor line in sys.stdin:\n    {body}\n"
+    return [sys.executable, "-c", code]
 
 
 HOSTILE = {
@@ -43,6 +46,9 @@ HOSTILE = {
     "names columns that are not there": child(
         f"print('''{ANSWER % ('[[999999,1.0]]', '0')}''', flush=True)"
     ),
+    "never gets ready": [sys.executable, "-c", "import time; time.sleep(600)"],
+    "floods": child("[print('x' * 2**20, end='') for _ in range(80)]"),
+    "says nothing": child("pass"),
     "does not exist": ["/nonexistent/solver"],
 }
 
@@ -102,8 +108,9 @@ def test_the_child_finds_what_the_same_solver_finds_in_process(real: SolverProce
 
 @pytest.mark.parametrize("manner", HOSTILE)
 def test_a_hostile_solver_changes_nothing_but_the_gap(manner: str) -> None:
-    solver = SolverProcess(HOSTILE[manner], grace_seconds=0.1)
-    solver._has_answered = True  # no allowance for imports: these children import nothing
+    solver = SolverProcess(
+        HOSTILE[manner], grace_seconds=0.1, start_seconds=0.3 if "ready" in manner else 20
+    )
     baseline = planned(None)
     try:
         outcome = planned(solver)
@@ -119,7 +126,6 @@ def test_a_hanging_solver_is_killed_and_the_plan_marked_as_cut() -> None:
     solver.warm()
     process = solver._process
     assert process is not None
-    solver._has_answered = True
     requests, bids, capacities = contested()
     bids = bids[:1]  # one bid for six requests at once: the construction proves nothing
     outcome = plan(
@@ -160,3 +166,30 @@ def test_nothing_is_started_at_import_or_construction() -> None:
     solver = SolverProcess()
     assert solver._process is None
     solver.close()
+
+
+def test_the_child_outlives_the_thread_that_asked_for_it(real: SolverProcess) -> None:
+    # Linux sends the parent-death signal when the parent *thread* ends: a launcher's auction
+    # threads end at once, and the child would be cold at every launch.
+    outcomes: list[Plan] = []
+    thread = threading.Thread(target=lambda: outcomes.append(planned(real, 5)))
+    thread.start()
+    thread.join()
+    process = real._process
+    assert process is not None
+    again = planned(real, 5)
+    assert real._process is process
+    assert process.poll() is None
+    assert outcomes == [again]
+
+
+def test_a_child_that_was_killed_is_replaced(real: SolverProcess) -> None:
+    first = planned(real, 5)
+    process = real._process
+    assert process is not None
+    process.kill()
+    process.wait()
+    assert planned(real, 5) == first
+    assert real._process is not process
+    real.close()
+    assert planned(real, 5) == first
