@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,6 +17,17 @@ from cu_market.dnm.solve import (
     no_clock,
     read_choice,
 )
+
+
+@pytest.fixture(autouse=True)
+def _no_migration_warnings() -> Iterator[None]:
+    """What solve() does before it calls the functions that are tested one by one here."""
+    from pulp.v4_migration import set_v4_migration_warnings
+
+    set_v4_migration_warnings(False)
+    yield
+    set_v4_migration_warnings(True)
+
 
 TWO_ON_ONE = ProgramData(
     penalties_microusd=(1000, 1000),
