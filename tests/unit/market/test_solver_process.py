@@ -180,7 +180,8 @@ def test_the_child_outlives_the_thread_that_asked_for_it(real: SolverProcess) ->
     again = planned(real, 5)
     assert real._process is process
     assert process.poll() is None
-    assert outcomes == [again]
+    assert len(outcomes) == 1
+    assert again.objective_microusd <= outcomes[0].objective_microusd
 
 
 def test_a_child_that_was_killed_is_replaced(real: SolverProcess) -> None:
