@@ -100,6 +100,11 @@ def test_requests_wait_for_room_of_a_shared_capacity() -> None:
     assert found.gap_ratio == 0.0  # nobody's time is worth anything: waiting is free
 
 
+def test_a_loser_is_judged_with_the_winners_own_room_given_back() -> None:
+    [award] = planned([asks("r", cores=4)], [elastic("std", 100), elastic("eco", 50)]).awards
+    assert [(loss.bid_id, loss.reason) for loss in award.losses] == [("std", LossReason.DEARER)]
+
+
 def test_what_runs_now_frees_its_room_later() -> None:
     held = RunningLease(capacity_id="local", size=ResourceVector(cpu_millis=4000), until_ms=5000)
     free = {"local": ResourceVector(memory_bytes=8 * GIB)}
