@@ -20,6 +20,7 @@ from dagster._core.execution.step_dependency_config import StepDependencyConfig
 from dagster._core.executor.multiprocess import MultiprocessExecutor
 from dagster._utils import get_run_crash_explanation
 from dagster._utils.error import SerializableErrorInfo, serializable_error_info_from_exc_info
+from dagster._utils.interrupts import check_captured_interrupt
 
 __all__ = [
     "DagsterExecutionInterruptedError",
@@ -32,6 +33,7 @@ __all__ = [
     "SerializableErrorInfo",
     "StepContext",
     "StepDependencyConfig",
+    "check_captured_interrupt",
     "crash_explanation",
     "error_from_exception",
     "error_of_message",

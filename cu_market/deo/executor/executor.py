@@ -19,6 +19,7 @@ from cu_market.dagster_compat.engine import (
     PlanOrchestrationContext,
     RetryMode,
     StepDependencyConfig,
+    check_captured_interrupt,
     current_error,
     interrupted_error,
 )
@@ -150,8 +151,6 @@ class MarketExecutor(Executor):
 
     @staticmethod
     def _pause() -> None:
-        from dagster._utils.interrupts import check_captured_interrupt
-
         time.sleep(WAIT_SECONDS)
         if check_captured_interrupt():
             raise interrupted_error()

@@ -17,8 +17,8 @@ from cu_market.dagster_compat.events import EngineEventData
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
-    from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext
 
+    from cu_market.dagster_compat.launcher import CheckRunHealthResult, LaunchRunContext
     from cu_market.deo.launcher.patrol import Patrol
     from cu_market.market.auction import Market
 

@@ -6,8 +6,8 @@ import logging
 from datetime import datetime, timedelta
 
 from dagster import DagsterInstance
-from dagster._core.launcher.base import CheckRunHealthResult, WorkerStatus
 
+from cu_market.dagster_compat.launcher import CheckRunHealthResult, WorkerStatus
 from cu_market.domain.allocation import AllocationState
 from cu_market.ledger.interface import LeaseLostError, Ledger, RunLease
 from cu_market.market.auction import Market
