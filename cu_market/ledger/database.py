@@ -21,6 +21,9 @@ from cu_market.ledger.location import shown
 
 T = TypeVar("T")
 
+OUTAGE_PAUSE_SECONDS = 0.1
+"""About how long to wait before a lost server is asked again."""
+
 _OPEN: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
@@ -41,6 +44,7 @@ class Database:
         self.dialect = dialect_of(url)
         self._engine = self.dialect.engine(url)
         self._turn = threading.RLock()
+        self._has_answered = False
         _OPEN.add(self)
 
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -55,7 +59,9 @@ class Database:
         """Returns what work returns, once all that it wrote is on the disk.
 
         Work may run more than once: when it lost to another transaction, it starts again from
-        the state that this one left. Nothing of a run that raised is kept.
+        the state that this one left. Nothing of a run that raised is kept. A server that goes
+        away is waited for, for ten seconds. When it went while it committed, nobody can tell
+        whether it had: so all work is such that doing it again changes nothing.
 
         Args:
             locks: names; no two transactions that share one overlap.
@@ -72,7 +78,7 @@ class Database:
             self.dialect.prepare(connection)
             return work(connection)
 
-        return self._run(prepared, (), is_write=True)
+        return self._run(prepared, ("migration",), is_write=True)
 
     def close(self) -> None:
         """Closes idle connections; the next transaction opens a new one."""
@@ -86,17 +92,25 @@ class Database:
                 with (
                     self._in_turn(),
                     self._engine.connect() as connection,
-                    self.dialect.transaction(connection, is_write=is_write),
+                    self.dialect.transaction(connection, is_write=is_write, locks=locks),
                 ):
-                    if locks:
-                        self.dialect.lock(connection, locks)
-                    return work(connection)
+                    answer = work(connection)
+                self._has_answered = True
+                return answer
             except DBAPIError as error:
-                if not self.dialect.is_contention(error) or time.monotonic() > deadline:
+                pause_seconds = self._pause_after(error)
+                if pause_seconds == 0 or time.monotonic() > deadline:
                     raise LedgerError(
                         f"ledger {shown(self.url)}: {self.dialect.explain(error)}"
                     ) from error
-            time.sleep(random.uniform(0.0005, 0.002))  # apart, lest the same two meet again
+            time.sleep(random.uniform(0.5, 2) * pause_seconds)  # apart, lest the same two meet
+
+    def _pause_after(self, error: DBAPIError) -> float:
+        """Returns about how long to wait before trying again; 0: not at all."""
+        if self.dialect.is_contention(error):
+            return 0.001
+        # A server that never answered is more likely misnamed than about to come back.
+        return OUTAGE_PAUSE_SECONDS if self._has_answered and self.dialect.is_outage(error) else 0
 
     def _in_turn(self) -> AbstractContextManager[object]:
         return self._turn if self.dialect.is_serial else nullcontext()

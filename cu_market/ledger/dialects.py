@@ -1,8 +1,7 @@
-"""All that differs between SQLite and PostgreSQL: engines, locks, and what their errors mean."""
+"""All that differs between databases: engines, locks, and what their errors mean. SQLite's ways."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -10,14 +9,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
-from sqlalchemy.schema import CreateSchema
 
 from cu_market.ledger.interface import LedgerError
-from cu_market.ledger.location import shown
 from cu_market.ledger.queue import WriterQueue
 
 BUSY_SECONDS = 10.0
@@ -39,18 +36,23 @@ class Dialect(Protocol):
         """Returns an engine; nothing is connected yet."""
 
     def transaction(
-        self, connection: Connection, *, is_write: bool
+        self, connection: Connection, *, is_write: bool, locks: tuple[str, ...] = ()
     ) -> AbstractContextManager[None]:
-        """Returns a transaction on one consistent state, committed unless the block raises."""
+        """Returns a transaction on one consistent state, committed unless the block raises.
+
+        Args:
+            locks: names; every other transaction that locks one of them is held back until the
+                commit.
+        """
 
     def prepare(self, connection: Connection) -> None:
-        """Makes room for the tables, holding back every other process until the commit."""
-
-    def lock(self, connection: Connection, names: tuple[str, ...]) -> None:
-        """Holds back every other transaction that locks one of these names until the commit."""
+        """Makes room for the tables; called under the lock ``migration``."""
 
     def is_contention(self, error: DBAPIError) -> bool:
-        """Whether the same transaction may succeed when it is tried again."""
+        """Whether the same transaction may succeed when it is tried again at once."""
+
+    def is_outage(self, error: DBAPIError) -> bool:
+        """Whether the database was lost or is not to be reached, and may come back."""
 
     def explain(self, error: DBAPIError) -> str:
         """Returns what is wrong and what to do about it."""
@@ -58,7 +60,11 @@ class Dialect(Protocol):
 
 def dialect_of(url: URL) -> Dialect:
     """Returns the ways of the URL's database."""
-    return PostgresDialect() if url.get_backend_name() == "postgresql" else SqliteDialect(url)
+    if url.get_backend_name() == "postgresql":
+        from cu_market.ledger.postgres import PostgresDialect
+
+        return PostgresDialect()
+    return SqliteDialect(url)
 
 
 class SqliteDialect:
@@ -85,8 +91,13 @@ class SqliteDialect:
         return engine
 
     @contextmanager
-    def transaction(self, connection: Connection, *, is_write: bool) -> Iterator[None]:
-        """Begins, and commits unless the block raises; see Dialect."""
+    def transaction(
+        self, connection: Connection, *, is_write: bool, locks: tuple[str, ...] = ()
+    ) -> Iterator[None]:
+        """Begins, and commits unless the block raises; see Dialect.
+
+        No name needs a lock of its own: BEGIN IMMEDIATE holds every other writer back.
+        """
         with self._queue.turn() if is_write else nullcontext(), connection.begin():
             statement = "BEGIN IMMEDIATE" if is_write else "BEGIN"
             driver: Any = connection.connection.driver_connection
@@ -97,14 +108,15 @@ class SqliteDialect:
             yield
 
     def prepare(self, connection: Connection) -> None:
-        """Does nothing: BEGIN IMMEDIATE already holds every other writer back."""
-
-    def lock(self, connection: Connection, names: tuple[str, ...]) -> None:
-        """Does nothing: BEGIN IMMEDIATE already holds every other writer back."""
+        """Does nothing: a file has no schemas; see Dialect."""
 
     def is_contention(self, error: DBAPIError) -> bool:
         """Whether SQLite said busy; see Dialect."""
         return _is_busy(error.orig)
+
+    def is_outage(self, error: DBAPIError) -> bool:
+        """Never: a file is there or it is not; see Dialect."""
+        return False
 
     def explain(self, error: DBAPIError) -> str:
         """Returns what is wrong and what to do; see Dialect."""
@@ -122,51 +134,6 @@ class SqliteDialect:
             sqlite3.SQLITE_IOERR: "the disk or file system failed: SQLite needs a local one",
         }
         return f"{error.orig}; {remedies.get(code, 'see the database error above')}"
-
-
-class PostgresDialect:
-    """A schema ``cu_market``; advisory locks, given back by the commit."""
-
-    is_serial = False
-    schema: str | None = "cu_market"
-
-    def engine(self, url: URL) -> Engine:
-        """Returns a pooled engine; see Dialect."""
-        try:
-            engine = create_engine(url, pool_pre_ping=True)
-        except ModuleNotFoundError as error:
-            raise LedgerError(
-                f"ledger {shown(url)}: no driver ({error}); pip install 'cu-market[postgres]' and "
-                "write postgresql+psycopg2://"
-            ) from error
-        return engine.execution_options(schema_translate_map={None: self.schema})
-
-    @contextmanager
-    def transaction(self, connection: Connection, *, is_write: bool) -> Iterator[None]:
-        """Commits unless the block raises; the driver begins by itself; see Dialect."""
-        yield
-        connection.commit()
-
-    def prepare(self, connection: Connection) -> None:
-        """Creates the schema; see Dialect."""
-        self.lock(connection, ("migration",))
-        connection.execute(CreateSchema(str(self.schema), if_not_exists=True))
-
-    def lock(self, connection: Connection, names: tuple[str, ...]) -> None:
-        """Takes advisory locks; see Dialect."""
-        for name in sorted(names):  # one order for all: no deadlock among them
-            digest = hashlib.sha256(f"cu_market:{name}".encode()).digest()
-            lock_id = int.from_bytes(digest[:8], "big", signed=True)
-            connection.execute(text("SELECT pg_advisory_xact_lock(:lock_id)"), {"lock_id": lock_id})
-
-    def is_contention(self, error: DBAPIError) -> bool:
-        """Whether PostgreSQL gave up a deadlock or a serialization; see Dialect."""
-        return getattr(error.orig, "pgcode", None) in ("40001", "40P01")
-
-    def explain(self, error: DBAPIError) -> str:
-        """Returns what is wrong and what to do; see Dialect."""
-        said = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "no answer"
-        return f"{said}; check that the server is up and that the user may use schema cu_market"
 
 
 def check_file(url: URL) -> None:

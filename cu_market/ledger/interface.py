@@ -84,7 +84,11 @@ class RunLease:
 
 
 class Ledger(Protocol):
-    """See the module's docstring. Every method is one transaction."""
+    """See the module's docstring. Every method is one transaction.
+
+    A method called again with the same arguments, because its answer was lost, leaves what the
+    first call left; so a ledger may try again itself when it lost its database.
+    """
 
     # -- auctions and awards
 
@@ -115,7 +119,9 @@ class Ledger(Protocol):
 
         The row is the one of allocation.key: AWARDED becomes LEASED; where there is none, it is
         written as LEASED at once (a mapped step, a retry). A Refusal leaves everything as it was.
-        The returned allocation carries a new fencing token, larger than any given before.
+        The returned allocation carries a new fencing token, larger than any given before. The very
+        same call (terms, expiry, now) made again returns the lease that it has: its answer was
+        lost.
 
         Args:
             allocation: key, size, price, capacity_id and holder are taken from it.
@@ -159,11 +165,12 @@ class Ledger(Protocol):
         """Releases what is still AWARDED to a run; returns how many."""
 
     def revoke(self, run_id: str, *, now: datetime) -> Sequence[Allocation]:
-        """LEASED and ACCEPTED rows of a run become REVOKED, AWARDED ones RELEASED; returns the
-        revoked ones."""
+        """LEASED and ACCEPTED rows of a run become REVOKED, AWARDED ones RELEASED; returns all that
+        are REVOKED: whoever ended them before may have died before they were settled."""
 
     def expire(self, *, now: datetime) -> Sequence[Allocation]:
-        """LEASED and ACCEPTED rows past their expiry become EXPIRED; returns them."""
+        """LEASED and ACCEPTED rows past their expiry become EXPIRED; returns all that are EXPIRED,
+        not settled yet, as revoke does."""
 
     def tick(self, *, now: datetime, tolerance: timedelta) -> timedelta:
         """Notes that the control plane is up. If the last note is older than tolerance, the

@@ -13,7 +13,15 @@ from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Usage
 from cu_market.ledger.awards import IS_HELD, OWN_ROW, bound, find, sum_held
 from cu_market.ledger.interface import AllocationKey, Refusal
-from cu_market.ledger.moves import accepted, check_leasable, leased, newest_first, refusal, settled
+from cu_market.ledger.moves import (
+    accepted,
+    check_leasable,
+    is_same_lease,
+    leased,
+    newest_first,
+    refusal,
+    settled,
+)
 from cu_market.ledger.records import (
     allocation_from,
     allocation_row,
@@ -70,6 +78,8 @@ def give(
     Capacity is checked here, while no other transaction can give from the same capacity.
     """
     row = find(connection, allocation.key, to_move=True)
+    if row is not None and is_same_lease(row, allocation, expires_at, now):
+        return row
     check_leasable(row, allocation, expires_at)
     held = sum_held(connection, allocation.capacity_id)
     refused = refusal(allocation.capacity_id, allocation.size, held, capacity)
@@ -165,29 +175,34 @@ def release_awards(connection: Connection, run_id: str, now: datetime) -> int:
 
 
 def revoke(connection: Connection, run_id: str, now: datetime) -> list[Allocation]:
-    """Revokes a run's leases and releases its awards; returns the revoked."""
-    revoked = _end(
-        connection,
-        ALLOCATIONS.c.run_id == run_id,
-        {"state": AllocationState.REVOKED.value, "ended_at": to_us(now)},
-    )
+    """Revokes a run's leases and releases its awards; returns its REVOKED rows."""
+    is_of_run = ALLOCATIONS.c.run_id == run_id
+    _end(connection, is_of_run, {"state": AllocationState.REVOKED.value, "ended_at": to_us(now)})
     release_awards(connection, run_id, now)
-    return revoked
+    return _in_state(connection, AllocationState.REVOKED, is_of_run)
 
 
 def expire(connection: Connection, now: datetime) -> list[Allocation]:
-    """Expires leases whose time is over; each ended when it expired, whenever that is noticed."""
-    return _end(
+    """Expires leases whose time is over; each ended when it expired, whenever that is noticed.
+
+    Returns the EXPIRED rows.
+    """
+    _end(
         connection,
         ALLOCATIONS.c.lease_expires_at <= to_us(now),
         {"state": AllocationState.EXPIRED.value, "ended_at": ALLOCATIONS.c.lease_expires_at},
     )
+    return _in_state(connection, AllocationState.EXPIRED)
 
 
-def _end(
-    connection: Connection, which: ColumnElement[bool], values: dict[str, Any]
+def _end(connection: Connection, which: ColumnElement[bool], values: dict[str, Any]) -> None:
+    connection.execute(update(ALLOCATIONS).where(IS_HELD, which).values(values))
+
+
+def _in_state(
+    connection: Connection, state: AllocationState, *which: ColumnElement[bool]
 ) -> list[Allocation]:
-    statement = update(ALLOCATIONS).where(IS_HELD, which).values(values).returning(ALLOCATIONS)
+    statement = select(ALLOCATIONS).where(ALLOCATIONS.c.state == state.value, *which)
     return newest_first(allocation_from(row) for row in connection.execute(statement))
 
 

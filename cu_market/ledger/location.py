@@ -10,6 +10,8 @@ from sqlalchemy.exc import ArgumentError
 
 from cu_market.domain.problem import InvalidInputError, Problem
 
+POSTGRES_DRIVER = "psycopg2"
+
 _WHERE = "ledger url"
 _EXAMPLES = "write sqlite:////absolute/path/ledger.db or postgresql+psycopg2://user@host/database"
 
@@ -57,6 +59,13 @@ def parse_url(text: str) -> URL:
     kind = url.get_backend_name()
     if kind not in ("sqlite", "postgresql"):
         _refuse(_WHERE, shown(url), f"{kind} keeps no ledger", _EXAMPLES)
+    if kind == "postgresql":
+        driver = url.drivername.partition("+")[2] or POSTGRES_DRIVER
+        if driver != POSTGRES_DRIVER:
+            remedy = f"write postgresql+{POSTGRES_DRIVER}://, which cu-market[postgres] installs"
+            _refuse(_WHERE, shown(url), f"driver {driver} is not supported", remedy)
+        # Said in full: what a bare postgresql:// means changes with SQLAlchemy 2.1.
+        return url.set(drivername=f"postgresql+{POSTGRES_DRIVER}")
     if kind == "sqlite":
         path = url.database or ""
         if path in ("", ":memory:"):

@@ -64,6 +64,8 @@ class InMemoryLedger:
         moves.check_aware("lease: now", now)
         with self._turn:
             row = self._rows.get(allocation.key)
+            if row is not None and moves.is_same_lease(row, allocation, expires_at, now):
+                return row
             moves.check_leasable(row, allocation, expires_at)
             held = self.held(allocation.capacity_id)
             refused = moves.refusal(allocation.capacity_id, allocation.size, held, capacity)
@@ -129,22 +131,20 @@ class InMemoryLedger:
             return len(awarded)
 
     def revoke(self, run_id: str, *, now: datetime) -> Sequence[Allocation]:
-        """Revokes a run's leases, releases its awards; returns the revoked ones."""
+        """Revokes a run's leases, releases its awards; returns its REVOKED rows."""
         with self._turn:
-            revoked = [
-                self._end(row, AllocationState.REVOKED, now) for row in self._of(run_id, HOLDING)
-            ]
+            for row in self._of(run_id, HOLDING):
+                self._end(row, AllocationState.REVOKED, now)
             self.release_awards(run_id, now=now)
-            return revoked
+            return self._of(run_id, {AllocationState.REVOKED})
 
     def expire(self, *, now: datetime) -> Sequence[Allocation]:
-        """Ends leases past their expiry; returns them."""
+        """Ends leases past their expiry; returns the EXPIRED rows."""
         with self._turn:
-            return [
-                self._end(row, AllocationState.EXPIRED, row.lease_expires_at)
-                for row in self._of(None, HOLDING)
-                if row.lease_expires_at is not None and row.lease_expires_at <= now
-            ]
+            for row in self._of(None, HOLDING):
+                if row.lease_expires_at is not None and row.lease_expires_at <= now:
+                    self._end(row, AllocationState.EXPIRED, row.lease_expires_at)
+            return self._of(None, {AllocationState.EXPIRED})
 
     def tick(self, *, now: datetime, tolerance: timedelta) -> timedelta:
         """Notes that the control plane is up; returns the gap that leases were extended by."""

@@ -116,6 +116,17 @@ def check_leasable(row: Allocation | None, wanted: Allocation, expires_at: datet
         _check_move(row, AllocationState.LEASED)
 
 
+def is_same_lease(
+    row: Allocation | None, wanted: Allocation, expires_at: datetime, now: datetime
+) -> bool:
+    """Whether the row is the lease that this very call has made before, its answer lost."""
+    if row is None or row.state is not AllocationState.LEASED:
+        return False
+    return row == leased(
+        row, wanted, fencing_token=row.fencing_token, expires_at=expires_at, now=now
+    )
+
+
 def leased(
     row: Allocation | None,
     wanted: Allocation,

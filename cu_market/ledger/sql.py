@@ -118,11 +118,11 @@ class SqlLedger:
         return self._database.write(lambda c: lease_sql.release_awards(c, run_id, now))
 
     def revoke(self, run_id: str, *, now: datetime) -> Sequence[Allocation]:
-        """Revokes a run's leases, releases its awards; returns the revoked ones."""
+        """Revokes a run's leases, releases its awards; returns its REVOKED rows."""
         return self._database.write(lambda c: lease_sql.revoke(c, run_id, now), f"run {run_id}")
 
     def expire(self, *, now: datetime) -> Sequence[Allocation]:
-        """Ends leases past their expiry; returns them."""
+        """Ends leases past their expiry; returns the EXPIRED rows."""
         return self._database.write(lambda c: lease_sql.expire(c, now))
 
     def tick(self, *, now: datetime, tolerance: timedelta) -> timedelta:

@@ -1,11 +1,10 @@
-"""What every ledger promises, shown on each: in memory, SQLite, and PostgreSQL where there is one.
+"""What every ledger promises, shown on each.
 
-Set CU_MARKET_TEST_POSTGRES_URL to a database whose schema ``cu_market`` may be dropped.
+In memory, on SQLite, on PostgreSQL, and on PostgreSQL behind a pooler, where there are these.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.problem import InvalidInputError
@@ -37,24 +35,24 @@ T0 = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
 SIZE = ResourceVector(cpu_millis=1000, memory_bytes=2**30)
 ROOM_FOR_TWO = ResourceVector(cpu_millis=2000, memory_bytes=2**33)
-POSTGRES_URL = os.environ.get("CU_MARKET_TEST_POSTGRES_URL")
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+KINDS = [
+    "memory",
+    "sqlite",
+    pytest.param("postgres", marks=pytest.mark.postgres),
+    pytest.param("pgbouncer", marks=pytest.mark.pgbouncer),
+]
+
+
+@pytest.fixture(params=KINDS)
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     if request.param == "memory":
         yield InMemoryLedger()
         return
-    if request.param == "postgres" and POSTGRES_URL is None:
-        pytest.skip("CU_MARKET_TEST_POSTGRES_URL is not set")
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    else:
-        url = str(POSTGRES_URL)
-        engine = create_engine(url)
-        with engine.begin() as connection:
-            connection.execute(text("DROP SCHEMA IF EXISTS cu_market CASCADE"))
-        engine.dispose()
+    is_file = request.param == "sqlite"
+    file = f"sqlite:///{tmp_path / 'ledger.db'}"
+    url = file if is_file else request.getfixturevalue(f"{request.param}_url")
     opened = open_ledger(url)
     yield opened
     opened.close()
@@ -245,7 +243,22 @@ class TestLeases:
         elif ended == "revoked":
             ledger.revoke("run", now=T0)
         with pytest.raises(LeaseLostError, match=f"{ended.upper()} cannot become LEASED"):
-            lease(ledger, award())
+            lease(ledger, award(), now=T0 + timedelta(microseconds=1))
+
+    @pytest.mark.parametrize("is_awarded", [True, False])
+    def test_the_same_call_made_again_returns_its_lease(
+        self, ledger: Ledger, is_awarded: bool
+    ) -> None:
+        if is_awarded:
+            ledger.record_auction(auction(), [award()])
+        given = lease(ledger, award(), capacity=SIZE)
+        assert lease(ledger, award(), capacity=SIZE) == given
+        assert ledger.held("local") == SIZE
+        for changed in ({"price_microusd_per_hour": 1}, {"holder": "another/1/2"}):
+            with pytest.raises(LeaseLostError, match="LEASED cannot become LEASED"):
+                lease(ledger, award(**changed))
+        with pytest.raises(LeaseLostError, match="LEASED cannot become LEASED"):
+            lease(ledger, award(), expires_at=T0 + 2 * MINUTE)
 
     def test_tokens_only_grow_over_runs_and_ends(self, ledger: Ledger) -> None:
         tokens = []
@@ -340,6 +353,8 @@ class TestRenewAndEnd:
         assert ledger.expire(now=T0 + MINUTE - timedelta(microseconds=1)) == []
         expired = ledger.expire(now=T0 + 5 * MINUTE)
         assert expired == [replace(due, state=AllocationState.EXPIRED, ended_at=T0 + MINUTE)]
+        assert ledger.expire(now=T0 + 5 * MINUTE) == expired  # whoever saw them first may have died
+        ledger.settle(due.key, due.fencing_token, ended_at=T0 + 5 * MINUTE, usage=None)
         assert ledger.expire(now=T0 + 5 * MINUTE) == []
         assert ledger.allocation(alive.key) == alive
         assert ledger.held("local") == SIZE
@@ -369,11 +384,12 @@ class TestRenewAndEnd:
         accepted = ledger.accept(accepted.key, accepted.fencing_token, now=T0)
         other = lease(ledger, award("a", run="other"), capacity=SIZE.times(9))
         end = {"state": AllocationState.REVOKED, "ended_at": T0 + MINUTE}
-        assert ledger.revoke("run", now=T0 + MINUTE) == [
-            replace(accepted, **end),
-            replace(leased, **end),
-        ]
-        assert ledger.revoke("run", now=T0 + MINUTE) == []
+        revoked = [replace(accepted, **end), replace(leased, **end)]
+        assert ledger.revoke("run", now=T0 + MINUTE) == revoked
+        assert ledger.revoke("run", now=T0 + 2 * MINUTE) == revoked
+        for row in revoked:
+            ledger.settle(row.key, row.fencing_token, ended_at=T0 + 2 * MINUTE, usage=None)
+        assert ledger.revoke("run", now=T0 + 2 * MINUTE) == []
         released = ledger.allocation(("run", "a", 1))
         assert released is not None
         assert released.state is AllocationState.RELEASED

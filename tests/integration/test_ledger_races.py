@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
 
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.request import StepIdentity
@@ -30,21 +29,21 @@ SPAWN = multiprocessing.get_context("spawn")
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 ONE_CU = ResourceVector(cpu_millis=1000, memory_bytes=2**30)
 HOUR = timedelta(hours=1)
-POSTGRES_URL = os.environ.get("CU_MARKET_TEST_POSTGRES_URL")
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+KINDS = [
+    "sqlite",
+    pytest.param("postgres", marks=pytest.mark.postgres),
+    pytest.param("pgbouncer", marks=pytest.mark.pgbouncer),
+]
+
+
+@pytest.fixture(params=KINDS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a ledger that nobody has opened yet."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'ledger.db'}"
-    if POSTGRES_URL is None:
-        pytest.skip("CU_MARKET_TEST_POSTGRES_URL is not set")
-    engine = create_engine(POSTGRES_URL)
-    with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA IF EXISTS cu_market CASCADE"))
-    engine.dispose()
-    return POSTGRES_URL
+    return str(request.getfixturevalue(f"{request.param}_url"))
 
 
 def wanted(run_id: str, step_key: str) -> Allocation:

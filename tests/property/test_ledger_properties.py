@@ -128,6 +128,7 @@ class Twins(RuleBasedStateMachine):
         self, key: tuple[str, str, int], capacity_id: str, size: ResourceVector, length: int
     ) -> None:
         wanted = self.award(key, "none", capacity_id=capacity_id, size=size)
+        before = self.twins[0].allocation(key)
         held = self.twins[0].held(capacity_id)
         answer = self.both(
             "lease",
@@ -136,7 +137,9 @@ class Twins(RuleBasedStateMachine):
             expires_at=self.now + timedelta(seconds=length),
             now=self.now,
         )
-        if isinstance(answer, Allocation):
+        if isinstance(answer, Allocation) and answer == before:
+            assert (answer.state, answer.leased_at) == (AllocationState.LEASED, self.now)
+        elif isinstance(answer, Allocation):
             assert answer.fencing_token > self.last_token
             self.last_token = answer.fencing_token
         elif isinstance(answer, Refusal):
