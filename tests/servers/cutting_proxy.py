@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts a connection at a chosen moment: the request arrives, its answer does not."""
+"""A TCP proxy that cuts a connection at a chosen moment: a request arrives, its answer does not."""
 
 from __future__ import annotations
 

@@ -7,16 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from cu_market.ledger.database import Database
 from cu_market.ledger.interface import LedgerError
 from cu_market.ledger.location import parse_url
 from cu_market.ledger.migrate import SCRIPTS
-from cu_market.ledger.schema import HEAD, METADATA, VERSION
+from cu_market.ledger.schema import HEAD, VERSION
 from cu_market.ledger.sql import open_ledger
 
 
@@ -32,19 +30,6 @@ def test_head_is_what_alembic_finds() -> None:
     config.set_main_option("script_location", str(SCRIPTS))
     config.set_main_option("path_separator", "os")
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
-
-
-def test_the_migrations_make_the_tables_that_the_code_uses(file: Path) -> None:
-    database = Database(parse_url(f"sqlite:///{file}"))
-    options = {"version_table": VERSION.name, "compare_type": True}
-    differences = database.read(
-        lambda connection: compare_metadata(
-            MigrationContext.configure(connection, opts=options), METADATA
-        )
-    )
-    database.close()
-    # Alembic leaves its own version table out of the comparison on one side only.
-    assert [d for d in differences if getattr(d[1], "name", None) != VERSION.name] == []
 
 
 def test_the_file_is_kept_durable(file: Path) -> None:
