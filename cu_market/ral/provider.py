@@ -24,6 +24,11 @@ class Capabilities:
         limits: memory limits are enforced.
         reap: workers that outlived their run can be found and ended.
         elastic: CUs are cut to the asked size.
+        exclusive: a worker takes one step at a time, and is started after the step's lease was
+            taken, since starting it takes the room.
+        tags: names of step tags by which its workers differ: a worker is shared only by steps that
+            have equal ones.
+        idle_seconds: an exclusive worker without a step is closed after it.
     """
 
     relay: bool = False
@@ -31,6 +36,9 @@ class Capabilities:
     limits: bool = False
     reap: bool = False
     elastic: bool = False
+    exclusive: bool = False
+    tags: tuple[str, ...] = ()
+    idle_seconds: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +52,11 @@ class WorkerLaunch:
         environment: added to the inherited environment; never a secret's value.
         working_directory: where to start.
         log_path: file that takes its standard output and error, or None to inherit.
+        allocation: of the step that it is started for: its size and CU.
+        tags: those of the step that the provider's capabilities name.
+        starter: holder of the process that starts it.
+        image: of the run's code location, or None.
+        container_context: of the run's code location, as Dagster keeps it; then of its launcher.
     """
 
     run_id: str
@@ -52,6 +65,11 @@ class WorkerLaunch:
     environment: Mapping[str, str] = field(default_factory=dict)
     working_directory: str | None = None
     log_path: str | None = None
+    allocation: Allocation | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    starter: str = ""
+    image: str | None = None
+    container_context: Sequence[Mapping[str, object]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +93,38 @@ class HolderStatus(StrEnum):
     RUNNING = "running"
     ENDED = "ended"
     UNKNOWN = "unknown"
+
+
+class EndKind(StrEnum):
+    """Why a worker has ended, as far as its provider can tell.
+
+    EXITED: by itself, with an exit code. UNSTARTED: it never ran: the bid is withdrawn. LOST: it
+    may live on, but nobody can reach it.
+    """
+
+    EXITED = "exited"
+    OUT_OF_MEMORY = "out of memory"
+    EVICTED = "evicted"
+    PREEMPTED = "preempted"
+    NODE_LOST = "node lost"
+    DELETED = "deleted"
+    UNSTARTED = "not started"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerEnd:
+    """How a worker ended.
+
+    Attributes:
+        kind: why.
+        detail: the provider's own words.
+        exit_code: of the worker's process as a shell gives it, or None where unknown.
+    """
+
+    kind: EndKind
+    detail: str
+    exit_code: int | None = None
 
 
 class Worker(Protocol):
@@ -105,6 +155,9 @@ class Worker(Protocol):
 
     def exit_code(self) -> int | None:
         """Returns the process's exit code (negative: the signal), or None while it runs."""
+
+    def end(self) -> WorkerEnd | None:
+        """Returns how it ended, once its channel has closed; None where nothing is known."""
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from cu_market.ral.local.process import (
     WORKER_VARIABLE,
     holder_of,
 )
-from cu_market.ral.provider import WorkerLaunch
+from cu_market.ral.provider import EndKind, WorkerEnd, WorkerLaunch
 
 _CHUNK_BYTES = 64 * 1024
 _SEND_TIMEOUT_SECONDS = 60.0
@@ -99,6 +99,15 @@ class LocalWorker:
     def exit_code(self) -> int | None:
         """Returns the process's exit code (negative: the signal), or None while it runs."""
         return self._process.poll()
+
+    def end(self) -> WorkerEnd | None:
+        """Returns its exit code and the words for it, or None while it runs."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        how = f"ended by signal {-code}" if code < 0 else f"exited with code {code}"
+        detail = f"the worker's process {self.pid} {how}"
+        return WorkerEnd(kind=EndKind.EXITED, detail=detail, exit_code=code)
 
     def _wait_for_room(self) -> None:
         """Returns when the socket takes more, having kept what came in until then."""

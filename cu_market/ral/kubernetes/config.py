@@ -1,0 +1,267 @@
+"""What may be written about a kubernetes provider in a configuration, read into integers.
+
+Credentials are never in it: a kubeconfig, or the pod's own service account, has them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from cu_market.domain.bid import Rates
+from cu_market.domain.problem import InvalidInputError, Problem
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.units import MICROUSD, parse_cores, parse_size, usd_to_microusd
+from cu_market.ral.kubernetes.pool import NVIDIA_GPU, Autoscale, NodePool
+
+_MAX_USD_PER_HOUR = 1_000_000
+_NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
+
+
+def _refuse(what: str, remedy: str) -> PydanticCustomError:
+    return PydanticCustomError("cu_market", "{what}", {"what": what, "remedy": remedy})
+
+
+def _read(parse: Callable[[object], int], remedy: str) -> BeforeValidator:
+    """Returns a validator that reads a value by parse and says the remedy when it cannot."""
+
+    def read(value: object) -> int:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise _refuse(str(error), remedy) from error
+
+    return BeforeValidator(read)
+
+
+def _price(value: object) -> int:
+    price = usd_to_microusd(value)
+    if not 0 <= price <= _MAX_USD_PER_HOUR * MICROUSD:
+        raise ValueError(f"not between 0 and {_MAX_USD_PER_HOUR} dollars an hour")
+    return price
+
+
+def _label(value: object) -> str:
+    if not isinstance(value, str) or not _NAME.match(value):
+        raise _refuse("not a name that can be a label", "write letters, digits, '.', '_', '-'")
+    return value
+
+
+_Usd = Annotated[int, _read(_price, "write dollars an hour, such as 0.048")]
+_Cores = Annotated[int, _read(parse_cores, "write cores as 2 or 0.5, or 500m")]
+_Bytes = Annotated[int, _read(parse_size, "write 8GiB or 8GB")]
+_Label = Annotated[str, BeforeValidator(_label)]
+_Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class GpuConfig(BaseModel):
+    """A pool's GPUs: their name, what the device plugin calls them, dollars an hour for one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: str = Field(min_length=1)
+    resource: str = NVIDIA_GPU
+    usd_per_hour: _Usd = 0
+
+
+class AutoscaleConfig(BaseModel):
+    """What a cluster autoscaler may add: nodes at most, and one node's allocatable room."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_nodes: int = Field(ge=1)
+    cores: _Cores
+    memory: _Bytes
+    gpus: int = Field(default=0, ge=0)
+    startup_seconds: _Seconds = 120.0
+
+    def record(self) -> Autoscale:
+        """Returns the same as a record."""
+        return Autoscale(
+            max_nodes=self.max_nodes,
+            size=ResourceVector(
+                cpu_millis=self.cores, memory_bytes=self.memory, gpu_count=self.gpus
+            ),
+            startup_ms=round(1000 * self.startup_seconds),
+        )
+
+
+class PoolConfig(BaseModel):
+    """One node pool as written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: _Label
+    core_usd_per_hour: _Usd
+    gb_usd_per_hour: _Usd
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    tolerations: list[dict[str, Any]] = Field(default_factory=list)
+    spot: bool = False
+    interruptions_per_hour: float = Field(default=0.0, ge=0, le=1000)
+    startup_seconds: _Seconds = 5.0
+    gpu: GpuConfig | None = None
+    autoscale: AutoscaleConfig | None = None
+
+    def record(self) -> NodePool:
+        """Returns the same as a record."""
+        return NodePool(
+            name=self.name,
+            rates=Rates(
+                core_microusd_per_hour=self.core_usd_per_hour,
+                gb_microusd_per_hour=self.gb_usd_per_hour,
+                gpu_microusd_per_hour=self.gpu.usd_per_hour if self.gpu else 0,
+            ),
+            node_selector=self.node_selector,
+            tolerations=tuple(self.tolerations),
+            is_spot=self.spot,
+            interruption_millis_per_hour=round(1000 * self.interruptions_per_hour),
+            gpu_type=self.gpu.type if self.gpu else None,
+            gpu_resource=self.gpu.resource if self.gpu else NVIDIA_GPU,
+            autoscale=self.autoscale.record() if self.autoscale else None,
+            startup_ms=round(1000 * self.startup_seconds),
+        )
+
+
+class KubernetesConfig(BaseModel):
+    """The provider's options.
+
+    Attributes:
+        context: of the kubeconfig; None: its current one, or in a pod the own service account.
+        kubeconfig: a path, or ``{env: NAME}`` of one; None: KUBECONFIG or the home directory's.
+        namespace: where the pods are made.
+        pools: at least one, each with its own name.
+        location: the place's name; None: the provider's name.
+        image: of the pods, where the code location says none.
+        python: the interpreter in the image.
+        working_directory: in the pod; None: the image's own.
+        worker_memory: bytes beside each step's: interpreter, libraries, loaded code.
+        cpu_limit: whether a step is held to the cores that it pays; else it may use idle ones.
+        pending_seconds: a pod that does not run by then is a withdrawn bid.
+        idle_seconds: a pod without a step ends after it.
+        disconnect_seconds: a pod that no run worker has reached for so long ends itself.
+        deployment: marks this deployment's pods, where several share a namespace.
+        config: the same keys as Dagster's own container context for Kubernetes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    context: str | None = None
+    kubeconfig: str | dict[str, str] | None = None
+    namespace: _Label = "default"
+    pools: tuple[PoolConfig, ...] = Field(min_length=1)
+    location: str | None = None
+    image: str | None = None
+    python: str = "python"
+    working_directory: str | None = None
+    worker_memory: _Bytes = 384 * 2**20
+    cpu_limit: bool = False
+    pending_seconds: _Seconds = 120.0
+    idle_seconds: _Seconds = 30.0
+    disconnect_seconds: _Seconds = 300.0
+    deployment: _Label = "default"
+    config: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> KubernetesConfig:
+        names = [pool.name for pool in self.pools]
+        doubles = sorted({name for name in names if names.count(name) > 1})
+        if doubles:
+            said = f"two pools with one name: {', '.join(doubles)}"
+            raise _refuse(said, "give each pool its own name")
+        return self
+
+    def kubeconfig_path(self) -> str | None:
+        """Returns the path, a reference to the environment followed.
+
+        Raises:
+            InvalidInputError: the variable is not set.
+        """
+        if not isinstance(self.kubeconfig, dict):
+            return self.kubeconfig
+        name = self.kubeconfig.get("env", "")
+        if not os.environ.get(name):
+            what = "this environment variable is not set"
+            remedy = "set it to the kubeconfig's path, or leave kubeconfig out"
+            raise InvalidInputError(
+                [Problem(where="kubeconfig.env", value=name, what=what, remedy=remedy)]
+            )
+        return os.environ[name]
+
+
+def read_config(name: str, options: Mapping[str, object]) -> KubernetesConfig:
+    """Returns the checked configuration of the provider of that name.
+
+    Raises:
+        InvalidInputError: every problem in it.
+    """
+    where = f"provider {name!r}"
+    try:
+        read = KubernetesConfig.model_validate(
+            {key: value for key, value in options.items() if value is not None}
+        )
+    except ValidationError as error:
+        raise InvalidInputError(_problem(where, e) for e in error.errors()) from error
+    _check_container_context(where, read.config)
+    return read
+
+
+def _check_container_context(where: str, config: Mapping[str, Any]) -> None:
+    """Raises InvalidInputError with what Dagster says of a container context it cannot read."""
+    if not config:
+        return
+    from dagster_k8s.container_context import K8sContainerContext
+
+    try:
+        K8sContainerContext.create_from_config({"k8s": dict(config)})
+    except Exception as error:
+        raise InvalidInputError(
+            [
+                Problem(
+                    where=f"{where}: config",
+                    value=", ".join(config),
+                    what=str(error).strip(),
+                    remedy="write the keys of Dagster's container_context.k8s",
+                )
+            ]
+        ) from error
+
+
+_REMEDIES = {
+    "missing": "write it",
+    "too_short": "write at least one",
+    "bool_type": "write true or false",
+}
+
+
+def _problem(where: str, error: ErrorDetails) -> Problem:
+    path = ".".join(str(part) for part in error["loc"])
+    value, what = str(error["input"]), error["msg"]
+    remedy = _REMEDIES.get(error["type"], "see docs/kubernetes.md")
+    if error["type"] == "cu_market":
+        remedy = error["ctx"]["remedy"]
+    elif error["type"] == "extra_forbidden":
+        known = _options_at(error["loc"])
+        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
+        what = "no such option"
+        remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    elif error["type"] == "missing":
+        value = ""
+    return Problem(where=f"{where}: {path}", value=value, what=what, remedy=remedy)
+
+
+def _options_at(path: tuple[int | str, ...]) -> list[str]:
+    """Returns the options that the model at the path's parent has."""
+    parents = [part for part in path[:-1] if isinstance(part, str)]
+    models: dict[str, type[BaseModel]] = {
+        "pools": PoolConfig,
+        "gpu": GpuConfig,
+        "autoscale": AutoscaleConfig,
+    }
+    model = models[parents[-1]] if parents and parents[-1] in models else KubernetesConfig
+    return list(model.model_fields)
