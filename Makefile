@@ -3,6 +3,7 @@
 #   make up       Dagster's UI on loopback with the same project
 #   make check    format, lint, types, import contracts, fast tests
 #   make test     every test that needs no server
+#   make test-postgres  the deployments of the tests, and the ledger, on PostgreSQL
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check clean \
+.PHONY: help install demo up test test-postgres check clean \
 	bench-step-start bench-select bench-scale bench-ledger bench-launch
 
 help:
@@ -33,6 +34,12 @@ up: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests -m "not server"
+
+# Dagster itself, its deployments in the tests and the ledger on PostgreSQL, by whoever has its
+# binaries: each test session starts a server of its own.
+test-postgres: $(STAMP)
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests/integration tests/contract --storage postgres \
+		-m "postgres or pgbouncer or integration" $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from pgbouncer_server import PgBouncer, find_pgbouncer
-from postgres_server import PostgresServer, find_binaries
+from postgres_server import PASSWORD, PostgresServer, find_binaries
+
+PASSWORD_VARIABLE = "CU_MARKET_TEST_POSTGRES_PASSWORD"
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +43,35 @@ def pgbouncer_url(pgbouncer: PgBouncer) -> Iterator[str]:
     name = pgbouncer.server.create_database()
     yield pgbouncer.url(name)
     pgbouncer.server.drop_database(name)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds ``--storage``: the whole suite of deployments runs on either."""
+    parser.addoption(
+        "--storage",
+        choices=["sqlite", "postgres"],
+        default="sqlite",
+        help="where the tests' Dagster deployments keep their runs, events and ledger",
+    )
+
+
+@pytest.fixture(scope="session")
+def new_storage(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+    """Returns, called, what to add to a dagster.yaml for storage that nobody else has used."""
+    if request.config.getoption("--storage") == "sqlite":
+        yield lambda: ""
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(PASSWORD_VARIABLE, PASSWORD)
+        yield lambda: postgres_storage(server, server.create_database())
+
+
+def postgres_storage(server: PostgresServer, database: str) -> str:
+    """Returns the storage of a dagster.yaml; the password is named, not told."""
+    return (
+        "storage:\n  postgres:\n    postgres_db:\n"
+        f"      hostname: {server.host}\n      port: {server.port}\n"
+        f"      username: postgres\n      password: {{env: {PASSWORD_VARIABLE}}}\n"
+        f"      db_name: {database}\n      scheme: postgresql+psycopg2\n"
+    )

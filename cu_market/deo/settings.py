@@ -13,17 +13,31 @@ MARKET = "market"
 """The executor's name, and the branch of its config that routes."""
 
 
+def beside_storage(settings: MarketSettings, instance: DagsterInstance) -> MarketSettings:
+    """Returns settings whose ledger is beside Dagster's own storage, unless they name one.
+
+    Where Dagster is on PostgreSQL, the ledger is a schema of its own in the same database, found
+    anew by every process from its dagster.yaml: no secret is written or sent anywhere.
+    """
+    from cu_market.dagster_compat.storage_location import postgres_url_of
+
+    url = None if settings.ledger_url else postgres_url_of(instance)
+    return settings if url is None else settings.model_copy(update={"ledger_url": url})
+
+
 def instance_settings(instance: DagsterInstance) -> MarketSettings:
     """Returns the settings of the instance's market launcher; defaults where it has another.
+
+    Its ledger is the one that they name, else the one beside Dagster's storage.
 
     Raises:
         InvalidInputError: with every problem.
     """
-    from cu_market.market.settings import MarketSettings, parse_settings
+    from cu_market.market.settings import parse_settings
 
     ref = instance.get_ref()
     data = ref.run_launcher_data
-    if data is None or not data.class_name.startswith("Market"):
-        return MarketSettings()
-    config = data.config_dict.get("market")
-    return parse_settings(config, "dagster.yaml: run_launcher.config.market")
+    has_market = data is not None and data.class_name.startswith("Market")
+    config = data.config_dict.get("market") if has_market and data is not None else None
+    settings = parse_settings(config, "dagster.yaml: run_launcher.config.market")
+    return beside_storage(settings, instance)

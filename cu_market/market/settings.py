@@ -48,8 +48,9 @@ class MarketSettings(BaseModel):
 
     Attributes:
         providers: name -> options; ``kind`` names the entry point. None: this machine.
-        ledger_url: SQLAlchemy URL; None: a SQLite file in DAGSTER_HOME. ``{"env": NAME}`` reads
-            the variable when the ledger is opened.
+        ledger_url: SQLAlchemy URL; None: beside Dagster's storage, a schema in its PostgreSQL or a
+            SQLite file in DAGSTER_HOME. ``{"env": NAME}`` reads the variable when the ledger is
+            opened.
         mode: ``market`` routes; ``recommend`` shows only.
         on_market_failure: what a run does when the market cannot answer.
         defaults: size of a step of which nothing is known.

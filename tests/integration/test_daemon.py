@@ -16,10 +16,10 @@ import pytest
 from dagster import DagsterInstance, DagsterRunStatus
 
 from cu_market.dagster_compat.submission import open_workspace, submit_job
+from cu_market.deo.settings import instance_settings
 from cu_market.domain.allocation import FINAL, AllocationState
 from cu_market.domain.units import lease_cost_microusd
-from cu_market.ledger.location import ledger_url
-from cu_market.ledger.sql import open_ledger
+from cu_market.market.opening import open_instance_ledger
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -42,7 +42,7 @@ class Deployment:
     def __init__(self, instance: DagsterInstance, workspace: Any, home: Path) -> None:
         self.instance = instance
         self.workspace = workspace
-        self.ledger = open_ledger(ledger_url(str(home), None))
+        self.ledger = open_instance_ledger(instance_settings(instance), str(home))
 
     def submit(self, job: str) -> str:
         return submit_job(self.instance, self.workspace, location_name="tests", job_name=job)
@@ -64,9 +64,11 @@ def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> N
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, new_storage: Callable[[], str]
+) -> Iterator[Deployment]:
     home = tmp_path_factory.mktemp("home")
-    (home / "dagster.yaml").write_text(CONFIG)
+    (home / "dagster.yaml").write_text(CONFIG + new_storage())
     workspace = home / "workspace.yaml"
     workspace.write_text(
         f"load_from: [{{python_file: {{relative_path: {JOB}, location_name: tests, "

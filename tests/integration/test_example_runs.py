@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus
 
+from cu_market.deo.settings import instance_settings
 from cu_market.domain.allocation import AllocationState
 from cu_market.domain.usage import Ending
-from cu_market.ledger.location import ledger_url
-from cu_market.ledger.sql import SqlLedger, open_ledger
+from cu_market.ledger.sql import SqlLedger
+from cu_market.market.opening import open_instance_ledger
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 
@@ -26,10 +26,13 @@ STEPS = 18
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home(
+    tmp_path_factory: pytest.TempPathFactory, new_storage: Callable[[], str]
+) -> Iterator[Path]:
     """A copy of the project's home with its daemon running."""
     home = tmp_path_factory.mktemp("example_home")
-    shutil.copy(ROOT / "dagster_home" / "dagster.yaml", home)
+    configured = (ROOT / "dagster_home" / "dagster.yaml").read_text()
+    (home / "dagster.yaml").write_text(configured + new_storage())
     patch = pytest.MonkeyPatch()
     patch.setenv("DAGSTER_HOME", str(home))
     with DagsterInstance.get() as instance:
@@ -59,9 +62,10 @@ def runs(home: Path) -> list[str]:
 
 @pytest.fixture
 def ledger(home: Path) -> Iterator[SqlLedger]:
-    ledger = open_ledger(ledger_url(str(home), None))
-    yield ledger
-    ledger.close()
+    with DagsterInstance.get() as instance:
+        settings = instance_settings(instance)
+    with open_instance_ledger(settings, str(home)) as ledger:
+        yield ledger
 
 
 def _run(instance: DagsterInstance) -> str:

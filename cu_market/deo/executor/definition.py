@@ -16,7 +16,7 @@ from cu_market.dagster_compat.executor_config import (
     retry_mode_of,
     step_dependency_config_from,
 )
-from cu_market.deo.settings import MARKET, instance_settings
+from cu_market.deo.settings import MARKET, beside_storage, instance_settings
 
 _SHARED_FIELDS = multiprocess_fields(
     "max_concurrent", "retries", "tag_concurrency_limits", "step_dependency_config"
@@ -76,7 +76,7 @@ def market_executor(init_context: InitExecutorContext) -> Any:
     instance = init_context.instance
     own = branch.get("settings")
     settings = (
-        parse_settings(own, "execution.config.market.settings")
+        beside_storage(parse_settings(own, "execution.config.market.settings"), instance)
         if own
         else instance_settings(instance)
     )

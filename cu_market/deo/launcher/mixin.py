@@ -135,6 +135,7 @@ class MarketLauncherMixin:
             self._patrol.start()
 
     def _open_market(self) -> Market:
+        from cu_market.deo.settings import beside_storage
         from cu_market.market.opening import open_market
         from cu_market.market.settings import parse_settings
 
@@ -143,6 +144,7 @@ class MarketLauncherMixin:
                 settings = parse_settings(
                     self._market_config, "dagster.yaml: run_launcher.config.market"
                 )
+                settings = beside_storage(settings, self._instance)
                 self._market = open_market(settings, self._instance.root_directory)
             return self._market
 

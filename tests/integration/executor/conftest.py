@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,8 @@ telemetry: {enabled: false}
 """
 
 
-def _bench(home: Path) -> Iterator[Bench]:
-    (home / "dagster.yaml").write_text(HOME_CONFIG)
+def _bench(home: Path, storage: str) -> Iterator[Bench]:
+    (home / "dagster.yaml").write_text(HOME_CONFIG + storage)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))
         with DagsterInstance.get() as instance:
@@ -23,14 +23,16 @@ def _bench(home: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+def shared(
+    tmp_path_factory: pytest.TempPathFactory, new_storage: Callable[[], str]
+) -> Iterator[Bench]:
     """One instance for all tests of a module."""
-    yield from _bench(tmp_path_factory.mktemp("home"))
+    yield from _bench(tmp_path_factory.mktemp("home"), new_storage())
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, new_storage: Callable[[], str]) -> Iterator[Bench]:
     """An instance that nobody else has used."""
     home = tmp_path / "home"
     home.mkdir()
-    yield from _bench(home)
+    yield from _bench(home, new_storage())

@@ -14,9 +14,11 @@ from typing import Any
 from dagster import DagsterEventType, DagsterInstance, ReexecutionOptions, execute_job
 from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 
+from cu_market.deo.settings import instance_settings
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.usage import Usage
-from cu_market.ledger.sql import SqlLedger, open_ledger
+from cu_market.ledger.sql import SqlLedger
+from cu_market.market.opening import open_instance_ledger
 
 HERE = Path(__file__).parent
 
@@ -124,7 +126,8 @@ class Bench:
             return ledger.usages(run_id=run_id)
 
     def _ledger(self) -> closing[SqlLedger]:
-        return closing(open_ledger(f"sqlite:///{self.home}/cu-market/ledger.db"))
+        settings = instance_settings(self.instance)
+        return closing(open_instance_ledger(settings, str(self.home)))
 
     def record(self, run_id: str) -> Record:
         """Returns what a run left behind."""
