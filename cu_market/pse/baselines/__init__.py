@@ -1,0 +1,1 @@
+"""The rules that sizing is compared with, each a Predictor."""

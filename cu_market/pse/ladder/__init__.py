@@ -1,0 +1,1 @@
+"""The first allocation and what follows each failure, at the least expected cost."""

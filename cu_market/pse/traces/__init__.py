@@ -1,0 +1,1 @@
+"""Recorded executions of workflows, as tasks: the readers."""
