@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -101,6 +101,7 @@ class Market:
         place: str,
         attempts: Mapping[str, int] | None = None,
         floors: Mapping[str, int] | None = None,
+        excluded: Collection[str] = (),
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> Cleared:
         """Holds an auction for a run's steps and commits its awards.
@@ -110,6 +111,7 @@ class Market:
             place: ``launcher`` or ``executor``.
             attempts: the ledger attempt of each step's award; 1 unless given.
             floors: bytes by step key that an attempt ended for memory has shown to be too few.
+            excluded: cu_ids whose bids do not count: they were awarded and did not deliver.
             is_wanted: asked just before the commit; an auction that nobody waits for any more
                 buys nothing.
 
@@ -120,7 +122,7 @@ class Market:
         """
         began = time.monotonic()
         now = self.now()
-        demand, bids, outcome = self._plan(outline, floors or {}, now)
+        demand, bids, outcome = self._plan(outline, floors or {}, now, excluded)
         mode = demand.run.mode or self.settings.mode
         auction_id = uuid.uuid4().hex
         seconds = time.monotonic() - began
@@ -187,9 +189,15 @@ class Market:
         return self.providers[provider].pool().capacities[capacity_id]
 
     def _plan(
-        self, outline: RunOutline, floors: Mapping[str, int], now: datetime
+        self,
+        outline: RunOutline,
+        floors: Mapping[str, int],
+        now: datetime,
+        excluded: Collection[str] = (),
     ) -> tuple[Demand, BidRound, Plan]:
         demand, bids = self._ask(outline, floors, now)
+        standing = tuple(bid for bid in bids.bids if bid.profile.cu_id not in excluded)
+        bids = replace(bids, bids=standing)
         outcome = plan(
             demand.requests,
             bids.bids,

@@ -23,6 +23,9 @@ from cu_market.pse.empirical import next_after_oom
 CAPACITY_SECONDS = 5.0
 """How long a provider's statement of its total room is believed."""
 
+WITHDRAWN_SECONDS = 300.0
+"""How long a CU that did not deliver is asked no more by this run."""
+
 MAX_INFRASTRUCTURE_ATTEMPTS = 4
 """Attempts of a step that are lost through no fault of its own before the step fails."""
 
@@ -58,6 +61,7 @@ class Negotiation:
         self._floors: dict[str, int] = {}
         self._lost: dict[str, int] = defaultdict(int)
         self._capacities: dict[str, tuple[float, ResourceVector]] = {}
+        self._withdrawn: dict[str, float] = {}
         self.has_leased = False
 
     # -- awards
@@ -141,6 +145,36 @@ class Negotiation:
                 continue  # the reaper was quicker
         self.market.ledger.release_awards(run_id, now=now)
 
+    def release(self, lease: Allocation) -> None:
+        """Ends a lease under which nothing started, at no cost."""
+        self.market.ledger.release(lease.key, now=self.market.now())
+
+    def tags(self, step_key: str) -> Mapping[str, str]:
+        """Returns the step's own tags."""
+        return self._step(step_key).tags
+
+    # -- CUs that did not deliver
+
+    def withdraw(self, resource_id: str) -> None:
+        """Counts a CU's bids for nothing, for a while."""
+        self._withdrawn[resource_id] = time.monotonic() + WITHDRAWN_SECONDS
+
+    def is_withdrawn(self, step_key: str) -> bool:
+        """Whether the step's award is of a CU that did not deliver."""
+        return self.award(step_key).resource_id in self._excluded()
+
+    def award_elsewhere(self, step_key: str) -> None:
+        """Holds a new auction for a step without the CUs that did not deliver.
+
+        Raises:
+            InvalidInputError, MarketUnavailableError: nobody else can serve it.
+        """
+        self._reauction(step_key)
+
+    def _excluded(self) -> frozenset[str]:
+        now = time.monotonic()
+        return frozenset(name for name, until in self._withdrawn.items() if until > now)
+
     # -- attempts that failed
 
     def retries_lost(self, step_key: str) -> bool:
@@ -178,6 +212,7 @@ class Negotiation:
             place="executor",
             attempts={step_key: self._attempts[step_key] + 1},
             floors=self._floors,
+            excluded=self._excluded(),
         )
         self._awards[step_key] = cleared.allocations[step_key]
         report = step_report(cleared.auction.report, step_key)
