@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any
@@ -23,7 +24,7 @@ from cu_market.dagster_compat.engine import (
     current_error,
     interrupted_error,
 )
-from cu_market.dagster_compat.event_storage import engines_kept
+from cu_market.dagster_compat.event_storage import connections_kept
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.dagster_compat.gate import GatedExecution
 from cu_market.dagster_compat.outline import outline_of_plan
@@ -32,6 +33,7 @@ from cu_market.deo.announcements import auction_event
 from cu_market.deo.executor.lifeline import Lifeline
 from cu_market.deo.executor.loop import Loop
 from cu_market.deo.executor.negotiation import Negotiation
+from cu_market.deo.executor.state import RunState
 from cu_market.deo.executor.workers import Workers
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.outline import RunOutline
@@ -42,6 +44,9 @@ from cu_market.market.auction import Market
 from cu_market.market.opening import close_market, open_market
 from cu_market.market.settings import MarketSettings
 from cu_market.ral.local.process import current_holder
+from cu_market.ral.provider import Provider
+
+logger = logging.getLogger(__name__)
 
 WAIT_SECONDS = 1.0
 
@@ -211,12 +216,15 @@ class MarketExecutor(Executor):
             load_data=plan.repository_load_data,
             retry_mode=self._retries,
         )
-        lifeline = Lifeline(market, run.run_id, current_holder())
+        holder = current_holder()
+        lifeline = Lifeline(market, run.run_id, holder)
         lifeline.renew()
-        workers = Workers(run.run_id, asdict(outline))
+        workers = Workers(
+            run.run_id, asdict(outline), starter=holder, run=run, instance=context.instance
+        )
         try:
             with (
-                engines_kept(),
+                connections_kept(context.instance),
                 InstanceConcurrencyContext(context.instance, run) as slots,
                 GatedExecution(
                     plan,
@@ -227,15 +235,15 @@ class MarketExecutor(Executor):
                     step_dependency_config=self._step_dependency_config,
                 ) as active,
             ):
-                loop = Loop(
+                state = RunState(
                     executor=self,
                     context=context,
                     active=active,
                     negotiation=negotiation,
                     workers=workers,
-                    lifeline=lifeline,
                     max_concurrent=limit,
                 )
+                loop = Loop(state, lifeline)
                 try:
                     yield from loop.run()
                 except Exception:
@@ -255,11 +263,31 @@ class MarketExecutor(Executor):
             holders = workers.holders()
             workers.close()
             for provider in market.providers.values():
-                if provider.capabilities.reap:
-                    provider.reap(holders)
+                reap(provider, holders, holder)
             workers.collect()
             negotiation.settle_all()
             lifeline.end()
         yield DagsterEvent.engine_event(
             context, "Market executor: all steps have ended", EngineEventData()
+        )
+
+
+def reap(provider: Provider, holders: Sequence[str], starter: str) -> None:
+    """Has a provider end what is left of a run's workers; one that is away is told of later.
+
+    Args:
+        provider: who started some of them.
+        holders: of the workers that lived at the end.
+        starter: holder of this process, by which an exclusive provider finds those of its workers
+            that no lease names.
+    """
+    if not provider.capabilities.reap:
+        return
+    found_by = [*holders, starter] if provider.capabilities.exclusive else holders
+    try:
+        provider.reap(found_by)
+    except OSError:
+        logger.exception(
+            "not reaped now: left to any daemon's reaper",
+            extra={"action": "reap", "provider": provider.name},
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from cu_market.ledger.interface import Auction, LeaseLostError, Refusal
 from cu_market.market.auction import Market, step_report
 from cu_market.market.requests import read_specs
 from cu_market.pse.empirical import next_after_oom
+
+logger = logging.getLogger(__name__)
 
 CAPACITY_SECONDS = 5.0
 """How long a provider's statement of its total room is believed."""
@@ -237,7 +240,12 @@ class Negotiation:
         known = self._capacities.get(award.capacity_id)
         now = time.monotonic()
         if known is None or now - known[0] > CAPACITY_SECONDS:
-            known = (now, self.market.capacity(award.capacity_id, award.provider))
+            try:
+                known = (now, self.market.capacity(award.capacity_id, award.provider))
+            except OSError:
+                # Away, for a while: nothing starts there meanwhile, and nothing fails.
+                logger.warning("provider is silent", extra={"action": "capacity"}, exc_info=True)
+                known = (now, ResourceVector())
             self._capacities[award.capacity_id] = known
         return known[1]
 

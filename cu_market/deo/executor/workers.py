@@ -1,21 +1,32 @@
-"""The warm workers of one run: started when wanted, listened to together, ended with the run."""
+"""The warm workers of one run: started when wanted, listened to together, ended with the run.
+
+Most are shared: a worker forks as many steps as its CU has room for. One of an exclusive provider
+takes a step at a time; it is started for a lease and kept for further steps that fit it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import selectors
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from cu_market.deo.worker.frames import Decoder, Frame, FrameError, encode
 from cu_market.domain.allocation import Allocation
-from cu_market.ral.provider import Provider, Worker, WorkerLaunch
+from cu_market.domain.resources import ResourceVector
+from cu_market.ral.provider import Provider, Worker, WorkerEnd, WorkerLaunch
 
 logger = logging.getLogger(__name__)
 
 WORKER_ARGUMENTS = ("-m", "cu_market.deo.worker")
+
+WorkerKey = tuple[str, str, str]
+"""Provider's name, its worker key, and a digest of the step's tags that it goes by."""
 
 
 @dataclass(slots=True, eq=False)
@@ -23,35 +34,53 @@ class WarmWorker:
     """One worker and what is known of it.
 
     Attributes:
-        key: provider's name and worker key; allocations with an equal one share it.
+        key: allocations with an equal one may share it, or use it in turn.
         worker: the process and its channel.
+        size: what an exclusive worker was started with; None for a shared one.
         is_ready: whether its code is loaded.
         no_fork: why it starts fresh processes instead of forking, or None.
         baseline_bytes: private memory of the loaded code.
         streams: fencing tokens of the steps it runs.
+        idle_since: monotonic seconds since it has none.
     """
 
-    key: tuple[str, str]
+    key: WorkerKey
     worker: Worker
+    size: ResourceVector | None = None
     decoder: Decoder = field(default_factory=Decoder)
     is_ready: bool = False
     no_fork: str | None = None
     baseline_bytes: int = 0
     streams: set[int] = field(default_factory=set)
+    idle_since: float = field(default_factory=time.monotonic)
+    idle_seconds: float = float("inf")
 
     def send(self, frame: Frame) -> None:
         """Sends a frame; a channel that is gone is noticed when it is read."""
         with contextlib.suppress(OSError):
             self.worker.send(encode(frame))
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether it is an exclusive worker without a step."""
+        return self.size is not None and not self.streams
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerGone:
-    """A worker's channel closed: what it ran is lost."""
+    """A worker's channel closed: what it ran is lost.
+
+    Attributes:
+        worker: which.
+        exit_code: of its process, or None where unknown.
+        detail: how the channel ended.
+        end: what its provider knows of the cause, or None.
+    """
 
     worker: WarmWorker
     exit_code: int | None
     detail: str
+    end: WorkerEnd | None = None
 
 
 class Workers:
@@ -60,43 +89,91 @@ class Workers:
     Args:
         run_id: whose workers they are.
         outline: the frame body that tells a worker what to load.
+        starter: holder of this process.
+        run: Dagster's record of the run.
+        instance: the run's instance.
     """
 
-    def __init__(self, run_id: str, outline: Frame) -> None:
+    def __init__(
+        self,
+        run_id: str,
+        outline: Frame,
+        *,
+        starter: str = "",
+        run: Any = None,
+        instance: Any = None,
+    ) -> None:
         self._run_id = run_id
         self._outline = outline
-        self._workers: dict[tuple[str, str], WarmWorker] = {}
+        self._starter = starter
+        self._run = run
+        self._instance = instance
+        self._workers: list[WarmWorker] = []
         self._closed: list[Worker] = []
         self._selector = selectors.DefaultSelector()
 
-    def ensure(self, provider: Provider, allocation: Allocation) -> WarmWorker:
+    def ensure(
+        self, provider: Provider, allocation: Allocation, tags: Mapping[str, str] | None = None
+    ) -> WarmWorker:
         """Returns the worker that runs this allocation's step, started if there is none.
+
+        Args:
+            provider: who won.
+            allocation: what was won.
+            tags: the step's.
 
         Raises:
             OSError: it cannot be started.
+            InvalidInputError: it cannot be described.
         """
-        key = (provider.name, provider.worker_key(allocation))
-        found = self._workers.get(key)
-        if found is not None:
-            return found
+        relevant = {k: v for k, v in (tags or {}).items() if k in provider.capabilities.tags}
+        key = (provider.name, provider.worker_key(allocation), _digest(relevant))
+        is_exclusive = provider.capabilities.exclusive
+        found = [each for each in self._workers if each.key == key and _can_take(each, allocation)]
+        if found:
+            return min(found, key=lambda each: each.size.memory_bytes if each.size else 0)
+        if is_exclusive:
+            self._make_room(key[:2])
         worker = provider.start(
             WorkerLaunch(
                 run_id=self._run_id,
                 worker_key=key[1],
                 arguments=WORKER_ARGUMENTS,
                 working_directory=os.getcwd(),
+                allocation=allocation,
+                tags=relevant,
+                starter=self._starter,
+                run=self._run,
+                instance=self._instance,
             )
         )
         warm = WarmWorker(key=key, worker=worker)
-        self._workers[key] = warm
+        if is_exclusive:
+            warm.size = allocation.size
+            warm.idle_seconds = provider.capabilities.idle_seconds
+        self._workers.append(warm)
         self._selector.register(worker.fileno(), selectors.EVENT_READ, warm)
         warm.send({"kind": "load", "outline": self._outline})
         return warm
+
+    def discard(self, warm: WarmWorker) -> None:
+        """Closes one worker, whatever it runs."""
+        if warm in self._workers:
+            self._close(warm)
+
+    def end_idle(self) -> None:
+        """Closes exclusive workers that have had no step for their provider's time."""
+        now = time.monotonic()
+        for warm in [w for w in self._workers if w.is_idle]:
+            if now - warm.idle_since > warm.idle_seconds:
+                self._close(warm)
 
     def poll(self, timeout: float) -> Iterator[tuple[WarmWorker, list[Frame]] | WorkerGone]:
         """Yields what has arrived, by worker; waits at most timeout seconds for the first."""
         for key, _ in self._selector.select(timeout):
             warm: WarmWorker = key.data
+            if warm not in self._workers:
+                continue  # closed by whoever handled an earlier one of this turn
             try:
                 data = warm.worker.receive()
                 frames = warm.decoder.feed(data)
@@ -112,10 +189,8 @@ class Workers:
 
     def close(self) -> None:
         """Closes every channel: workers end themselves and their steps."""
-        for warm in list(self._workers.values()):
-            warm.worker.close()
-            self._closed.append(warm.worker)
-        self._workers.clear()
+        for warm in list(self._workers):
+            self._close(warm)
         self._selector.close()
 
     def collect(self) -> None:
@@ -124,7 +199,18 @@ class Workers:
 
     def holders(self) -> list[str]:
         """Returns the holders of the live workers."""
-        return [warm.worker.holder for warm in self._workers.values()]
+        return [warm.worker.holder for warm in self._workers]
+
+    def _make_room(self, place: tuple[str, str]) -> None:
+        """Closes idle workers of a place, which a step that fits none of them would wait for."""
+        for warm in [w for w in self._workers if w.is_idle and w.key[:2] == place]:
+            self._close(warm)
+
+    def _close(self, warm: WarmWorker) -> None:
+        self._selector.unregister(warm.worker.fileno())
+        warm.worker.close()
+        self._closed.append(warm.worker)
+        self._workers.remove(warm)
 
     @staticmethod
     def _note(warm: WarmWorker, frame: Frame) -> None:
@@ -134,11 +220,23 @@ class Workers:
             warm.baseline_bytes = frame["baseline_bytes"]
         elif frame["kind"] == "ended":
             warm.streams.discard(frame["stream"])
+            warm.idle_since = time.monotonic()
 
     def _forget(self, warm: WarmWorker, detail: str) -> WorkerGone:
-        self._selector.unregister(warm.worker.fileno())
-        warm.worker.close()
-        self._closed.append(warm.worker)
-        self._workers.pop(warm.key, None)
+        self._close(warm)
         logger.warning("worker gone", extra={"action": "worker_gone", "worker": warm.worker.holder})
-        return WorkerGone(worker=warm, exit_code=warm.worker.exit_code(), detail=detail)
+        return WorkerGone(
+            worker=warm, exit_code=warm.worker.exit_code(), detail=detail, end=warm.worker.end()
+        )
+
+
+def _can_take(warm: WarmWorker, allocation: Allocation) -> bool:
+    if warm.size is None:
+        return True
+    return warm.is_idle and allocation.size.fits_in(warm.size)
+
+
+def _digest(tags: Mapping[str, str]) -> str:
+    if not tags:
+        return ""
+    return hashlib.sha256(repr(sorted(tags.items())).encode()).hexdigest()[:16]

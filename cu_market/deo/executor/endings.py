@@ -1,0 +1,173 @@
+"""Attempts that end: settled once, then done, failed, retried, or negotiated anew."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from dagster import DagsterEvent
+
+from cu_market.dagster_compat.engine import crash_explanation, error_of_message
+from cu_market.dagster_compat.entries import read_error
+from cu_market.dagster_compat.events import EngineEventData
+from cu_market.deo.announcements import award_message, award_metadata, bill_event
+from cu_market.deo.executor.state import Attempt, RunState, WorkerFailedError
+from cu_market.deo.executor.workers import WorkerGone
+from cu_market.deo.worker.frames import Frame
+from cu_market.domain.problem import CUMarketError
+from cu_market.domain.usage import Ending, Measurement
+from cu_market.ral.provider import EndKind
+
+logger = logging.getLogger(__name__)
+
+_ENDINGS = {EndKind.OUT_OF_MEMORY: Ending.OUT_OF_MEMORY, EndKind.PREEMPTED: Ending.PREEMPTED}
+_WITHDRAWN = frozenset({EndKind.UNSTARTED, EndKind.NODE_LOST})
+"""Ends after which the same CU is not asked again at once."""
+
+
+class Endings:
+    """Decides what an attempt's end means for its step.
+
+    Args:
+        run: the run in progress.
+    """
+
+    def __init__(self, run: RunState) -> None:
+        self._run = run
+
+    def end(self, attempt: Attempt, frame: Frame) -> Iterator[DagsterEvent]:
+        """Settles an attempt whose worker told its end, and decides what follows."""
+        del self._run.attempts[attempt.lease.fencing_token]
+        measurement = Measurement(**frame["measurement"])
+        ending = Ending(frame["ending"])
+        if ending is Ending.OK and attempt.has_failed:
+            ending = Ending.ERROR
+        context = self._run.contexts[attempt.step_key]
+        settled = self._run.negotiation.settle(attempt.lease, ending, measurement)
+        sentence, data = bill_event(
+            settled, measurement, ending, self._run.negotiation.report(attempt.step_key)
+        )
+        yield DagsterEvent.engine_event(context, sentence, data)
+        if frame["error"]:
+            self._run.errors[f"{attempt.step_key} (pid {attempt.pid})"] = read_error(frame["error"])
+        if frame["finished"] or attempt.is_decided:
+            self._run.active.verify_complete(self._run.context, attempt.step_key)
+        elif ending is Ending.OUT_OF_MEMORY:
+            yield from self._end_for_memory(attempt, frame["detail"], measurement)
+        elif self._run.is_stopping:
+            yield self._run.fail_interrupted(attempt)
+        else:
+            yield from self._end_crashed(attempt, frame["exit_code"], frame["detail"])
+
+    def _end_for_memory(
+        self, attempt: Attempt, detail: str, measurement: Measurement
+    ) -> Iterator[DagsterEvent]:
+        context = self._run.contexts[attempt.step_key]
+        reason = detail
+        if not self._run.is_stopping and self._run.negotiation.retries_memory(attempt.step_key):
+            try:
+                self._run.negotiation.renegotiate_memory(attempt.lease, measurement)
+            except CUMarketError as error:
+                reason = f"{detail}; {error}"
+            else:
+                report = self._run.negotiation.report(attempt.step_key)
+                award = self._run.negotiation.award(attempt.step_key)
+                yield DagsterEvent.engine_event(
+                    context,
+                    f"Attempt {attempt.lease.attempt} ended {detail}. "
+                    f"{award_message(award, report)} No retry of the step's own is used.",
+                    EngineEventData(metadata=award_metadata(award, report)),
+                )
+                self._run.unleased[attempt.step_key] = context
+                return
+        yield self._run.fail(attempt, error_of_message("StepOutOfMemoryError", reason))
+
+    def _end_crashed(
+        self, attempt: Attempt, exit_code: int | None, detail: str
+    ) -> Iterator[DagsterEvent]:
+        error = error_of_message("ChildProcessCrashException", detail)
+        context = self._run.contexts[attempt.step_key]
+        yield DagsterEvent.engine_event(
+            context,
+            crash_explanation(f"Market executor: process for step {attempt.step_key}", exit_code),
+            EngineEventData.engine_error(error),
+        )
+        failure = self._run.fail(attempt, error)
+        yield failure
+        if failure.is_step_failure:
+            self._run.errors[f"{attempt.step_key} (pid {attempt.pid})"] = error
+
+    def lose_worker(self, gone: WorkerGone) -> Iterator[DagsterEvent]:
+        """Ends what a worker ran that is gone, by its provider's word for the cause."""
+        provider = self._run.negotiation.market.providers[gone.worker.key[0]]
+        if provider.capabilities.reap:
+            try:
+                provider.reap([gone.worker.worker.holder])
+            except OSError:
+                logger.exception("not reaped now, but later", extra={"action": "reap"})
+        kind = gone.end.kind if gone.end is not None else EndKind.EXITED
+        if not gone.worker.is_ready and kind is EndKind.EXITED:
+            said = gone.end.detail if gone.end is not None else f"exit code {gone.exit_code}"
+            raise WorkerFailedError(
+                f"a market worker ended while loading the code of job "
+                f"{self._run.context.job_name!r}: {said}; its output is in its own log"
+            )
+        for token in sorted(gone.worker.streams):
+            attempt = self._run.attempts.pop(token, None)
+            if attempt is not None:
+                yield from self._lose(attempt, gone, kind)
+
+    def abandon(self, attempt: Attempt) -> Iterator[DagsterEvent]:
+        """Ends, on an interrupt, an attempt whose worker has not started yet."""
+        del self._run.attempts[attempt.lease.fencing_token]
+        self._run.workers.discard(attempt.worker)
+        self._run.negotiation.release(attempt.lease)
+        yield self._run.fail_interrupted(attempt)
+
+    def _lose(self, attempt: Attempt, gone: WorkerGone, kind: EndKind) -> Iterator[DagsterEvent]:
+        negotiation = self._run.negotiation
+        if kind is EndKind.UNSTARTED:
+            negotiation.release(attempt.lease)
+        else:
+            negotiation.settle(attempt.lease, _ENDINGS.get(kind, Ending.LOST), None)
+        detail = f"its CU's worker is gone ({gone.detail}, exit code {gone.exit_code})"
+        if gone.end is not None:
+            detail = f"{kind}: {gone.end.detail}"
+        if attempt.is_decided:
+            self._run.active.verify_complete(self._run.context, attempt.step_key)
+        elif self._run.is_stopping:
+            yield self._run.fail_interrupted(attempt)
+        elif kind is EndKind.OUT_OF_MEMORY:
+            used = Measurement(
+                wall_ms=0, cpu_ms=0, peak_memory_bytes=attempt.lease.size.memory_bytes
+            )
+            yield from self._end_for_memory(attempt, f"out of memory ({detail})", used)
+        elif negotiation.retries_lost(attempt.step_key):
+            yield from self._try_again(attempt, kind, detail)
+        else:
+            yield self._run.fail(attempt, error_of_message("CULostError", detail))
+
+    def _try_again(self, attempt: Attempt, kind: EndKind, detail: str) -> Iterator[DagsterEvent]:
+        """Has a lost attempt followed by another: elsewhere, where its CU did not deliver."""
+        context = self._run.contexts[attempt.step_key]
+        negotiation = self._run.negotiation
+        where = "It is leased again"
+        if kind in _WITHDRAWN:
+            lease = attempt.lease
+            negotiation.withdraw(lease.resource_id)
+            try:
+                negotiation.award_elsewhere(lease.step_key)
+            except CUMarketError as error:
+                where = f"Nobody else can serve it ({error}); it is tried there again"
+            else:
+                award = negotiation.award(lease.step_key)
+                where = f"The bid of {lease.resource_id} counts as withdrawn. " + award_message(
+                    award, negotiation.report(lease.step_key)
+                )
+        yield DagsterEvent.engine_event(
+            context,
+            f"Attempt {attempt.lease.attempt} was lost: {detail}. {where}; no retry of the step's "
+            "own is used.",
+            EngineEventData(),
+        )
+        self._run.unleased[attempt.step_key] = context

@@ -1,0 +1,119 @@
+"""What the workers send: entries are stored, shown to the state machine, acknowledged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dagster import DagsterEvent, EventLogEntry, MetadataValue
+
+from cu_market.dagster_compat.entries import read_entry, with_materialization_metadata
+from cu_market.dagster_compat.event_storage import store_entries
+from cu_market.dagster_compat.events import EngineEventData
+from cu_market.deo.announcements import materialization_metadata
+from cu_market.deo.executor.endings import Endings
+from cu_market.deo.executor.state import Attempt, RunState, WorkerFailedError
+from cu_market.deo.executor.workers import WarmWorker
+from cu_market.deo.worker.frames import Frame
+from cu_market.domain.units import lease_cost_microusd
+from cu_market.domain.usage import Measurement
+
+
+class Relay:
+    """Takes frames in their order; those of a superseded attempt are dropped.
+
+    Args:
+        run: the run in progress.
+        endings: told of each attempt that ended.
+    """
+
+    def __init__(self, run: RunState, endings: Endings) -> None:
+        self._run = run
+        self._endings = endings
+
+    def take(self, worker: WarmWorker, frames: list[Frame]) -> Iterator[DagsterEvent]:
+        """Handles frames in their order; entries that follow one another are stored together."""
+        together: list[tuple[Attempt, Frame]] = []
+        for frame in frames:
+            attempt = self._run.attempts.get(frame.get("stream", 0))
+            if frame["kind"] == "entry":
+                if attempt is not None:  # else of a superseded attempt: dropped
+                    together.append((attempt, frame))
+                continue
+            yield from self._take_entries(worker, together)
+            together = []
+            yield from self._take_other(worker, attempt, frame)
+        yield from self._take_entries(worker, together)
+
+    def _take_other(
+        self, worker: WarmWorker, attempt: Attempt | None, frame: Frame
+    ) -> Iterator[DagsterEvent]:
+        kind = frame["kind"]
+        if kind == "ready":
+            yield self._worker_ready(worker)
+        elif kind == "failed":
+            raise WorkerFailedError(
+                f"a market worker could not load the code of job "
+                f"{self._run.context.job_name!r}:\n{frame['error']}"
+            )
+        elif attempt is not None and kind == "started":
+            attempt.pid = frame["pid"]
+            self._run.negotiation.accept(attempt.lease)
+        elif attempt is not None and kind == "ended":
+            yield from self._endings.end(attempt, frame)
+
+    def _worker_ready(self, worker: WarmWorker) -> DagsterEvent:
+        how = (
+            f"starts a fresh process a step: {worker.no_fork}"
+            if worker.no_fork
+            else "forks a process a step"
+        )
+        return DagsterEvent.engine_event(
+            self._run.context,
+            f"Worker {worker.key[1]} is warm and {how}.",
+            EngineEventData(
+                metadata={
+                    "cu/worker": MetadataValue.text(worker.worker.holder),
+                    "cu/baseline_bytes": MetadataValue.int(worker.baseline_bytes),
+                }
+            ),
+        )
+
+    def _take_entries(
+        self, worker: WarmWorker, together: list[tuple[Attempt, Frame]]
+    ) -> Iterator[DagsterEvent]:
+        if not together:
+            return
+        entries = [self._entry(attempt, frame) for attempt, frame in together]
+        store_entries(self._run.context.instance, entries)
+        stored = {frame["stream"]: frame["number"] for _, frame in together}
+        for stream, number in stored.items():
+            worker.send({"kind": "stored", "stream": stream, "number": number})
+        for (attempt, _), entry in zip(together, entries, strict=True):
+            if entry.dagster_event is not None and entry.dagster_event.step_key is not None:
+                yield from self._take_event(attempt, entry.dagster_event)
+
+    def _entry(self, attempt: Attempt, frame: Frame) -> EventLogEntry:
+        entry = read_entry(frame["entry"])
+        if "measurement" in frame:
+            return with_materialization_metadata(entry, self._so_far(attempt, frame))
+        return entry
+
+    def _take_event(self, attempt: Attempt, event: DagsterEvent) -> Iterator[DagsterEvent]:
+        if event.is_step_failure or event.is_step_up_for_retry:
+            attempt.has_failed = True
+        if event.is_step_failure or event.is_step_up_for_retry or event.is_step_success:
+            attempt.is_decided = True
+        yield event
+        self._run.active.handle_event(event)
+        if event.is_resource_init_failure:
+            yield self._run.fail(attempt, event.engine_event_data.error)
+
+    def _so_far(self, attempt: Attempt, frame: Frame) -> dict[str, MetadataValue]:
+        measurement = Measurement(**frame["measurement"])
+        lease = attempt.lease
+        assert lease.leased_at is not None
+        held = self._run.negotiation.market.now() - lease.leased_at
+        cost = lease_cost_microusd(
+            lease.price_microusd_per_hour, round(1000 * held.total_seconds())
+        )
+        return materialization_metadata(lease, measurement, cost)

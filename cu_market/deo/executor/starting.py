@@ -1,0 +1,139 @@
+"""Steps that are ready start where they won: room, lease, then the worker is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dagster import DagsterEvent
+
+from cu_market.dagster_compat.engine import StepContext
+from cu_market.dagster_compat.events import EngineEventData
+from cu_market.dagster_compat.known_state import known_state_for
+from cu_market.deo.announcements import award_message, award_metadata, waiting_message
+from cu_market.deo.executor.state import Attempt, RunState
+from cu_market.deo.executor.workers import WarmWorker
+from cu_market.domain.allocation import Allocation
+from cu_market.domain.problem import CUMarketError
+from cu_market.ledger.interface import Refusal
+
+LOOKED_AT = 16
+"""How many steps without room are looked at before the turn goes on."""
+
+
+class Starter:
+    """Starts a run's steps as there is room for them.
+
+    Args:
+        run: the run in progress.
+    """
+
+    def __init__(self, run: RunState) -> None:
+        self._run = run
+        self._bound: set[str] = set()
+
+    def start_ready(self) -> Iterator[DagsterEvent]:
+        """Starts what is ready, has room, and is held back by no pool."""
+        for step_key in list(self._run.unleased):
+            yield from self._lease_and_start(step_key)
+        room = self._run.max_concurrent - len(self._run.attempts) - len(self._run.unleased)
+        if room <= 0:
+            return
+        going: set[str] = set()
+        looked_at = 0
+        for step_key in list(self._run.active.executable_keys()):
+            if len(going) >= room or looked_at >= LOOKED_AT:
+                break
+            refusal = self._obstacle(step_key, going)
+            if refusal is None:
+                going.add(step_key)
+                continue
+            looked_at += 1
+            if isinstance(refusal, Refusal):
+                yield from self._tell_waiting(step_key, refusal)
+            if self._run.waiting.is_overdue(step_key):
+                break
+        if not going and not self._run.active.has_waiting:
+            return
+        steps = self._run.active.take(going)
+        yield from self._run.active.concurrency_event_iterator(self._run.context)
+        for step in steps:
+            self._run.contexts[step.key] = self._run.unleased[step.key] = (
+                self._run.context.for_step(step)
+            )
+            yield from self._lease_and_start(step.key)
+
+    def _obstacle(self, step_key: str, going: set[str]) -> Refusal | str | None:
+        """Returns why a step cannot start now: no room, or its worker is still loading."""
+        self._leave_withdrawn(step_key)
+        award = self._run.negotiation.award(step_key)
+        # An exclusive worker is started for its lease: what it takes is not free before that.
+        if not self._is_exclusive(award) and not self._worker(award).is_ready:
+            return "loading"
+        ahead = [self._run.negotiation.award(key) for key in going]
+        return self._run.negotiation.shortage(award, ahead)
+
+    def _leave_withdrawn(self, step_key: str) -> None:
+        """Awards a step anew whose CU did not deliver; where nobody else can, it stays."""
+        negotiation = self._run.negotiation
+        if negotiation.is_withdrawn(step_key) and step_key not in self._bound:
+            try:
+                negotiation.award_elsewhere(step_key)
+            except CUMarketError:
+                self._bound.add(step_key)
+
+    def _is_exclusive(self, award: Allocation) -> bool:
+        return self._run.negotiation.market.providers[award.provider].capabilities.exclusive
+
+    def _worker(self, award: Allocation) -> WarmWorker:
+        negotiation = self._run.negotiation
+        provider = negotiation.market.providers[award.provider]
+        return self._run.workers.ensure(provider, award, negotiation.tags(award.step_key))
+
+    def _lease_and_start(self, step_key: str) -> Iterator[DagsterEvent]:
+        award = self._run.negotiation.award(step_key)
+        worker = self._worker(award)
+        if not worker.is_ready and not self._is_exclusive(award):
+            return
+        outcome = self._run.negotiation.lease(award, worker.worker.holder)
+        context = self._run.unleased[step_key]
+        if isinstance(outcome, Refusal):
+            yield from self._tell_waiting(step_key, outcome, award)
+            return
+        self._run.waiting.since.pop(step_key, None)
+        del self._run.unleased[step_key]
+        report = self._run.negotiation.report(step_key)
+        yield DagsterEvent.step_worker_starting(
+            context, award_message(outcome, report), metadata=award_metadata(outcome, report)
+        )
+        self._send_step(outcome, worker, context)
+
+    def _send_step(self, lease: Allocation, worker: WarmWorker, context: StepContext) -> None:
+        limits = self._run.negotiation.market.providers[lease.provider].limits(lease)
+        self._run.attempts[lease.fencing_token] = Attempt(
+            step_key=lease.step_key, lease=lease, worker=worker
+        )
+        worker.streams.add(lease.fencing_token)
+        worker.send(
+            {
+                "kind": "step",
+                "stream": lease.fencing_token,
+                "step_key": lease.step_key,
+                "known_state": known_state_for(context.step, self._run.active.get_known_state()),
+                "cpu_millis": limits.cpu_millis,
+                "memory_bytes": limits.memory_bytes,
+                "niceness": limits.niceness,
+            }
+        )
+
+    def _tell_waiting(
+        self, step_key: str, refusal: Refusal, award: Allocation | None = None
+    ) -> Iterator[DagsterEvent]:
+        if not self._run.waiting.note(step_key):
+            return
+        context = self._run.unleased.get(step_key) or self._run.context.for_step(
+            self._run.active.get_step_by_key(step_key)
+        )
+        wanted = award or self._run.negotiation.award(step_key)
+        yield DagsterEvent.engine_event(
+            context, waiting_message(wanted, refusal), EngineEventData()
+        )

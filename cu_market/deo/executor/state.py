@@ -1,0 +1,123 @@
+"""What a run's event loop holds: attempts in progress, steps that wait, errors so far."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from dagster import DagsterEvent
+
+from cu_market.dagster_compat.engine import (
+    Executor,
+    PlanOrchestrationContext,
+    SerializableErrorInfo,
+    StepContext,
+    error_from_exception,
+    error_of_message,
+    interrupted_error,
+)
+from cu_market.dagster_compat.gate import GatedExecution
+from cu_market.deo.executor.negotiation import Negotiation
+from cu_market.deo.executor.workers import WarmWorker, Workers
+from cu_market.domain.allocation import Allocation
+from cu_market.domain.problem import CUMarketError
+
+PATIENCE_SECONDS = 30.0
+"""A step that has waited so long for room is passed by no other."""
+
+
+class WorkerFailedError(CUMarketError):
+    """A worker could not load the job's code."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A leased attempt in progress.
+
+    Attributes:
+        step_key: Dagster's step.
+        lease: the ledger's row.
+        worker: where it runs.
+        has_failed: whether its step has reported a failure or a retry.
+        is_decided: whether its step has reached an end that Dagster knows.
+    """
+
+    step_key: str
+    lease: Allocation
+    worker: WarmWorker
+    pid: int = 0
+    has_failed: bool = False
+    is_decided: bool = False
+
+
+@dataclass(slots=True)
+class Waiting:
+    """Steps that wait for room: since when, and whether the run page was told."""
+
+    since: dict[str, float] = field(default_factory=dict)
+
+    def note(self, step_key: str) -> bool:
+        """Notes that a step waits; whether it is new."""
+        if step_key in self.since:
+            return False
+        self.since[step_key] = time.monotonic()
+        return True
+
+    def is_overdue(self, step_key: str) -> bool:
+        """Whether nothing may pass this step any more."""
+        since = self.since.get(step_key)
+        return since is not None and time.monotonic() - since > PATIENCE_SECONDS
+
+
+@dataclass(slots=True, kw_only=True)
+class RunState:
+    """One run in progress, as starting, relaying and ending share it.
+
+    Attributes:
+        executor: decides between failure and retry as every executor does.
+        context: the plan's.
+        active: the state machine, entered.
+        negotiation: the run's dealings with the market.
+        workers: the run's warm workers.
+        max_concurrent: steps at once.
+        attempts: those in progress, by their lease's fencing token.
+        unleased: steps that Dagster has let go ahead and that have no lease yet.
+        contexts: of every step that was let go ahead.
+        errors: those of steps' processes, by step and process.
+        is_stopping: whether an interrupt has come: no more is started.
+    """
+
+    executor: Executor
+    context: PlanOrchestrationContext
+    active: GatedExecution
+    negotiation: Negotiation
+    workers: Workers
+    max_concurrent: int
+    attempts: dict[int, Attempt] = field(default_factory=dict)
+    unleased: dict[str, StepContext] = field(default_factory=dict)
+    contexts: dict[str, StepContext] = field(default_factory=dict)
+    waiting: Waiting = field(default_factory=Waiting)
+    errors: dict[str, SerializableErrorInfo] = field(default_factory=dict)
+    is_stopping: bool = False
+
+    def has_work(self) -> bool:
+        """Returns whether an attempt goes on, or one may still start."""
+        if self.attempts:
+            return True
+        return not self.is_stopping and not self.active.is_complete
+
+    def fail(self, attempt: Attempt, error: SerializableErrorInfo | None) -> DagsterEvent:
+        """Returns the step's failure, or its retry where its policy has one left."""
+        event = self.executor.log_failure_or_retry_event_after_error(
+            self.contexts[attempt.step_key],
+            error or error_of_message("StepLostError", "the step ended without a word"),
+            self.active.get_known_state(),
+        )
+        attempt.is_decided = True
+        self.active.handle_event(event)
+        return event
+
+    def fail_interrupted(self, attempt: Attempt) -> DagsterEvent:
+        """Returns the failure of a step that an interrupt ended before it could say so itself."""
+        self.errors[attempt.step_key] = error_from_exception(interrupted_error())
+        return self.fail(attempt, self.errors[attempt.step_key])
