@@ -31,7 +31,11 @@ from dagster._utils.interrupts import capture_interrupts
 
 from cu_market.dagster_compat.compute_logs import files_without_tails
 from cu_market.dagster_compat.event_relay import Relay, relay_events
-from cu_market.dagster_compat.storage_checks import migrations_taken_as_done
+from cu_market.dagster_compat.storage_checks import (
+    STORAGES,
+    migrations_taken_as_done,
+    with_tables_taken_as_there,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +92,8 @@ class LoadedRun:
     def __init__(self, outline: RunOutline) -> None:
         self.job = ReconstructableJob.from_dict(dict(outline.job))
         self.run = deserialize_value(outline.run, DagsterRun)
-        self.instance_ref = deserialize_value(outline.instance_ref, InstanceRef)
+        ref = deserialize_value(outline.instance_ref, InstanceRef)
+        self.instance_ref = with_tables_taken_as_there(ref)
         self.load_data = (
             deserialize_value(outline.load_data, RepositoryLoadData) if outline.load_data else None
         )
@@ -99,11 +104,8 @@ class LoadedRun:
         """Imports the user's code and the storages' modules. Opens no connection."""
         self.job.get_definition()
         self._has_definition = True
-        for data in (
-            self.instance_ref.event_storage_data,
-            self.instance_ref.run_storage_data,
-            self.instance_ref.compute_logs_data,
-        ):
+        for part in (*STORAGES, "compute_logs_data"):
+            data = getattr(self.instance_ref, part)
             if data is not None:
                 importlib.import_module(data.module_name)
         for name in _NEEDED_BY_EVERY_STEP:
