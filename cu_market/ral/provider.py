@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
@@ -55,8 +55,9 @@ class WorkerLaunch:
         allocation: of the step that it is started for: its size and CU.
         tags: those of the step that the provider's capabilities name.
         starter: holder of the process that starts it.
-        image: of the run's code location, or None.
-        container_context: of the run's code location, as Dagster keeps it; then of its launcher.
+        run: Dagster's record of the run, or None; for providers that build on Dagster's own
+            integrations.
+        instance: the run's DagsterInstance, or None; for the same.
     """
 
     run_id: str
@@ -68,8 +69,8 @@ class WorkerLaunch:
     allocation: Allocation | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     starter: str = ""
-    image: str | None = None
-    container_context: Sequence[Mapping[str, object]] = ()
+    run: Any = None
+    instance: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

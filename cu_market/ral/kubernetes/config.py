@@ -137,7 +137,9 @@ class KubernetesConfig(BaseModel):
         namespace: where the pods are made.
         pools: at least one, each with its own name.
         location: the place's name; None: the provider's name.
-        image: of the pods, where the code location says none.
+        image: of the pods; None: the code location's, else the launcher's.
+        inherit: whether what the code location and a Kubernetes launcher give to steps (secrets,
+            volumes, service account) reaches these pods: not where it is another cluster.
         python: the interpreter in the image.
         working_directory: in the pod; None: the image's own.
         worker_memory: bytes beside each step's: interpreter, libraries, loaded code.
@@ -157,6 +159,7 @@ class KubernetesConfig(BaseModel):
     pools: tuple[PoolConfig, ...] = Field(min_length=1)
     location: str | None = None
     image: str | None = None
+    inherit: bool = True
     python: str = "python"
     working_directory: str | None = None
     worker_memory: _Bytes = 384 * 2**20

@@ -80,21 +80,20 @@ def build_pod(
     Raises:
         InvalidInputError: no image, or a tag that Dagster cannot read.
     """
-    from dagster_k8s.job import DagsterK8sJobConfig, construct_dagster_k8s_job
+    from dagster_k8s.job import construct_dagster_k8s_job
     from kubernetes.client import ApiClient
 
     allocation = launch.allocation
     assert allocation is not None
     name = pod_name(allocation)
+    context, job_config = _inherited(launch, config)
     job = construct_dagster_k8s_job(
-        DagsterK8sJobConfig(
-            job_image=_image(launch, config), image_pull_policy="IfNotPresent", dagster_home=None
-        ),
+        job_config,
         args=None,
         job_name=name,
         pod_name=name,
         component="step_worker",
-        user_defined_k8s_config=_merged_config(launch, config),
+        user_defined_k8s_config=_merged_config(context, launch, config),
         labels={"dagster/run-id": launch.run_id},
     )
     manifest: dict[str, Any] = ApiClient().sanitize_for_serialization(job.spec.template)
@@ -107,23 +106,55 @@ def build_pod(
     return manifest
 
 
-def _image(launch: WorkerLaunch, config: KubernetesConfig) -> str:
-    image = launch.tags.get("dagster/image") or launch.image or config.image
+def _inherited(launch: WorkerLaunch, config: KubernetesConfig) -> tuple[Any, Any]:
+    """Returns what the code location and a K8sRunLauncher give to every step of the run.
+
+    Without such a launcher there is a container context of the code location only: create_for_run
+    works with any launcher, get_k8s_job_config with dagster-k8s's own alone (0.29).
+    """
+    from dagster_k8s import K8sRunLauncher
+    from dagster_k8s.container_context import K8sContainerContext
+    from dagster_k8s.job import DagsterK8sJobConfig
+
+    launcher = launch.instance.run_launcher if launch.instance is not None else None
+    if not config.inherit or not isinstance(launcher, K8sRunLauncher):
+        launcher = None
+    context = K8sContainerContext()
+    if config.inherit and launch.run is not None:
+        context = K8sContainerContext.create_for_run(
+            launch.run,
+            launcher,
+            include_run_tags=False,  # those are the run worker's
+        )
+    image = _image(launch, config, launcher)
+    if launcher is not None:
+        return context, context.get_k8s_job_config(image, launcher)
+    return context, DagsterK8sJobConfig(
+        job_image=image, image_pull_policy="IfNotPresent", dagster_home=None
+    )
+
+
+def _image(launch: WorkerLaunch, config: KubernetesConfig, launcher: Any) -> str:
+    origin = getattr(launch.run, "job_code_origin", None)
+    image = (
+        launch.tags.get("dagster/image")
+        or config.image
+        or (origin.repository_origin.container_image if origin is not None else None)
+        or (launcher.job_image if launcher is not None else None)
+    )
     if not image:
         what = "no image: the code location names none"
         remedy = "set the provider's image, or DAGSTER_CURRENT_IMAGE in the code location"
         raise InvalidInputError([Problem(where="image", value="", what=what, remedy=remedy)])
-    return image
+    return str(image)
 
 
-def _merged_config(launch: WorkerLaunch, config: KubernetesConfig) -> Any:
+def _merged_config(context: Any, launch: WorkerLaunch, config: KubernetesConfig) -> Any:
     from dagster_k8s.container_context import K8sContainerContext
     from dagster_k8s.job import get_user_defined_k8s_config
 
-    context = K8sContainerContext()
+    own = K8sContainerContext.create_from_config({"k8s": dict(config.config)})
     try:
-        for each in (*launch.container_context, {"k8s": config.config}):
-            context = context.merge(K8sContainerContext.create_from_config(dict(each)))
         step = get_user_defined_k8s_config(
             {name: value for name, value in launch.tags.items() if name.startswith("dagster-k8s/")}
         )
@@ -138,7 +169,8 @@ def _merged_config(launch: WorkerLaunch, config: KubernetesConfig) -> Any:
                 )
             ]
         ) from error
-    return context.merge(K8sContainerContext(run_k8s_config=step)).run_k8s_config
+    refined = context.merge(own).merge(K8sContainerContext(run_k8s_config=step))
+    return refined.run_k8s_config
 
 
 def _mark(
