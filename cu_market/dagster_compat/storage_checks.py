@@ -12,11 +12,11 @@ and its storages' ConfigurableClassData; seen in 1.13.27.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import yaml
 from dagster._core.instance import InstanceRef
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
@@ -52,6 +52,7 @@ def with_tables_taken_as_there(ref: InstanceRef) -> InstanceRef:
     for name in STORAGES:
         data: ConfigurableClassData | None = getattr(ref, name)
         if data is not None and data.module_name.partition(".")[0] == "dagster_postgres":
+            # Every JSON is YAML.
             config = {**data.config_dict, "should_autocreate_tables": False}
-            changed[name] = data._replace(config_yaml=yaml.safe_dump(config))
+            changed[name] = data._replace(config_yaml=json.dumps(config))
     return ref._replace(**changed)

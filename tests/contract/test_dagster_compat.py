@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import tempfile
 
+import pytest
 from dagster import DagsterEvent, DagsterEventType, EventLogEntry
 from dagster._core.definitions.executor_definition import MULTI_PROC_CONFIG
 from dagster._core.execution.api import create_execution_plan, execute_plan_iterator
 from dagster._core.execution.plan.active import ActiveExecution
 from dagster._core.execution.plan.state import KnownExecutionState
 from dagster._core.execution.retries import RetryMode
+from dagster._core.instance import InstanceRef
 from dagster._core.storage import local_compute_log_manager
 from dagster._core.storage.event_log.base import EventLogStorage
 from dagster._serdes import deserialize_value, serialize_value
@@ -18,6 +22,7 @@ from cu_market.dagster_compat.engine import crash_explanation, error_of_message,
 from cu_market.dagster_compat.event_relay import DECIDING
 from cu_market.dagster_compat.executor_config import multiprocess_fields
 from cu_market.dagster_compat.outline import template_key
+from cu_market.dagster_compat.storage_checks import with_tables_taken_as_there
 
 
 def parameters(function: object) -> set[str]:
@@ -92,3 +97,27 @@ def test_errors_are_dagsters_own() -> None:
 def test_a_mapped_steps_template_is_found() -> None:
     assert template_key("work[a]") == "work[?]"
     assert template_key("work") == "work"
+
+
+def test_postgres_storages_have_what_is_taken_hold_of() -> None:
+    storage = pytest.importorskip("dagster_postgres.event_log.event_log").PostgresEventLogStorage
+    source = inspect.getsource(storage.__init__)
+    assert "self._engine = create_pg_engine(" in source
+    assert "self._token_provider" in source
+    assert "create_pg_connection(self._engine)" in inspect.getsource(storage._connect)
+    assert parameters(storage.prepare_insert_event_batch) == {"self", "events"}
+    unified = importlib.import_module("dagster_postgres").DagsterPostgresStorage
+    assert {"postgres_url", "should_autocreate_tables"} <= parameters(unified.__init__)
+    assert "should_autocreate_tables" in unified.config_type()
+
+
+def test_references_of_postgres_storages_leave_out_the_look_at_their_tables() -> None:
+    pytest.importorskip("dagster_postgres")
+    with tempfile.TemporaryDirectory() as home:
+        url = {"postgres_url": "postgresql://u:p@h/d"}
+        ref = InstanceRef.from_dir(home, overrides={"storage": {"postgres": url}})
+        plain = InstanceRef.from_dir(home)
+    changed = with_tables_taken_as_there(ref)
+    assert changed.storage_data is not None
+    assert changed.storage_data.config_dict == {**url, "should_autocreate_tables": False}
+    assert with_tables_taken_as_there(plain) == plain
