@@ -1,7 +1,8 @@
 """Measures durable award-and-settle transactions a second, by 1 and by 16 processes.
 
-Run: ``python tests/benchmarks/bench_ledger.py``; prints one JSON line. What is counted: committed
-write transactions, each synced to the disk (SQLite, WAL, synchronous=FULL). A cycle is two of
+Run: ``python tests/benchmarks/bench_ledger.py``; prints one JSON line: SQLite, and PostgreSQL where
+its binaries are installed (a private server of its own, with fsync). What is counted: committed
+write transactions, each synced to the disk (SQLite: WAL, synchronous=FULL). A cycle is two of
 them: a lease written against a capacity that all processes share and that is checked inside the
 transaction, and its settlement with cost and usage row. A refused lease writes nothing and is not
 counted. While the processes work, an observer reads what is held as often as it can, and counts
@@ -14,8 +15,10 @@ import argparse
 import json
 import multiprocessing
 import os
+import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier, Event
@@ -27,6 +30,8 @@ from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.ledger.interface import Refusal
 from cu_market.ledger.sql import SqlLedger, open_ledger
+
+sys.path.append(str(Path(__file__).parents[1] / "servers"))
 
 _CAPACITY = ResourceVector(cpu_millis=8_000, memory_bytes=16 * 2**30)
 _SIZE = ResourceVector(cpu_millis=1_000, memory_bytes=2**30)
@@ -133,6 +138,7 @@ def measure(url: str, processes: int, seconds: float) -> dict[str, float | int]:
     for process in (observer, *workers):
         process.join()
     return {
+        "awards_per_second": round(sum(count for count, _ in figures) / seconds / 2),
         "transactions_per_second": round(sum(count for count, _ in figures) / seconds),
         "longest_cycle_ms": round(1000 * max(longest for _, longest in figures)),
         "fewest_by_a_process": min(count for count, _ in figures),
@@ -149,12 +155,31 @@ def main() -> None:
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 16])
     parser.add_argument("--directory", help="where to keep the ledgers; its disk is measured")
     arguments = parser.parse_args()
-    figures: dict[str, object] = {"synchronous": "FULL", "seconds": arguments.seconds}
+    sqlite = {}
     for processes in arguments.processes:
         with tempfile.TemporaryDirectory(dir=arguments.directory) as directory:
             url = f"sqlite:///{Path(directory) / 'ledger.db'}"
-            figures[f"processes_{processes}"] = measure(url, processes, arguments.seconds)
+            sqlite[f"processes_{processes}"] = measure(url, processes, arguments.seconds)
+    postgres = measure_postgres(arguments.processes, arguments.seconds, arguments.directory)
+    figures = {"seconds": arguments.seconds, "sqlite": sqlite, "postgres": postgres}
     print(json.dumps(figures))
+
+
+def measure_postgres(
+    processes: list[int], seconds: float, directory: str | None
+) -> Mapping[str, object] | str:
+    """Returns the figures of PostgreSQL, or why there are none."""
+    from postgres_server import PostgresServer, find_binaries
+
+    if find_binaries() is None:
+        return "not installed here (Debian's package: postgresql)"
+    tempfile.tempdir = directory
+    with PostgresServer(is_durable=True) as server:
+        version = str(server.execute("SHOW server_version")[0][0])
+        return {"version": version} | {
+            f"processes_{n}": measure(server.url(server.create_database()), n, seconds)
+            for n in processes
+        }
 
 
 if __name__ == "__main__":
