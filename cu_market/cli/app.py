@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from cu_market.cli.catalog import catalog_app
 from cu_market.cli.exits import exit_code_of
 from cu_market.cli.output import make_console, write_error, write_json
 from cu_market.domain.problem import CUMarketError
@@ -113,14 +114,17 @@ def pool(home: Home = None, as_json: Json = False) -> None:
     """Show every provider's CUs: price, room in all, free room, measured speed."""
     from cu_market.cli.deployment import open_deployment
     from cu_market.cli.homes import find_home
-    from cu_market.cli.pool import pool_document, pool_table
+    from cu_market.cli.pool import pool_document, pool_notices, pool_table
 
     with open_deployment(find_home(home)) as deployment:
         document = pool_document(deployment)
     if as_json:
         write_json(document)
     else:
-        make_console().print(pool_table(document))
+        console = make_console()
+        console.print(pool_table(document))
+        for line in pool_notices(document):
+            console.print(line, markup=False)
 
 
 @app.command()
@@ -178,6 +182,9 @@ def ledger(
         write_json(document)
     else:
         make_console().print(ledger_table(document))
+
+
+app.add_typer(catalog_app)
 
 
 def main() -> None:

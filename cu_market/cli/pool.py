@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cu_market.cli.deployment import Deployment
 from cu_market.cli.output import make_table
 from cu_market.domain.units import MICROUSD, format_bytes, format_usd
 from cu_market.pse.performance import performance_millis
+from cu_market.ral.provider import Provider
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,6 +41,8 @@ def pool_document(deployment: Deployment) -> dict[str, Any]:
             {
                 "provider": provider.name,
                 "is_elastic": provider.capabilities.elastic,
+                "quotes_only": provider.capabilities.quotes_only,
+                "notice": notice_of(provider, datetime.now(UTC)),
                 "profiles": profiles,
                 "capacities": capacities,
             }
@@ -77,13 +81,30 @@ def _row(
     return (
         profile["cu_id"],
         provider["provider"],
-        "by the asked size" if provider["is_elastic"] else "whole",
+        _sold(provider),
         _room(room["total"]),
         _room(room["free"]),
         format_usd(round(profile["cost_per_hour"] * MICROUSD)),
         f"{profile['performance_score']:.2f} ({count} steps)" if count else "1.00 (none yet)",
         profile["location"],
     )
+
+
+def pool_notices(document: Mapping[str, Any]) -> list[str]:
+    """Returns what providers say of themselves, one line each: how old their prices are."""
+    return [f"{p['provider']}: {p['notice']}" for p in document["providers"] if p["notice"]]
+
+
+def notice_of(provider: Provider, now: datetime) -> str:
+    """Returns what a provider says of itself now; providers need not have a ``notice``."""
+    say = getattr(provider, "notice", None)
+    return "" if say is None else str(say(now))
+
+
+def _sold(provider: Mapping[str, Any]) -> str:
+    if provider["quotes_only"]:
+        return "quoted only"
+    return "by the asked size" if provider["is_elastic"] else "whole"
 
 
 def _room(size: Mapping[str, int]) -> str:

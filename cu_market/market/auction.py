@@ -32,7 +32,7 @@ from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Auction, Ledger
 from cu_market.market.report import auction_report
-from cu_market.market.requests import Demand, size_run
+from cu_market.market.requests import Demand, read_specs, size_run
 from cu_market.market.settings import MarketSettings
 from cu_market.pse.forecast import Forecaster
 from cu_market.pse.performance import performance_millis
@@ -122,8 +122,8 @@ class Market:
         """
         began = time.monotonic()
         now = self.now()
-        demand, bids, outcome = self._plan(outline, floors or {}, now, excluded)
-        mode = demand.run.mode or self.settings.mode
+        mode = self._mode(outline)
+        demand, bids, outcome = self._plan(outline, floors or {}, now, excluded, mode=mode)
         auction_id = uuid.uuid4().hex
         seconds = time.monotonic() - began
         auction = Auction(
@@ -194,9 +194,16 @@ class Market:
         floors: Mapping[str, int],
         now: datetime,
         excluded: Collection[str] = (),
+        *,
+        mode: Mode = Mode.RECOMMEND,
     ) -> tuple[Demand, BidRound, Plan]:
         demand, bids = self._ask(outline, floors, now)
-        standing = tuple(bid for bid in bids.bids if bid.profile.cu_id not in excluded)
+        standing = tuple(
+            bid
+            for bid in bids.bids
+            if bid.profile.cu_id not in excluded
+            and (mode is Mode.RECOMMEND or not self._only_quotes(bid.provider))
+        )
         bids = replace(bids, bids=standing)
         outcome = plan(
             demand.requests,
@@ -209,6 +216,15 @@ class Market:
         self._refuse_unserved(outcome, demand, bids)
         self._recheck(outcome, {bid.bid_id: bid for bid in bids.bids}, self.now())
         return demand, bids, outcome
+
+    def _mode(self, outline: RunOutline) -> Mode:
+        """Returns what is done with a run; where nobody can start anything, only shown."""
+        if all(self._only_quotes(name) for name in self.providers):
+            return Mode.RECOMMEND
+        return read_specs(outline)[0].mode or self.settings.mode
+
+    def _only_quotes(self, provider: str) -> bool:
+        return self.providers[provider].capabilities.quotes_only
 
     def _ask(
         self, outline: RunOutline, floors: Mapping[str, int], now: datetime

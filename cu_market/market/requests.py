@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from cu_market.domain.gpu import normalise_gpu_name
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.request import ResourceRequest, Sizing, StepIdentity
@@ -122,7 +123,7 @@ def _request(
         cu_type=size.gpu_type or "cpu",
         duration_ms=size.duration_ms,
         needs=size.needs,
-        gpu_type=size.gpu_type,
+        gpu_type=normalise_gpu_name(size.gpu_type) if size.gpu_type else None,
         sizing=size.sizing,
         reason=size.reason,
         identity=step.identity,

@@ -29,6 +29,7 @@ class Capabilities:
         tags: names of step tags by which its workers differ: a worker is shared only by steps that
             have equal ones.
         idle_seconds: an exclusive worker without a step is closed after it.
+        quotes_only: it says what its CUs would cost, and can start none of them.
     """
 
     relay: bool = False
@@ -39,6 +40,7 @@ class Capabilities:
     exclusive: bool = False
     tags: tuple[str, ...] = ()
     idle_seconds: float = 30.0
+    quotes_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -90,13 +90,13 @@ def test_all_problems_of_all_providers_at_once() -> None:
     )
     text = "\n".join(found)
     for part in (
-        "provider 'a': kind='locl': no such kind; did you mean 'local'? known are local",
+        "provider 'a': kind='locl': no such kind; did you mean 'local'? known are catalog,",
         "provider 'b': cores='-1'",
         "provider 'c'='own_providers:RaisingProvider': cannot be used: RuntimeError: no route",
         "provider 'd': kind='own_providers:NoProvider': SimpleNamespace is no provider: lacks bid",
         "provider 'e': kind='own_providers:Missing': cannot be used: AttributeError",
         "provider 'f': kind='no_such_module:X': cannot be used: ModuleNotFoundError",
-        "provider 'g': kind='': missing; write kind: one of local, or module:Class",
+        "provider 'g': kind='': missing; write kind: one of catalog,",
         "provider 'h'='7': not a mapping",
         "providers: name='i/j': not a name",
         "provider 'k': name='another': calls itself otherwise",

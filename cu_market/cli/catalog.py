@@ -1,0 +1,119 @@
+"""`cu-market catalog`: price catalogues imported from files, kept with their date."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cu_market.cli.output import make_console, make_table, write_json
+from cu_market.domain.problem import InvalidInputError, Problem
+
+if TYPE_CHECKING:
+    from cu_market.ral.catalog.store import Catalog
+
+catalog_app = typer.Typer(
+    name="catalog",
+    help="Import and list price catalogues (CSV files with SkyPilot's columns).",
+    no_args_is_help=True,
+)
+
+_Home = Annotated[str | None, typer.Option("--home", help="Dagster home.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@catalog_app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The CSV file.")],
+    name: Annotated[
+        str | None, typer.Option("--name", help="Left out: the file's name without its ending.")
+    ] = None,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="When the prices held: 2026-07-01; or the file's.")
+    ] = None,
+    home: _Home = None,
+    as_json: _Json = False,
+) -> None:
+    """Check a price catalogue and keep it, with its date. Nothing is fetched from anywhere."""
+    from cu_market.cli.homes import find_home
+    from cu_market.ral.catalog.store import catalogs_folder, import_catalog
+
+    now = datetime.now(UTC)
+    folder = catalogs_folder(find_home(home))
+    catalog = import_catalog(
+        folder, file, name or file.stem, now=now, as_of=_read_date(as_of, now) if as_of else None
+    )
+    if as_json:
+        write_json(catalog_record(catalog))
+        return
+    make_console().print(
+        f"Imported {len(catalog.rows)} rows of {catalog.source} as {catalog.name!r}, prices of "
+        f"{catalog.as_of:%Y-%m-%d}. A provider uses them by `kind: catalog, catalog: "
+        f"{catalog.name}`.",
+        markup=False,
+    )
+
+
+@catalog_app.command("list")
+def list_imported(home: _Home = None, as_json: _Json = False) -> None:
+    """List the imported catalogues with their dates."""
+    from cu_market.cli.exits import NothingFoundError
+    from cu_market.cli.homes import find_home
+    from cu_market.ral.catalog.store import catalogs_folder, list_catalogs, open_catalog
+
+    folder = catalogs_folder(find_home(home))
+    records = [catalog_record(open_catalog(folder, name)) for name in list_catalogs(folder)]
+    if not records:
+        raise NothingFoundError("no catalogue yet: run `cu-market catalog import FILE`")
+    if as_json:
+        write_json({"catalogs": records})
+        return
+    columns = ("catalog", "rows", "regions", "prices of", "imported", "from")
+    rows = [
+        (
+            record["catalog"],
+            str(record["rows"]),
+            str(len(record["regions"])),
+            record["as_of"][:10],
+            record["imported_at"][:10],
+            record["source"],
+        )
+        for record in records
+    ]
+    make_console().print(make_table("Price catalogues", columns, rows, right=("rows", "regions")))
+
+
+def catalog_record(catalog: Catalog) -> dict[str, Any]:
+    """Returns a catalogue without its rows, ready for JSON."""
+    return {
+        "catalog": catalog.name,
+        "rows": len(catalog.rows),
+        "regions": sorted({row.region for row in catalog.rows}),
+        "gpu_types": sorted({row.gpu_type for row in catalog.rows if row.gpu_type}),
+        "as_of": catalog.as_of.isoformat(),
+        "imported_at": catalog.imported_at.isoformat() if catalog.imported_at else "",
+        "source": catalog.source,
+        "sha256": catalog.sha256,
+    }
+
+
+def _read_date(said: str, now: datetime) -> datetime:
+    """Returns the beginning of that day in UTC, or that moment.
+
+    Raises:
+        InvalidInputError: not a date, or one in the future.
+    """
+    what = "not a date"
+    try:
+        read = datetime.fromisoformat(said)
+    except ValueError:
+        pass
+    else:
+        moment = read if read.tzinfo else read.replace(tzinfo=UTC)
+        if moment <= now:
+            return moment
+        what = "in the future"
+    remedy = "write a day that has passed, such as 2026-07-01"
+    raise InvalidInputError([Problem(where="--as-of", value=said, what=what, remedy=remedy)])

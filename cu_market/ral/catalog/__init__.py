@@ -1,0 +1,1 @@
+"""Price catalogues: rows checked on import, kept with their date, offered as CUs."""
