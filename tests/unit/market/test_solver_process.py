@@ -95,7 +95,9 @@ def planned(solver: SolverProcess | InProcessSolver | None, limit: float = 0.3) 
 
 @pytest.fixture
 def real() -> Iterator[SolverProcess]:
-    solver = SolverProcess()
+    # On a busy machine with nothing compiled yet, loading PuLP and HiGHS has been seen to take longer
+    # than a market would wait; here it is not the subject.
+    solver = SolverProcess(start_seconds=60)
     yield solver
     solver.close()
 
@@ -180,8 +182,7 @@ def test_the_child_outlives_the_thread_that_asked_for_it(real: SolverProcess) ->
     again = planned(real, 5)
     assert real._process is process
     assert process.poll() is None
-    assert len(outcomes) == 1
-    assert again.objective_microusd <= outcomes[0].objective_microusd
+    assert outcomes == [again]
 
 
 def test_a_child_that_was_killed_is_replaced(real: SolverProcess) -> None:
