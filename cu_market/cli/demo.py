@@ -14,7 +14,7 @@ from cu_market.cli.explain import explain_document
 from cu_market.cli.homes import locked
 from cu_market.cli.output import make_error_console
 from cu_market.cli.pool import pool_document
-from cu_market.cli.processes import Child, children
+from cu_market.cli.processes import Child, children, ended_by_sigterm
 from cu_market.market.bill import read_bill
 from cu_market.market.comparison import savings, static_cost
 
@@ -37,7 +37,7 @@ def run_demo(home: Path, *, count: int, timeout_seconds: int) -> dict[str, Any]:
     """
     began = time.monotonic()
     os.environ["DAGSTER_HOME"] = str(home)  # code servers that this process starts inherit it
-    with locked(home), open_deployment(home) as deployment:
+    with ended_by_sigterm(), locked(home), open_deployment(home) as deployment:
         pool = pool_document(deployment)
         workspace = str(home / "workspace.yaml")
         daemon = ("dagster-daemon", ["run", "-w", workspace])

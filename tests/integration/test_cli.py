@@ -100,7 +100,8 @@ def test_the_demo_runs_for_real_and_its_third_run_costs_less(tmp_path: Path) -> 
 
 @pytest.mark.integration
 @pytest.mark.slow
-def test_an_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "DAGSTER_HOME"}
     process = subprocess.Popen(
         [*COMMAND, "demo"],
@@ -112,7 +113,7 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     assert "Dagster's daemon starts" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 130, said
     assert "interrupted" in said
