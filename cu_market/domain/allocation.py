@@ -87,6 +87,7 @@ class Allocation:
         awarded_at, leased_at, accepted_at, ended_at: aware UTC, or None.
         lease_expires_at: aware UTC; the holder renews it, or None.
         cost_microusd: set once, at settlement.
+        minimum_ms: a lease under which something started is billed for at least so long.
         holder: who holds the lease, as the provider names it (``host/pid/start``).
     """
 
@@ -110,6 +111,7 @@ class Allocation:
     ended_at: datetime | None = None
     cost_microusd: int | None = None
     holder: str = ""
+    minimum_ms: int = 0
 
     def __post_init__(self) -> None:
         require(self.attempt >= 1, "Allocation.attempt", self.attempt, "below 1", "count from 1")

@@ -16,6 +16,7 @@ from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
+from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Usage
 
 AllocationKey = tuple[str, str, int]
@@ -57,13 +58,15 @@ class Refusal:
 
     Attributes:
         capacity_id: whose room is missing.
-        short_of: dimensions that would be exceeded.
+        short_of: dimensions that would be exceeded; empty where there is room, but not for this.
         free: what is left now.
+        reason: why there is none for this, in words; empty where room is missing.
     """
 
     capacity_id: str
     short_of: tuple[str, ...]
     free: ResourceVector
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +171,12 @@ class Ledger(Protocol):
         """LEASED and ACCEPTED rows of a run become REVOKED, AWARDED ones RELEASED; returns all that
         are REVOKED: whoever ended them before may have died before they were settled."""
 
+    def revoke_leases(
+        self, keys: Iterable[AllocationKey], *, now: datetime
+    ) -> Sequence[Allocation]:
+        """LEASED and ACCEPTED rows among these become REVOKED; returns those that did now. Who
+        holds them learns it from the ledger, stops the step, and settles."""
+
     def expire(self, *, now: datetime) -> Sequence[Allocation]:
         """LEASED and ACCEPTED rows past their expiry become EXPIRED; returns all that are EXPIRED,
         not settled yet, as revoke does."""
@@ -193,6 +202,22 @@ class Ledger(Protocol):
 
     def held(self, capacity_id: str) -> ResourceVector:
         """Returns the sum of sizes that are LEASED or ACCEPTED."""
+
+    def leased_since(
+        self, since: datetime, *, capacity_id: str | None = None
+    ) -> Sequence[Allocation]:
+        """Returns leases that are held, or ended after that moment, newest award first."""
+
+    # -- what runs wait for
+
+    def note_tender(self, tender: Tender) -> None:
+        """Writes a run's account and what it waits for, over what was noted before."""
+
+    def tenders(self) -> Sequence[Tender]:
+        """Returns every run's tender, by run_id."""
+
+    def forget_tenders(self, *, before: datetime) -> int:
+        """Deletes those noted before that; returns how many."""
 
     # -- history
 

@@ -53,6 +53,7 @@ _TERMS = (
     "leased_at",
     "lease_expires_at",
     "holder",
+    "minimum_ms",
 )
 
 

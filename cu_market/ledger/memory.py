@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
+from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Usage
 from cu_market.ledger import moves
 from cu_market.ledger.interface import AllocationKey, Auction, Refusal, RunLease
@@ -26,6 +27,7 @@ class InMemoryLedger:
         self._rows: dict[AllocationKey, Allocation] = {}
         self._usages: dict[AllocationKey, Usage] = {}
         self._runs: dict[str, RunLease] = {}
+        self._tenders: dict[str, Tender] = {}
         self._last_token = 0
         self._noted_at: datetime | None = None
 
@@ -138,6 +140,16 @@ class InMemoryLedger:
             self.release_awards(run_id, now=now)
             return self._of(run_id, {AllocationState.REVOKED})
 
+    def revoke_leases(
+        self, keys: Iterable[AllocationKey], *, now: datetime
+    ) -> Sequence[Allocation]:
+        """Revokes single leases; returns those that were held until then."""
+        with self._turn:
+            held = [self._rows[key] for key in set(keys) if key in self._rows]
+            return moves.newest_first(
+                self._end(row, AllocationState.REVOKED, now) for row in held if row.state in HOLDING
+            )
+
     def expire(self, *, now: datetime) -> Sequence[Allocation]:
         """Ends leases past their expiry; returns the EXPIRED rows."""
         with self._turn:
@@ -183,6 +195,38 @@ class InMemoryLedger:
         with self._turn:
             rows = [row for row in self._of(None, HOLDING) if row.capacity_id == capacity_id]
         return sum((row.size for row in rows), ResourceVector())
+
+    def leased_since(
+        self, since: datetime, *, capacity_id: str | None = None
+    ) -> Sequence[Allocation]:
+        """Returns leases that are held, or ended after that moment, newest award first."""
+        with self._turn:
+            return moves.newest_first(
+                row
+                for row in self._rows.values()
+                if row.leased_at is not None
+                and (row.state in HOLDING or (row.ended_at is not None and row.ended_at > since))
+                and capacity_id in (None, row.capacity_id)
+            )
+
+    def note_tender(self, tender: Tender) -> None:
+        """Writes a run's account and what it waits for."""
+        moves.check_aware("note_tender: noted_at", tender.noted_at)
+        with self._turn:
+            self._tenders[tender.run_id] = tender
+
+    def tenders(self) -> Sequence[Tender]:
+        """Returns every run's tender, by run_id."""
+        with self._turn:
+            return [self._tenders[run_id] for run_id in sorted(self._tenders)]
+
+    def forget_tenders(self, *, before: datetime) -> int:
+        """Deletes those noted before that; returns how many."""
+        with self._turn:
+            old = [t.run_id for t in self._tenders.values() if t.noted_at < before]
+            for run_id in old:
+                del self._tenders[run_id]
+            return len(old)
 
     def history(
         self, identities: Iterable[StepIdentity], *, limit: int = 50

@@ -202,10 +202,12 @@ def check_usage(key: AllocationKey, usage: Usage | None) -> None:
 def _cost(row: Allocation, end: datetime) -> int:
     """Returns price x lease time in micro-dollars: half-even, once, from whole microseconds.
 
-    A clock that was set back makes no negative bill.
+    At least the agreed minimum is billed where a step was started. A clock that was set back makes
+    no negative bill.
     """
     assert row.leased_at is not None  # what can be settled was leased
-    held_us = max(0, (end - row.leased_at) // _MICROSECOND)
+    least_us = 1000 * row.minimum_ms if row.accepted_at is not None else 0
+    held_us = max(least_us, (end - row.leased_at) // _MICROSECOND, 0)
     return divide_half_even(row.price_microusd_per_hour * held_us, MS_PER_HOUR * 1000)
 
 

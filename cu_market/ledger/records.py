@@ -14,6 +14,7 @@ from sqlalchemy import Row
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
+from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.ledger.interface import Auction, RunLease
 from cu_market.ledger.moves import check_aware
@@ -97,6 +98,7 @@ def allocation_row(allocation: Allocation) -> dict[str, Any]:
         "ended_at": to_us_or_none(allocation.ended_at),
         "cost_microusd": allocation.cost_microusd,
         "holder": allocation.holder,
+        "minimum_ms": allocation.minimum_ms,
     }
 
 
@@ -125,6 +127,7 @@ def allocation_from(row: Row[Any]) -> Allocation:
         ended_at=from_us_or_none(row.ended_at),
         cost_microusd=row.cost_microusd,
         holder=row.holder,
+        minimum_ms=row.minimum_ms,
     )
 
 
@@ -189,6 +192,32 @@ def usage_from(row: Row[Any]) -> Usage:
         ending=Ending(row.ending),
         input_bytes=row.input_bytes,
         external=row.external,
+    )
+
+
+def tender_row(tender: Tender) -> dict[str, Any]:
+    """Returns the tender's columns."""
+    return {
+        "run_id": tender.run_id,
+        "account": tender.account,
+        "capacity_id": tender.capacity_id,
+        "cpu_millis": tender.size.cpu_millis,
+        "memory_bytes": tender.size.memory_bytes,
+        "gpu_count": tender.size.gpu_count,
+        "noted_at": to_us(tender.noted_at),
+    }
+
+
+def tender_from(row: Row[Any]) -> Tender:
+    """Returns the tender of a row."""
+    return Tender(
+        run_id=row.run_id,
+        account=row.account,
+        capacity_id=row.capacity_id,
+        size=ResourceVector(
+            cpu_millis=row.cpu_millis, memory_bytes=row.memory_bytes, gpu_count=row.gpu_count
+        ),
+        noted_at=from_us(row.noted_at),
     )
 
 

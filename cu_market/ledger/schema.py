@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -75,10 +75,12 @@ ALLOCATIONS = Table(
     _count("ended_at", nullable=True),
     _count("cost_microusd", nullable=True),
     _name("holder"),
+    Column("minimum_ms", BigInteger, nullable=False, server_default="0"),
     # The sum of what is held reads only live leases, however long the ledger's past is.
     Index("ix_allocations_capacity_id_state", "capacity_id", "state"),
     Index("ix_allocations_state_lease_expires_at", "state", "lease_expires_at"),
     Index("ix_allocations_awarded_at", "awarded_at"),
+    Index("ix_allocations_capacity_id_ended_at", "capacity_id", "ended_at"),
 )
 """One row per (run, step, attempt)."""
 
@@ -127,6 +129,19 @@ RUN_LEASES = Table(
     _count("ended_at", nullable=True),
 )
 """One row per run."""
+
+TENDERS = Table(
+    "tenders",
+    METADATA,
+    _name("run_id", primary_key=True),
+    _name("account"),
+    _name("capacity_id"),
+    _count("cpu_millis"),
+    _count("memory_bytes"),
+    _count("gpu_count"),
+    _count("noted_at"),
+)
+"""One row per run that has waited for room: whose it is, and what it waits for."""
 
 COUNTERS = Table("counters", METADATA, _name("name", primary_key=True), _count("value"))
 """One row, ``fencing``: the last token given."""

@@ -9,11 +9,13 @@ from types import TracebackType
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
+from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Usage
 from cu_market.ledger import awards as award_sql
 from cu_market.ledger import leases as lease_sql
 from cu_market.ledger import past as past_sql
 from cu_market.ledger import runs as run_sql
+from cu_market.ledger import tenders as tender_sql
 from cu_market.ledger.database import Database
 from cu_market.ledger.interface import AllocationKey, Auction, Refusal, RunLease
 from cu_market.ledger.location import parse_url, shown
@@ -121,6 +123,13 @@ class SqlLedger:
         """Revokes a run's leases, releases its awards; returns its REVOKED rows."""
         return self._database.write(lambda c: lease_sql.revoke(c, run_id, now), f"run {run_id}")
 
+    def revoke_leases(
+        self, keys: Iterable[AllocationKey], *, now: datetime
+    ) -> Sequence[Allocation]:
+        """Revokes single leases; returns those that were held until then."""
+        wanted = tuple(keys)
+        return self._database.write(lambda c: tender_sql.revoke_leases(c, wanted, now))
+
     def expire(self, *, now: datetime) -> Sequence[Allocation]:
         """Ends leases past their expiry; returns the EXPIRED rows."""
         return self._database.write(lambda c: lease_sql.expire(c, now))
@@ -147,6 +156,24 @@ class SqlLedger:
     def held(self, capacity_id: str) -> ResourceVector:
         """Returns the sum of sizes that are LEASED or ACCEPTED."""
         return self._database.read(lambda c: award_sql.sum_held(c, capacity_id))
+
+    def leased_since(
+        self, since: datetime, *, capacity_id: str | None = None
+    ) -> Sequence[Allocation]:
+        """Returns leases that are held, or ended after that moment, newest award first."""
+        return self._database.read(lambda c: tender_sql.leased_since(c, since, capacity_id))
+
+    def note_tender(self, tender: Tender) -> None:
+        """Writes a run's account and what it waits for."""
+        self._database.write(lambda c: tender_sql.note(c, tender), f"run {tender.run_id}")
+
+    def tenders(self) -> Sequence[Tender]:
+        """Returns every run's tender, by run_id."""
+        return self._database.read(tender_sql.find)
+
+    def forget_tenders(self, *, before: datetime) -> int:
+        """Deletes those noted before that; returns how many."""
+        return self._database.write(lambda c: tender_sql.forget(c, before))
 
     def history(
         self, identities: Iterable[StepIdentity], *, limit: int = 50

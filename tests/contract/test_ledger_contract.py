@@ -18,6 +18,7 @@ from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
+from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.ledger.interface import (
     AllocationKey,
@@ -602,3 +603,55 @@ class TestRuns:
         ledger.hold_run("run", "h/2", expires_at=T0 + MINUTE)
         successor = RunLease(run_id="run", holder="h/2", expires_at=T0 + MINUTE)
         assert ledger.live_runs() == [successor]
+
+
+class TestTenders:
+    def test_the_last_word_of_each_run_stands(self, ledger: Ledger) -> None:
+        first = Tender(run_id="b", account="x", noted_at=T0)
+        size = ResourceVector(cpu_millis=5, memory_bytes=6, gpu_count=7)
+        later = Tender(
+            run_id="b", account="y", capacity_id="c", size=size, noted_at=T0 + timedelta(seconds=1)
+        )
+        other = Tender(run_id="a", account="x", noted_at=T0)
+        for tender in (first, later, other):
+            ledger.note_tender(tender)
+        assert list(ledger.tenders()) == [other, later]
+        assert ledger.forget_tenders(before=T0 + timedelta(seconds=1)) == 1
+        assert list(ledger.tenders()) == [later]
+
+    def test_single_leases_are_revoked_once(self, ledger: Ledger) -> None:
+        held, kept = lease(ledger, award("a")), lease(ledger, award("b"))
+        at = T0 + timedelta(seconds=9)
+        (revoked,) = ledger.revoke_leases([held.key, ("run", "nowhere", 1)], now=at)
+        assert (revoked.key, revoked.state) == (held.key, AllocationState.REVOKED)
+        assert revoked.ended_at == at
+        assert list(ledger.revoke_leases([held.key], now=at)) == []
+        assert ledger.held(kept.capacity_id) == kept.size
+        settled_row = ledger.settle(
+            held.key, held.fencing_token, ended_at=at + timedelta(hours=1), usage=None
+        )
+        assert settled_row.ended_at == at
+
+    def test_what_was_leased_lately(self, ledger: Ledger) -> None:
+        old, new = lease(ledger, award("a")), lease(ledger, award("b"))
+        ledger.record_auction(auction(), [award("d", auction_id="auction-1")])
+        for row, seconds in ((old, 1), (new, 3)):
+            end = T0 + timedelta(seconds=seconds)
+            ledger.settle(row.key, row.fencing_token, ended_at=end, usage=None)
+        held = lease(ledger, award("c"))
+        since = T0 + timedelta(seconds=2)
+        found = ledger.leased_since(since)
+        assert {row.key for row in found} == {new.key, held.key}
+        assert not ledger.leased_since(since, capacity_id="another")
+        assert len(ledger.leased_since(since, capacity_id=held.capacity_id)) == 2
+
+    def test_a_started_lease_is_billed_its_minimum(self, ledger: Ledger) -> None:
+        started = lease(ledger, award("a", minimum_ms=60_000, price_microusd_per_hour=3_600_000))
+        unstarted = lease(ledger, award("b", minimum_ms=60_000, price_microusd_per_hour=3_600_000))
+        ledger.accept(started.key, started.fencing_token, now=T0)
+        end = T0 + timedelta(seconds=10)
+        bills = [
+            ledger.settle(row.key, row.fencing_token, ended_at=end, usage=None).cost_microusd
+            for row in (started, unstarted)
+        ]
+        assert bills == [60_000, 10_000]
