@@ -1,8 +1,9 @@
 """A market for compute inside Dagster.
 
 ``compute`` says what a step needs, ``market_executor`` runs steps where they won, and
-``MarketRunLauncher`` holds each run's auction as it is launched. Each is loaded when it is named,
-so that importing this package costs next to nothing.
+``MarketRunLauncher`` holds each run's auction as it is launched; so does ``MarketK8sRunLauncher``,
+which starts the run worker in a pod. Each is loaded when it is named, so that importing this
+package costs next to nothing.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cu_market.deo.executor.definition import market_executor
+    from cu_market.deo.launcher.k8s_launcher import MarketK8sRunLauncher
     from cu_market.deo.launcher.launcher import MarketRunLauncher
     from cu_market.domain.compute import compute
 
-__all__ = ["MarketRunLauncher", "compute", "market_executor"]
+__all__ = ["MarketK8sRunLauncher", "MarketRunLauncher", "compute", "market_executor"]
 
 _HOMES = {
+    "MarketK8sRunLauncher": "cu_market.deo.launcher.k8s_launcher",
     "MarketRunLauncher": "cu_market.deo.launcher.launcher",
     "compute": "cu_market.domain.compute",
     "market_executor": "cu_market.deo.executor.definition",

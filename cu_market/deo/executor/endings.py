@@ -98,7 +98,11 @@ class Endings:
             self._run.errors[f"{attempt.step_key} (pid {attempt.pid})"] = error
 
     def lose_worker(self, gone: WorkerGone) -> Iterator[DagsterEvent]:
-        """Ends what a worker ran that is gone, by its provider's word for the cause."""
+        """Ends the attempts of a worker that is gone, by its provider's word for the cause.
+
+        Raises:
+            WorkerFailedError: it ended by itself before it was ready.
+        """
         provider = self._run.negotiation.market.providers[gone.worker.key[0]]
         if provider.capabilities.reap:
             try:

@@ -33,6 +33,7 @@ from cu_market.deo.announcements import auction_event
 from cu_market.deo.executor.lifeline import Lifeline
 from cu_market.deo.executor.loop import Loop
 from cu_market.deo.executor.negotiation import Negotiation
+from cu_market.deo.executor.resume import end_predecessor, replay
 from cu_market.deo.executor.state import RunState
 from cu_market.deo.executor.workers import Workers
 from cu_market.domain.allocation import Allocation, AllocationState
@@ -125,6 +126,8 @@ class MarketExecutor(Executor):
                 sentence, data = auction_event(auction)
                 yield DagsterEvent.engine_event(plan_context, sentence, data)
             negotiation = Negotiation(market, outline, awards, auction)
+            if plan_context.resume_from_failure:
+                negotiation.count_past_attempts()
             yield from self._run(plan_context, execution_plan, market, negotiation)
 
     # -- entering the market
@@ -138,7 +141,12 @@ class MarketExecutor(Executor):
             try:
                 market = open_market(self._settings, self._dagster_home)
                 stack.callback(close_market, market)
-                return (market, *self._find_awards(market, outline))
+                past = (
+                    end_predecessor(market, outline.run_id)
+                    if plan_context.resume_from_failure
+                    else {}
+                )
+                return (market, *self._find_awards(market, outline, past))
             except (InvalidInputError, RecommendOnly):
                 raise
             except Exception as error:
@@ -161,7 +169,7 @@ class MarketExecutor(Executor):
             raise interrupted_error()
 
     def _find_awards(
-        self, market: Market, outline: RunOutline
+        self, market: Market, outline: RunOutline, past: Mapping[str, int]
     ) -> tuple[Mapping[str, Allocation], Auction, bool]:
         """Returns the launcher's awards where they cover the run, else those of an own auction."""
         waiting = market.ledger.allocations(run_id=outline.run_id, states=[AllocationState.AWARDED])
@@ -170,7 +178,11 @@ class MarketExecutor(Executor):
             auctions = market.ledger.auctions(outline.run_id, limit=1)
             if auctions:
                 return awards, auctions[0], False
-        cleared = market.clear(outline, place="executor")
+        cleared = market.clear(
+            outline,
+            place="executor",
+            attempts={step_key: attempt + 1 for step_key, attempt in past.items()},
+        )
         if cleared.auction.mode == Mode.RECOMMEND:
             sentence, _ = auction_event(cleared.auction)
             raise RecommendOnly(f"Recommendation only, nothing is bought or changed. {sentence}")
@@ -244,6 +256,8 @@ class MarketExecutor(Executor):
                     max_concurrent=limit,
                 )
                 loop = Loop(state, lifeline)
+                if context.resume_from_failure:
+                    yield from replay(state)
                 try:
                     yield from loop.run()
                 except Exception:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dagster import DagsterEvent
+from dagster import DagsterEvent, DagsterRunStatus
 
 from cu_market.dagster_compat.engine import interrupted_error, subprocess_error
 from cu_market.dagster_compat.events import EngineEventData
@@ -82,6 +82,10 @@ class Loop:
         return min(POLL_SECONDS, interval) if interval > 0 else POLL_SECONDS
 
     def _interrupt(self) -> Iterator[DagsterEvent]:
+        if self._will_resume():
+            # A failure told now would be the steps' own: their attempts end without a word, and
+            # the run worker that takes over leases them anew.
+            raise interrupted_error()
         yield DagsterEvent.engine_event(
             self._run.context,
             "Market executor: received termination signal - forwarding to active steps",
@@ -95,6 +99,17 @@ class Loop:
         for attempt in list(self._run.attempts.values()):
             if attempt.worker.size is not None and not attempt.worker.is_ready:
                 yield from self._endings.abandon(attempt)
+
+    def _will_resume(self) -> bool:
+        """Whether this run worker alone is interrupted, and another will take over.
+
+        Dagster's own executors do not terminate steps under resume, not even of a run that is being
+        cancelled (dagster#33923): the run's status decides.
+        """
+        instance, run_id = self._run.context.instance, self._run.context.run_id
+        run = instance.get_run_by_id(run_id)
+        is_cancelled = run is None or run.is_finished or run.status is DagsterRunStatus.CANCELING
+        return not is_cancelled and instance.run_will_resume(run_id)
 
     def _conclude(self) -> Iterator[DagsterEvent]:
         errors = list(self._run.errors.values())

@@ -67,6 +67,13 @@ class Negotiation:
         self._withdrawn: dict[str, float] = {}
         self.has_leased = False
 
+    def count_past_attempts(self) -> None:
+        """Counts on from what the ledger has of this run: a key is leased once."""
+        for row in self.market.ledger.allocations(run_id=self._outline.run_id):
+            award = self._awards.get(row.step_key)
+            if award is None or award.key != row.key:
+                self._attempts[row.step_key] = max(self._attempts[row.step_key], row.attempt)
+
     # -- awards
 
     def award(self, step_key: str) -> Allocation:
@@ -209,14 +216,19 @@ class Negotiation:
         self._reauction(step_key)
 
     def _reauction(self, step_key: str) -> None:
+        own = self._awards.get(step_key)
+        attempt = self._attempts[step_key] + 1
+        if own is not None and own.attempt == attempt:
+            attempt += 1  # that key is the earlier auction's
         step = replace(self._step(step_key), step_key=step_key, depends_on=())
         cleared = self.market.clear(
             replace(self._outline, steps=(step,), tags=self._tags_for(step_key)),
             place="executor",
-            attempts={step_key: self._attempts[step_key] + 1},
+            attempts={step_key: attempt},
             floors=self._floors,
             excluded=self._excluded(),
         )
+        self._attempts[step_key] = attempt - 1
         self._awards[step_key] = cleared.allocations[step_key]
         report = step_report(cleared.auction.report, step_key)
         if report is not None:

@@ -32,7 +32,7 @@ class Starter:
         self._bound: set[str] = set()
 
     def start_ready(self) -> Iterator[DagsterEvent]:
-        """Starts what is ready, has room, and is held back by no pool."""
+        """Leases and starts what is ready and has room; tells once of a step that has to wait."""
         for step_key in list(self._run.unleased):
             yield from self._lease_and_start(step_key)
         room = self._run.max_concurrent - len(self._run.attempts) - len(self._run.unleased)

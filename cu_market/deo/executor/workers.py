@@ -150,7 +150,8 @@ class Workers:
         warm = WarmWorker(key=key, worker=worker)
         if is_exclusive:
             warm.size = allocation.size
-            warm.idle_seconds = provider.capabilities.idle_seconds
+            is_kept = provider.capabilities.warm
+            warm.idle_seconds = provider.capabilities.idle_seconds if is_kept else -1.0
         self._workers.append(warm)
         self._selector.register(worker.fileno(), selectors.EVENT_READ, warm)
         warm.send({"kind": "load", "outline": self._outline})

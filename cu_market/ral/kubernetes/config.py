@@ -145,6 +145,7 @@ class KubernetesConfig(BaseModel):
         worker_memory: bytes beside each step's: interpreter, libraries, loaded code.
         cpu_limit: whether a step is held to the cores that it pays; else it may use idle ones.
         pending_seconds: a pod that does not run by then is a withdrawn bid.
+        keep: whether a pod takes further steps; else each step has one of its own.
         idle_seconds: a pod without a step ends after it.
         disconnect_seconds: a pod that no run worker has reached for so long ends itself.
         deployment: marks this deployment's pods, where several share a namespace.
@@ -165,6 +166,7 @@ class KubernetesConfig(BaseModel):
     worker_memory: _Bytes = 384 * 2**20
     cpu_limit: bool = False
     pending_seconds: _Seconds = 120.0
+    keep: bool = True
     idle_seconds: _Seconds = 30.0
     disconnect_seconds: _Seconds = 300.0
     deployment: _Label = "default"

@@ -196,9 +196,11 @@ class Host:
                 code = os.waitstatus_to_exitcode(status)
                 self._worker.returncode = code
                 self._exit_code = code if code >= 0 else 128 - code
+                if self._is_terminated and code == 0:
+                    self._exit_code = 128 + signal.SIGTERM  # it did end well, but not by itself
                 self._ended_at = self._clock()
                 self._drain_channel()
-                self._session.end(f"the worker ended with exit code {code}")
+                self._session.end(f"the worker ended with exit code {self._exit_code}")
 
     def _drain_channel(self) -> None:
         while self._is_channel_open:

@@ -53,7 +53,7 @@ class KubernetesProvider:
         self.name = name
         self.capabilities = Capabilities(
             relay=True,
-            warm=True,
+            warm=config.keep,
             limits=True,
             reap=True,
             elastic=True,
