@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any, Protocol
 
 from cu_market.dnm.instance import ProgramData
+from cu_market.dnm.linear import LinearAnswer, LinearProgram
 
 INTEGRALITY = 1e-5
 
@@ -74,6 +75,14 @@ class InProcessSolver:
         from cu_market.dnm.program import solve
 
         return solve(data, limit_seconds=limit_seconds, gap=gap, clock=self._clock)
+
+    def solve_linear(
+        self, program: LinearProgram, *, limit_seconds: float, gap: float = 0.0
+    ) -> LinearAnswer:
+        """Returns the program's answer; imports PuLP on the first call."""
+        from cu_market.dnm.linear_program import solve_linear
+
+        return solve_linear(program, limit_seconds=limit_seconds, gap=gap)
 
 
 def read_choice(data: ProgramData, answer: SolverAnswer) -> dict[int, int] | None:

@@ -1,0 +1,282 @@
+"""A CU of the plan while it is being planned: tasks side by side and one after another.
+
+A bundle has no machine type of its own: it is always on the type that holds it at least cost. So a
+task may join where it makes the CU larger, and a CU that has lost a task becomes smaller, without
+any move of their own for that.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cu_market.dnm.schedule.workload import MachineType, Workload
+from cu_market.domain.units import MS_PER_HOUR, divide_half_even
+
+Load = tuple[int, int, int]
+"""cpu_millis, memory_bytes, gpu_count."""
+
+
+class Stay(NamedTuple):
+    """A task's time on a CU."""
+
+    start_ms: int
+    end_ms: int
+    task: int
+
+
+class Bundle(NamedTuple):
+    """Tasks on one CU.
+
+    Attributes:
+        stays: by start, then end, then task.
+        first_ms, last_ms: first start and last end.
+        peak: largest load at any moment, by dimension.
+        mask: bit k: type k may host every task here.
+        machine: index of the type.
+        cost: its bill, times MS_PER_HOUR, so that nothing is rounded while comparing.
+        times, used: used[k] is held from times[k] until times[k + 1]; nothing after the last.
+    """
+
+    stays: tuple[Stay, ...]
+    first_ms: int
+    last_ms: int
+    peak: Load
+    mask: int
+    machine: int
+    cost: int
+    times: tuple[int, ...]
+    used: tuple[Load, ...]
+
+
+class Catalogue:
+    """The machine types of a workload, and which of them is cheapest for what.
+
+    Types that another one of the same speed and terms beats in every dimension at no higher price
+    are left out, unless a task or a quantity names them.
+
+    Args:
+        workload: whose types and tasks.
+    """
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self.machines = _undominated(workload)
+        self.loads: list[Load] = [
+            (task.cpu_millis, task.memory_bytes, task.gpu_count) for task in workload.tasks
+        ]
+        self.masks = [self._mask(i) for i in range(len(workload.tasks))]
+        self.speeds = self._speeds()
+        self._cached: dict[tuple[Load, int], tuple[int, ...]] = {}
+        terms = {(m.startup_ms, m.minimum_ms, m.billing_step_ms) for m in self.machines}
+        self._is_uniform = len(terms) == 1
+
+    def cost(self, machine: int, span_ms: int) -> int:
+        """Returns price x billed time: micro-dollars times MS_PER_HOUR."""
+        kind = self.machines[machine]
+        return kind.price_microusd_per_hour * kind.billed_ms(span_ms)
+
+    def holding(self, peak: Load, mask: int) -> tuple[int, ...]:
+        """Returns the types of the mask that hold the load, the cheapest an hour first."""
+        key = (peak, mask)
+        found = self._cached.get(key)
+        if found is None:
+            cpu, memory, gpus = peak
+            found = tuple(
+                k
+                for k, m in enumerate(self.machines)
+                if mask >> k & 1
+                and cpu <= m.cpu_millis
+                and memory <= m.memory_bytes
+                and gpus <= m.gpu_count
+            )
+            if self._is_uniform and all(self.machines[k].quantity is None for k in found):
+                found = found[:1]  # the cheapest an hour is the cheapest for any time
+            self._cached[key] = found
+        return found
+
+    def cheapest(self, peak: Load, mask: int, span_ms: int) -> tuple[int, int] | None:
+        """Returns (cost, type) of the cheapest type that holds the load so long, or None."""
+        best: tuple[int, int] | None = None
+        for k in self.holding(peak, mask):
+            found = (self.cost(k, span_ms), k)
+            if best is None or found < best:
+                best = found
+        return best
+
+    def duration(self, task: int, mask: int) -> int:
+        """Returns the task's time on the types of the mask, which are all of one speed."""
+        kind = self.machines[(mask & -mask).bit_length() - 1]
+        return kind.duration_ms(self.workload.tasks[task])
+
+    def fastest(self, task: int) -> int:
+        """Returns the task's shortest time on any type that may host it; 0 where none may."""
+        options = [
+            m.duration_ms(self.workload.tasks[task])
+            for k, m in enumerate(self.machines)
+            if self.masks[task] >> k & 1
+        ]
+        return min(options, default=0)
+
+    def _mask(self, task: int) -> int:
+        allowed = self.workload.tasks[task].machines
+        cpu, memory, gpus = self.loads[task]
+        return sum(
+            1 << k
+            for k, m in enumerate(self.machines)
+            if (allowed is None or m.name in allowed)
+            and cpu <= m.cpu_millis
+            and memory <= m.memory_bytes
+            and gpus <= m.gpu_count
+        )
+
+    def _speeds(self) -> tuple[int, ...]:
+        """One mask per (performance, ready moment): the types whose tasks can be exchanged."""
+        found: dict[tuple[int, int], int] = {}
+        for k, m in enumerate(self.machines):
+            key = (-m.performance_millis, m.ready_ms)
+            found[key] = found.get(key, 0) | 1 << k
+        return tuple(found[key] for key in sorted(found))
+
+
+def _undominated(workload: Workload) -> tuple[MachineType, ...]:
+    named = {name for task in workload.tasks for name in task.machines or ()}
+    kept: list[MachineType] = []
+    for m in sorted(workload.machines, key=_order):
+        is_free = m.name not in named and m.quantity is None
+        if not (is_free and any(_dominates(k, m) for k in kept if k.name not in named)):
+            kept.append(m)
+    return tuple(kept)
+
+
+def _order(m: MachineType) -> tuple[object, ...]:
+    return (m.price_microusd_per_hour, -m.cpu_millis, -m.memory_bytes, -m.gpu_count, m.name)
+
+
+def _dominates(a: MachineType, b: MachineType) -> bool:
+    """Whether a does what b does: as fast, as soon, no dearer, nothing smaller, any number."""
+    return (
+        a.quantity is None
+        and a.performance_millis == b.performance_millis
+        and a.cpu_millis >= b.cpu_millis
+        and a.memory_bytes >= b.memory_bytes
+        and a.gpu_count >= b.gpu_count
+        and a.startup_ms <= b.startup_ms
+        and a.ready_ms == b.ready_ms
+        and a.minimum_ms <= b.minimum_ms
+        and a.billing_step_ms == b.billing_step_ms
+    )
+
+
+def make(catalogue: Catalogue, stays: Sequence[Stay], mask: int) -> Bundle | None:
+    """Returns the stays as one CU on its cheapest type; None where no type holds them.
+
+    Args:
+        catalogue: the types.
+        stays: at least one; times are those of the mask's speed.
+        mask: types of one speed.
+    """
+    for stay in stays:
+        mask &= catalogue.masks[stay.task]
+    times, used = profile(stays, catalogue.loads)
+    found = catalogue.cheapest(peak_of(used), mask, times[-1] - times[0])
+    return None if found is None else on_machine(stays, times, used, mask, found)
+
+
+def on_machine(
+    stays: Sequence[Stay],
+    times: tuple[int, ...],
+    used: tuple[Load, ...],
+    mask: int,
+    choice: tuple[int, int],
+) -> Bundle:
+    """Returns the stays as one CU on the chosen (cost, type)."""
+    cost, kind = choice
+    ordered = tuple(sorted(stays))
+    return Bundle(ordered, times[0], times[-1], peak_of(used), mask, kind, cost, times, used)
+
+
+def profile(
+    stays: Sequence[Stay], loads: Sequence[Load]
+) -> tuple[tuple[int, ...], tuple[Load, ...]]:
+    """Returns (times, used) as Bundle has them; what ends at a moment is gone then."""
+    changes: dict[int, list[int]] = {}
+    for start, end, task in stays:
+        load = loads[task]
+        for moment, sign in ((start, 1), (end, -1)):
+            change = changes.setdefault(moment, [0, 0, 0])
+            for d in range(3):
+                change[d] += sign * load[d]
+    cpu = memory = gpus = 0
+    used: list[Load] = []
+    times = sorted(changes)
+    for moment in times:
+        c, m, g = changes[moment]
+        cpu, memory, gpus = cpu + c, memory + m, gpus + g
+        used.append((cpu, memory, gpus))
+    return tuple(times), tuple(used)
+
+
+def profile_with(
+    bundle: Bundle, start: int, end: int, load: Load
+) -> tuple[tuple[int, ...], tuple[Load, ...]]:
+    """Returns the bundle's (times, used) once a load is held from start to end as well."""
+    times, used = list(bundle.times), list(bundle.used)
+    for moment in (start, end):
+        k = bisect_left(times, moment)
+        if k == len(times) or times[k] != moment:
+            times.insert(k, moment)
+            used.insert(k, used[k - 1] if k else (0, 0, 0))
+    cpu, memory, gpus = load
+    for k in range(bisect_left(times, start), bisect_left(times, end)):
+        held = used[k]
+        used[k] = (held[0] + cpu, held[1] + memory, held[2] + gpus)
+    return tuple(times), tuple(used)
+
+
+def peak_of(used: Sequence[Load]) -> Load:
+    """Returns the largest of each dimension."""
+    cpu, memory, gpus = zip(*used, strict=True)
+    return max(cpu), max(memory), max(gpus)
+
+
+def first_fit(bundle: Bundle, begin: int, last: int, takes: int, room: Load) -> int | None:
+    """Returns the earliest start in [begin, last] at which no more than room is held throughout."""
+    if begin > last:
+        return None
+    times, used = bundle.times, bundle.used
+    cpu, memory, gpus = room
+    start, k = begin, max(0, bisect_right(times, begin) - 1)
+    while k < len(times) and times[k] < start + takes:
+        held = used[k]
+        is_full = held[0] > cpu or held[1] > memory or held[2] > gpus
+        if is_full and times[k + 1] > start:  # the last entry holds nothing: there is a next one
+            start = times[k + 1]
+            if start > last:
+                return None
+        k += 1
+    return start
+
+
+def last_fit(bundle: Bundle, begin: int, last: int, takes: int, room: Load) -> int | None:
+    """Returns the latest start in [begin, last] at which no more than room is held throughout."""
+    if begin > last:
+        return None
+    times, used = bundle.times, bundle.used
+    cpu, memory, gpus = room
+    end = last + takes
+    k = bisect_left(times, end) - 1
+    while k >= 0 and (k + 1 == len(times) or times[k + 1] > end - takes):
+        held = used[k]
+        if (held[0] > cpu or held[1] > memory or held[2] > gpus) and times[k] < end:
+            end = times[k]
+            if end - takes < begin:
+                return None
+        k -= 1
+    return end - takes
+
+
+def microusd(cost: int) -> int:
+    """Returns a cost of bundles in whole micro-dollars, rounded half-even."""
+    return divide_half_even(cost, MS_PER_HOUR)

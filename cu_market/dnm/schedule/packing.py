@@ -1,0 +1,371 @@
+"""A schedule in the making: which task stands where, when each could move, and the best insertion.
+
+Insertion puts one task where the bill grows least, into a CU that is there (side by side, before,
+between or after its tasks, the CU changing its type where it must) or into a new one. Its window is
+what its placed relatives leave: from its parents' ends to the last start from which its children
+still meet their times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from cu_market.dnm.schedule.bundle import (
+    Bundle,
+    Catalogue,
+    Load,
+    Stay,
+    first_fit,
+    last_fit,
+    make,
+    on_machine,
+    peak_of,
+    profile_with,
+)
+from cu_market.dnm.schedule.workload import Workload
+
+FAR = 2**62
+MOST_TYPES = 4
+"""Types tried for a CU that a task joins: its own and the next dearer ones that hold the task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Windows:
+    """When each task could start at the earliest and must end at the latest, in milliseconds.
+
+    Attributes:
+        earliest: ES_i = max(own, max over parents of ES_p + shortest time).
+        latest: LF_i = min(own, deadline, min over children of LF_c - shortest time).
+    """
+
+    earliest: tuple[int, ...]
+    latest: tuple[int, ...]
+
+
+def windows(workload: Workload, shortest: Sequence[int], ready_ms: int = 0) -> Windows:
+    """Returns the windows that graph and deadline leave at the shortest times."""
+    earliest, latest = [0] * len(shortest), [0] * len(shortest)
+    for i in workload.order:
+        own = max(ready_ms, workload.tasks[i].earliest_start_ms)
+        earliest[i] = max([own, *(earliest[p] + shortest[p] for p in workload.parents[i])])
+    for i in reversed(workload.order):
+        own_latest = workload.tasks[i].latest_finish_ms
+        limit = workload.deadline_ms if own_latest is None else own_latest
+        later = (latest[c] - shortest[c] for c in workload.children[i])
+        latest[i] = min([limit, workload.deadline_ms, *later])
+    return Windows(earliest=tuple(earliest), latest=tuple(latest))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spot:
+    """Where a task could be put.
+
+    Attributes:
+        more: how much the bill grows, times MS_PER_HOUR.
+        key: number of the CU, or -1 for a new one.
+        bundle: that CU with the task on it.
+        stay: the task's time.
+    """
+
+    more: int
+    key: int
+    bundle: Bundle
+    stay: Stay
+
+
+@dataclass(slots=True)
+class Packing:
+    """CUs by number, and where each task stands.
+
+    Attributes:
+        catalogue: types, loads.
+        windows: at the shortest times.
+        bundles: by number.
+        where: number of each task's CU, -1 where it stands nowhere.
+        stays: each task's time, None where it stands nowhere.
+        fresh: the next CU's number.
+    """
+
+    catalogue: Catalogue
+    windows: Windows
+    bundles: dict[int, Bundle] = field(default_factory=dict)
+    where: list[int] = field(default_factory=list)
+    stays: list[Stay | None] = field(default_factory=list)
+    fresh: int = 0
+    shortest: list[int] = field(default_factory=list)
+
+    @property
+    def cost(self) -> int:
+        """The whole bill, times MS_PER_HOUR."""
+        return sum(bundle.cost for bundle in self.bundles.values())
+
+    def copy(self) -> Packing:
+        """Returns a packing that can be changed without changing this one."""
+        return Packing(
+            catalogue=self.catalogue,
+            windows=self.windows,
+            bundles=dict(self.bundles),
+            where=list(self.where),
+            stays=list(self.stays),
+            fresh=self.fresh,
+            shortest=self.shortest,
+        )
+
+    def set(self, key: int, bundle: Bundle) -> int:
+        """Puts a CU in place, under a new number where the key is -1; returns its number."""
+        if key < 0:
+            key, self.fresh = self.fresh, self.fresh + 1
+        self.bundles[key] = bundle
+        for stay in bundle.stays:
+            self.where[stay.task] = key
+            self.stays[stay.task] = stay
+        return key
+
+    def remove(self, tasks: Iterable[int]) -> None:
+        """Takes tasks off their CUs; a CU without tasks is given up."""
+        gone: dict[int, set[int]] = {}
+        for i in tasks:
+            if self.where[i] >= 0:
+                gone.setdefault(self.where[i], set()).add(i)
+                self.where[i], self.stays[i] = -1, None
+        for key, members in gone.items():
+            old = self.bundles.pop(key)
+            left = [stay for stay in old.stays if stay.task not in members]
+            if left:
+                smaller = make(self.catalogue, left, old.mask)
+                assert smaller is not None  # what held more holds less
+                self.bundles[key] = smaller
+
+    def insert(self, spot: Spot) -> None:
+        """Puts a task where it was found to fit."""
+        self.set(spot.key, spot.bundle)
+
+
+def empty(catalogue: Catalogue) -> Packing:
+    """Returns a packing in which no task stands anywhere."""
+    count = len(catalogue.workload.tasks)
+    shortest = [max(1, catalogue.fastest(i)) for i in range(count)]
+    ready = min((m.ready_ms for m in catalogue.machines), default=0)
+    return Packing(
+        catalogue=catalogue,
+        windows=windows(catalogue.workload, shortest, ready),
+        where=[-1] * count,
+        stays=[None] * count,
+        shortest=shortest,
+    )
+
+
+def room_for(packing: Packing, missing: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """Returns (earliest start, latest end) of tasks that stand nowhere, in topological order."""
+    workload, shortest = packing.catalogue.workload, packing.shortest
+    earliest: dict[int, int] = {}
+    latest: dict[int, int] = {}
+    for i in missing:
+        begin = packing.windows.earliest[i]
+        for p in workload.parents[i]:
+            stay = packing.stays[p]
+            ready = earliest[p] + shortest[p] if stay is None else stay.end_ms
+            if ready > begin:
+                begin = ready
+        earliest[i] = begin
+    for i in reversed(missing):
+        end = packing.windows.latest[i]
+        for c in workload.children[i]:
+            stay = packing.stays[c]
+            by = latest[c] - shortest[c] if stay is None else stay.start_ms
+            if by < end:
+                end = by
+        latest[i] = end
+    return {i: (earliest[i], latest[i]) for i in missing}
+
+
+def best_spot(
+    packing: Packing, task: int, earliest_ms: int, latest_ms: int, *, is_late: bool = False
+) -> Spot | None:
+    """Returns where the bill grows least; None where the task fits nowhere in its window.
+
+    Equal growth goes to the earlier start (the later one with is_late), then to the older CU.
+    """
+    catalogue = packing.catalogue
+    load, own = catalogue.loads[task], catalogue.masks[task]
+    sign = -1 if is_late else 1
+    best: tuple[int, int, int] | None = None
+    found: tuple[int, int, int, int] | None = None  # key, start, end, type
+    for mask in catalogue.speeds:
+        allowed = mask & own
+        if not allowed:
+            continue
+        takes = catalogue.duration(task, allowed)
+        ready = catalogue.machines[(allowed & -allowed).bit_length() - 1].ready_ms
+        begin, last = max(earliest_ms, ready), latest_ms - takes
+        if begin > last:
+            continue
+        start = last if is_late else begin
+        alone = _fitting(packing, -1, load, allowed, start, start + takes)
+        if alone is not None:
+            rank = (alone[0], sign * start, FAR)
+            if best is None or rank < best:
+                best, found = rank, (-1, start, start + takes, alone[1])
+        for key, bundle in packing.bundles.items():
+            if bundle.mask & allowed:
+                limit = FAR if best is None else best[0]
+                joined = _join(packing, key, load, allowed, takes, begin, last, limit, sign)
+                if joined is not None:
+                    more, signed, kind = joined
+                    start = sign * signed
+                    rank = (more, signed, key)
+                    if best is None or rank < best:
+                        best, found = rank, (key, start, start + takes, kind)
+    if best is None or found is None:
+        return None
+    key, start, end, kind = found
+    stay = Stay(start, end, task)
+    return Spot(more=best[0], key=key, bundle=_joined(packing, key, stay, kind), stay=stay)
+
+
+def _join(
+    packing: Packing,
+    key: int,
+    load: Load,
+    allowed: int,
+    takes: int,
+    begin: int,
+    last: int,
+    limit: int,
+    sign: int,
+) -> tuple[int, int, int] | None:
+    """Returns (growth, signed start, type) of the best start on one CU, or None above the limit.
+
+    On one type only three starts can be best: one that leaves the CU's first start and last end as
+    they are, the nearest one after them, the nearest one before them.
+    """
+    catalogue, bundle = packing.catalogue, packing.bundles[key]
+    mask = bundle.mask & allowed
+    best: tuple[int, int, int] | None = None
+    tried = 0
+    for kind in range(bundle.machine, len(catalogue.machines)):
+        if not mask >> kind & 1:
+            continue
+        machine = catalogue.machines[kind]
+        span = bundle.last_ms - bundle.first_ms
+        dearer = machine.price_microusd_per_hour * machine.billed_ms(span) - bundle.cost
+        if dearer > limit or tried == MOST_TYPES:
+            break  # types are in the order of their prices
+        room = (
+            machine.cpu_millis - load[0],
+            machine.memory_bytes - load[1],
+            machine.gpu_count - load[2],
+        )
+        if min(room) < 0:
+            continue
+        tried += 1
+        for start in _starts(bundle, begin, last, takes, room, sign):
+            first = bundle.first_ms if bundle.first_ms < start else start
+            final = bundle.last_ms if bundle.last_ms > start + takes else start + takes
+            more = catalogue.cost(kind, final - first) - bundle.cost
+            if more > limit or (best is not None and (more, sign * start) >= best[:2]):
+                continue
+            quantity = machine.quantity
+            if quantity is not None and units_held(packing, kind, first, final, key) >= quantity:
+                continue
+            best = (more, sign * start, kind)
+        if best is not None:
+            break
+    return best
+
+
+def _starts(bundle: Bundle, begin: int, last: int, takes: int, room: Load, sign: int) -> list[int]:
+    """Returns the starts that could be best on a type that leaves so much room."""
+    first, final = bundle.first_ms, bundle.last_ms
+    fit = first_fit if sign > 0 else last_fit
+    inside = fit(bundle, max(begin, first), min(last, final - takes), takes, room)
+    if inside is not None:
+        return [inside]
+    after = first_fit(bundle, max(begin, final - takes + 1), last, takes, room)
+    before = last_fit(bundle, begin, min(last, first - 1), takes, room)
+    return [start for start in (after, before) if start is not None]
+
+
+def _fitting(
+    packing: Packing, key: int, peak: Load, mask: int, first: int, last: int
+) -> tuple[int, int] | None:
+    """Returns (cost, type) of the cheapest type with a unit left for that time, or None."""
+    catalogue = packing.catalogue
+    best: tuple[int, int] | None = None
+    for kind in catalogue.holding(peak, mask):
+        quantity = catalogue.machines[kind].quantity
+        if quantity is not None and units_held(packing, kind, first, last, key) >= quantity:
+            continue
+        option = (catalogue.cost(kind, last - first), kind)
+        if best is None or option < best:
+            best = option
+    return best
+
+
+def units_held(packing: Packing, kind: int, first: int, last: int, but: int) -> int:
+    """Returns the most units of a type that other CUs hold at one moment of [first, last)."""
+    startup = packing.catalogue.machines[kind].startup_ms
+    spans = [
+        (bundle.first_ms - startup, bundle.last_ms)
+        for key, bundle in packing.bundles.items()
+        if key != but and bundle.machine == kind
+    ]
+    first -= startup
+    over = [(a, b) for a, b in spans if a < last and b > first]
+    points = [first, *(a for a, _ in over if a > first)]
+    return max(sum(a <= point < b for a, b in over) for point in points)
+
+
+def _joined(packing: Packing, key: int, stay: Stay, kind: int) -> Bundle:
+    catalogue = packing.catalogue
+    own = catalogue.masks[stay.task]
+    old = packing.bundles.get(key)
+    load = catalogue.loads[stay.task]
+    stays: tuple[Stay, ...] = (stay,)
+    times: tuple[int, ...] = (stay.start_ms, stay.end_ms)
+    used: tuple[Load, ...] = (load, (0, 0, 0))
+    mask = own & next(m for m in catalogue.speeds if m >> kind & 1)
+    if old is not None:
+        stays, mask = (*old.stays, stay), old.mask & own
+        times, used = profile_with(old, stay.start_ms, stay.end_ms, load)
+    span = times[-1] - times[0]
+    choice = (catalogue.cost(kind, span), kind)
+    if catalogue.machines[kind].quantity is None:
+        choice = min(choice, catalogue.cheapest(peak_of(used), mask, span) or choice)
+    return on_machine(stays, times, used, mask, choice)
+
+
+def reinsert(
+    packing: Packing,
+    tasks: Sequence[int],
+    rank: Mapping[int, float] | None = None,
+    *,
+    is_late: bool = False,
+) -> bool:
+    """Inserts tasks one after the other; returns whether every one found a place.
+
+    Args:
+        packing: is changed, also where the answer is False.
+        tasks: that stand nowhere.
+        rank: order of insertion by task; by latest start where it is not given.
+        is_late: see best_spot.
+    """
+    position = {i: k for k, i in enumerate(packing.catalogue.workload.order)}
+    missing = sorted(tasks, key=position.__getitem__)
+    room = room_for(packing, missing)
+    if rank is None:
+        queue = sorted(missing, key=lambda i: (room[i][1] - packing.shortest[i], position[i]))
+    else:
+        queue = sorted(missing, key=lambda i: (rank[i], position[i]))
+    relatives = packing.catalogue.workload
+    for i in queue:
+        earliest, latest = room[i]
+        spot = best_spot(packing, i, earliest, latest, is_late=is_late)
+        if spot is None:
+            return False
+        packing.insert(spot)
+        missing.remove(i)
+        if missing and (relatives.parents[i] or relatives.children[i]):
+            room = room_for(packing, missing)
+    return True

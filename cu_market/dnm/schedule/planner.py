@@ -1,0 +1,226 @@
+"""The joint plan: construct, bound, search, recombine, verify; the best so far at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from cu_market.dnm.linear import LinearSolver
+from cu_market.dnm.schedule.bundle import Catalogue
+from cu_market.dnm.schedule.construction import INSERTION, constructions
+from cu_market.dnm.schedule.joint_plan import JointPlan, PlannedCU, PlannedStay
+from cu_market.dnm.schedule.packing import Packing, empty
+from cu_market.dnm.schedule.recombination import recombined
+from cu_market.dnm.schedule.relaxation import bound_microusd
+from cu_market.dnm.schedule.retiming import retimed
+from cu_market.dnm.schedule.search import Pool, search
+from cu_market.dnm.schedule.verify import flaws
+from cu_market.dnm.schedule.workload import Workload
+from cu_market.dnm.solve import Clock, no_clock
+from cu_market.domain.problem import CUMarketError
+
+ROUNDS = 4000
+TRIAL_SHARE = 0.15
+LEGS = 3
+RECOMBINED = 1500
+RECOMBINATION_SHARE = 0.12
+CONSTRUCTION_SHARE = 0.2
+"""Of the limit; what insertion needs is taken in any case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a plan may take.
+
+    Attributes:
+        limit_seconds: of everything.
+        rounds: of the search: the work limit, so that equal input gives equal plans.
+        gap: (cost - bound) / cost at which the search ends.
+    """
+
+    limit_seconds: float = 5.0
+    rounds: int = ROUNDS
+    gap: float = 0.005
+
+
+def plan_workload(
+    workload: Workload,
+    *,
+    solver: LinearSolver | None,
+    budget: Budget | None = None,
+    clock: Clock = no_clock,
+) -> JointPlan:
+    """Returns the cheapest schedule that was found, verified, with a proven bound.
+
+    1. Leave out tasks that no type holds or that cannot end in time even with every CU at once.
+    2. Construct: insertion, one machine of each type, pools; take the cheapest.
+    3. Prove a lower bound from the time-indexed relaxation's duals.
+    4. Search large neighbourhoods until the rounds, the clock or the gap end it; on the way, choose
+       anew among all the CUs of good schedules by an integer program.
+    5. Check the schedule from the records; a schedule that fails gives way to the constructed one.
+
+    Args:
+        workload: tasks, machines, deadline.
+        solver: for 3 and 4's program; None leaves the bound weak and the choice to the search.
+        budget: limits.
+        clock: seconds; without one only the rounds end the search.
+
+    Raises:
+        CUMarketError: the construction does not verify, which is a defect.
+    """
+    limits = budget or Budget()
+    began = clock()
+
+    is_late = _over(clock, began, CONSTRUCTION_SHARE * limits.limit_seconds)
+    served, made = _construct(workload, is_late)
+    (name, first), starts = made[0], [packing for _, packing in made]
+    catalogue = first.catalogue
+    kept = {task.task_id for task in served.tasks}
+    unplaced = tuple(t.task_id for t in workload.tasks if t.task_id not in kept)
+    constructed = clock()
+    bound = 0
+    if served.tasks:
+        left = max(0.1, 0.4 * limits.limit_seconds)
+        bound = bound_microusd(catalogue, first.windows, solver, limit_seconds=left)
+    bounded = clock()
+    best, rounds, is_cut = first, 0, False
+    if served.tasks and not _is_proven(first, bound, limits.gap):
+        best, rounds, is_cut = _improve(starts, limits, solver, clock, began)
+    ended = clock()
+    plan = replace(
+        _as_plan(served, best),
+        unplaced=unplaced,
+        found_by="search" if best is not first else name,
+        rounds=rounds,
+        is_cut=is_cut,
+        construction_ms=round(1000 * (constructed - began)),
+        bound_ms=round(1000 * (bounded - constructed)),
+        search_ms=round(1000 * (ended - bounded)),
+    )
+    return _verified(workload, plan, replace(_as_plan(served, first), unplaced=unplaced), bound)
+
+
+def _verified(workload: Workload, plan: JointPlan, first: JointPlan, bound: int) -> JointPlan:
+    wrong: tuple[object, ...] = ()
+    for candidate in (plan, first):
+        stated = replace(candidate, bound_microusd=min(bound, candidate.cost_microusd))
+        wrong = flaws(workload, stated)
+        if not wrong:
+            return stated
+    told = "; ".join(map(str, wrong))
+    raise CUMarketError(f"the joint plan does not verify: {told}; report it with the workload")
+
+
+def _improve(
+    starts: Sequence[Packing],
+    limits: Budget,
+    solver: LinearSolver | None,
+    clock: Clock,
+    began: float,
+) -> tuple[Packing, int, bool]:
+    """Returns the best schedule, the rounds done and whether the clock ended them.
+
+    Some rounds from each start; then the best one goes on in legs. Between the legs all starts are
+    moved in time at once, and before the last one CUs are chosen anew among all that were seen.
+    """
+    pool, best, rounds, is_cut = Pool(), starts[0], 0, False
+    legs = [(start, TRIAL_SHARE) for start in starts]
+    rest = (1 - TRIAL_SHARE * len(starts)) / LEGS
+    for number in range(len(starts) + LEGS):
+        start, share = legs[number] if number < len(legs) else (best, rest)
+        upto = limits.limit_seconds * (TRIAL_SHARE * (number + 1) if number < len(legs) else 1.0)
+        outcome = search(
+            start,
+            rounds=max(1, round(limits.rounds * share)),
+            is_over=_over(clock, began, upto),
+            seed=number + 1,
+            pool=pool,
+        )
+        rounds += outcome.rounds
+        is_cut |= outcome.is_cut
+        found = outcome.best
+        left = limits.limit_seconds - (clock() - began)
+        if solver is not None and left > 0:
+            found = retimed(found, solver, limit_seconds=left) or found
+            if number == len(starts) + LEGS - 2:
+                some = list(pool.bundles.values())[-RECOMBINED:]
+                share_left = min(left, RECOMBINATION_SHARE * limits.limit_seconds)
+                found = recombined(found, some, solver, limit_seconds=share_left) or found
+        if found.cost < best.cost:
+            best = found
+    return best, rounds, is_cut
+
+
+def _over(clock: Clock, began: float, seconds: float) -> Callable[[], bool]:
+    return lambda: clock() - began > seconds
+
+
+def _construct(
+    workload: Workload, is_over: Callable[[], bool]
+) -> tuple[Workload, list[tuple[str, Packing]]]:
+    """Returns what can be served and the starts of the search: (name, schedule), best first."""
+    served = _without(workload, _hopeless(workload))
+    while True:
+        made = list(constructions(Catalogue(served), is_over))
+        whole = [entry for entry in made if min(entry[1].where, default=0) >= 0]
+        if whole:
+            whole.sort(key=lambda entry: entry[1].cost)
+            others = [entry for entry in whole[1:] if entry[0] == INSERTION][:1]
+            return served, [whole[0], *others]
+        served = _without(served, {i for i, key in enumerate(made[0][1].where) if key < 0})
+
+
+def _hopeless(workload: Workload) -> set[int]:
+    """Tasks that no type holds, or that could not end in time with every CU at once."""
+    packing = empty(Catalogue(workload))
+    masks, room = packing.catalogue.masks, packing.windows
+    return {
+        i
+        for i in range(len(workload.tasks))
+        if not masks[i] or room.earliest[i] + packing.shortest[i] > room.latest[i]
+    }
+
+
+def _without(workload: Workload, gone: set[int]) -> Workload:
+    """Returns the workload without these tasks and whatever waits for them."""
+    lost = set(gone)
+    for i in workload.order:
+        if any(p in lost for p in workload.parents[i]):
+            lost.add(i)
+    if not lost:
+        return workload
+    tasks = tuple(task for i, task in enumerate(workload.tasks) if i not in lost)
+    return Workload(tasks=tasks, machines=workload.machines, deadline_ms=workload.deadline_ms)
+
+
+def _is_proven(packing: Packing, bound: int, gap: float) -> bool:
+    cost = sum(cu.cost_microusd for cu in _as_plan(packing.catalogue.workload, packing).cus)
+    return cost - bound <= gap * cost
+
+
+def _as_plan(workload: Workload, packing: Packing) -> JointPlan:
+    cus = []
+    counts: dict[str, int] = {}
+    for bundle in sorted(packing.bundles.values(), key=lambda b: (b.first_ms, b.stays)):
+        machine = packing.catalogue.machines[bundle.machine]
+        counts[machine.name] = counts.get(machine.name, 0) + 1
+        span = bundle.last_ms - bundle.first_ms
+        stays = tuple(
+            PlannedStay(
+                task_id=workload.tasks[stay.task].task_id,
+                start_ms=stay.start_ms,
+                end_ms=stay.end_ms,
+            )
+            for stay in bundle.stays
+        )
+        cus.append(
+            PlannedCU(
+                cu_id=f"{machine.name}#{counts[machine.name]}",
+                machine=machine.name,
+                stays=stays,
+                billed_ms=machine.billed_ms(span),
+                cost_microusd=machine.cost_microusd(span),
+            )
+        )
+    total = sum(cu.cost_microusd for cu in cus)
+    return JointPlan(cus=tuple(cus), cost_microusd=total, bound_microusd=0)
