@@ -187,6 +187,52 @@ def ledger(
 app.add_typer(catalog_app)
 
 
+provider_app = typer.Typer(help="Kinds of providers, and the suite that each must pass.")
+app.add_typer(provider_app, name="provider", no_args_is_help=True)
+
+
+@provider_app.command("list")
+def provider_list(as_json: Json = False) -> None:
+    """List the kinds of providers that are installed."""
+    from cu_market.cli.provider import kinds_document, kinds_table
+
+    document = kinds_document()
+    if as_json:
+        write_json(document)
+    else:
+        make_console().print(kinds_table(document))
+
+
+@provider_app.command("test")
+def provider_test(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="One that is configured, or an installed kind.")
+    ],
+    only: Annotated[str, typer.Option("-k", help="Only tests whose words match.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Run the conformance suite on a provider: its offers, its workers, runs and their bills.
+
+    Starts real workers where the provider does, and ends them. Needs pytest:
+    pip install 'cu-market[conformance]'.
+    """
+    from cu_market.cli.exits import ExitCode
+    from cu_market.cli.homes import find_home_or_none
+    from cu_market.cli.provider import find_options, run_suite, suite_table, suite_verdict
+
+    document = run_suite(name, find_options(find_home_or_none(home), name), only)
+    if as_json:
+        write_json(document)
+    else:
+        console = make_console()
+        console.print(suite_verdict(document), markup=False)
+        if document["passed"] < len(document["tests"]):
+            console.print(suite_table(document))
+    if document["failed"]:
+        raise typer.Exit(int(ExitCode.FAILED))
+
+
 def main() -> None:
     """Runs the command line; see docs/cli.md."""
     app()

@@ -49,6 +49,16 @@ def find_home(chosen: str | None) -> Path:
     return home
 
 
+def find_home_or_none(chosen: str | None) -> Path | None:
+    """Returns the home as find_home does, or None where none was chosen and there is none.
+
+    Raises:
+        InvalidInputError: one was chosen, by argument or variable, and is no directory.
+    """
+    is_chosen = bool(chosen or os.environ.get("DAGSTER_HOME", "").strip())
+    return find_home(chosen) if is_chosen or base_home().is_dir() else None
+
+
 def prepare_demo_home(base: Path, *, is_fresh: bool) -> Path:
     """Returns <base>/demo with a dagster.yaml and a workspace.yaml of its own.
 

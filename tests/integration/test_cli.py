@@ -134,3 +134,41 @@ def _processes_in(home: Path) -> list[str]:
         if f"DAGSTER_HOME={home}".encode() in environment:
             found.append(arguments.decode(errors="replace"))
     return found
+
+
+# A provider that breaks a promise: it bids for whatever is asked.
+BOASTFUL = """
+from cu_market.ral.local.provider import LocalProvider
+
+class Boastful(LocalProvider):
+    def _can_serve(self, request):
+        return True
+"""
+
+
+@pytest.mark.integration
+def test_provider_test_tells_what_is_kept_and_what_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "boastful.py").write_text(BOASTFUL)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text(
+        "telemetry: {enabled: false}\n"
+        "run_launcher:\n  module: cu_market\n  class: MarketRunLauncher\n  config:\n    market:\n"
+        "      providers:\n        local: {cores: 1}\n"
+        "        boastful: {kind: 'boastful:Boastful', cores: 1}\n"
+    )
+    chosen = ("-k", "bid or hears", "--json")
+    done = run_command("provider", "test", "local", *chosen, home=tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["options"] == {"kind": "local", "cores": 1}
+    assert {each["outcome"] for each in document["tests"]} == {"passed"}
+    assert "passed   a worker hears and answers" in done.stderr
+    done = run_command("provider", "test", "boastful", *chosen, home=tmp_path, cwd=tmp_path)
+    assert done.returncode == 1
+    failed = [t for t in json.loads(done.stdout)["tests"] if t["outcome"] == "failed"]
+    assert "too large is a bid not made" in {each["test"] for each in failed}
+    done = run_command("provider", "test", "nobody", home=tmp_path, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "boastful, catalog" in done.stderr

@@ -1,0 +1,154 @@
+"""`cu-market provider`: which kinds there are, and whether one keeps what a provider must."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cu_market.cli.deployment import read_settings
+from cu_market.cli.exits import CommandError
+from cu_market.cli.output import make_table
+from cu_market.domain.problem import InvalidInputError, Problem
+from cu_market.ral.registry import DEFAULT_CONFIG, list_kinds, load_providers
+
+if TYPE_CHECKING:
+    import pytest
+    from rich.console import RenderableType
+
+SUITE = "cu_market.conformance.configured"
+
+
+def find_options(home: Path | None, name: str) -> Mapping[str, object]:
+    """Returns a provider's options: as the home configures it, else of the kind of that name.
+
+    Raises:
+        InvalidInputError: neither, or options that cannot be used.
+    """
+    settings = read_settings(home) if home is not None else None
+    configured = (settings.providers if settings else None) or DEFAULT_CONFIG
+    if name in configured:
+        options = {"kind": name, **configured[name]}
+    elif name in list_kinds():
+        options = {"kind": name}
+    else:
+        known = ", ".join(sorted({*configured, *list_kinds()}))
+        remedy = f"name one that is configured or a kind: {known}"
+        raise InvalidInputError(
+            [Problem(where="provider", value=name, what="not known here", remedy=remedy)]
+        )
+    load_providers({name: options})
+    return options
+
+
+def run_suite(name: str, options: Mapping[str, object], only: str = "") -> dict[str, Any]:
+    """Returns what came of each test of the conformance suite; standard error is told each.
+
+    Args:
+        only: pytest's -k.
+
+    Raises:
+        CommandError: pytest is not installed, or found nothing to run.
+    """
+    try:
+        import pytest
+    except ImportError as error:
+        raise CommandError(
+            "the suite needs pytest: pip install 'cu-market[conformance]'"
+        ) from error
+    with (
+        tempfile.TemporaryDirectory(prefix="cu_market_conformance_") as directory,
+        _beyond_capture() as tell,
+    ):
+        collector = _Collector(tell)
+        arguments = [
+            *("-c", "/dev/null", "--rootdir", directory, "--basetemp", f"{directory}/tests"),
+            *("--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist"),
+            *("-p", "cu_market.conformance.plugin", "--pyargs", SUITE, "-k", only, "-q"),
+            *("--cu-market-provider", name, "--cu-market-options", json.dumps(dict(options))),
+        ]
+        output = StringIO()
+        with redirect_stdout(output), redirect_stderr(output):
+            code = int(pytest.main(arguments, plugins=[collector]))
+    if code not in (0, 1) or not collector.tests:
+        raise CommandError(f"pytest ended with code {code}: {output.getvalue().strip()[-2000:]}")
+    counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
+    for test in collector.tests:
+        counts[test["outcome"]] += 1
+    return {"provider": name, "options": dict(options), **counts, "tests": collector.tests}
+
+
+class _Collector:
+    """A pytest plugin that keeps each test's end."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tests: list[dict[str, Any]] = []
+        self._tell = tell
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keeps a test's last word: its call's, or that of a fixture that failed or skipped."""
+        if report.when != "call" and report.outcome == "passed":
+            return
+        words = report.nodeid.rpartition("::test_")[2].replace("_", " ")
+        reason = ""
+        if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
+            reason = report.longrepr[2].removeprefix("Skipped: ")
+        elif report.outcome == "failed":
+            reason = report.longreprtext.strip()
+        self.tests.append({"test": words, "outcome": report.outcome, "reason": reason})
+        self._tell(f"{report.outcome:8} {words}")
+
+
+@contextmanager
+def _beyond_capture() -> Iterator[Callable[[str], None]]:
+    """Yields what writes lines on this process's standard error, wherever pytest has turned it."""
+    with os.fdopen(os.dup(2), "w") as file:
+        yield lambda line: print(line, file=file, flush=True)
+
+
+def suite_verdict(document: Mapping[str, Any]) -> str:
+    """Returns the result in one sentence."""
+    return (
+        f"Provider {document['provider']}: {document['passed']} passed, "
+        f"{document['failed']} failed, {document['skipped']} skipped (not declared)."
+    )
+
+
+def suite_table(document: Mapping[str, Any]) -> RenderableType:
+    """Returns what did not pass, with why."""
+    rows = [
+        (each["outcome"], each["test"], each["reason"].splitlines()[-1] if each["reason"] else "")
+        for each in document["tests"]
+        if each["outcome"] != "passed"
+    ]
+    return make_table("What did not pass", ("", "a provider must keep", "why not"), rows)
+
+
+def kinds_document() -> dict[str, Any]:
+    """Returns every kind that is installed."""
+    from importlib.metadata import entry_points
+
+    from cu_market.ral.registry import ENTRY_POINT_GROUP
+
+    points = sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name)
+    return {
+        "kinds": [
+            {
+                "kind": point.name,
+                "class": point.value,
+                "package": point.dist.name if point.dist is not None else "",
+            }
+            for point in points
+        ]
+    }
+
+
+def kinds_table(document: Mapping[str, Any]) -> RenderableType:
+    """Returns the kinds as a table."""
+    rows = [(each["kind"], each["package"], each["class"]) for each in document["kinds"]]
+    return make_table("Kinds of providers", ("kind", "package", "class"), rows)

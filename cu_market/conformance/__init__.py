@@ -1,0 +1,1 @@
+"""What every provider must keep, as tests that a provider's own suite inherits."""
