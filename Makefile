@@ -12,7 +12,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test test-postgres check clean \
-	bench-step-start bench-select bench-scale bench-ledger bench-launch
+	bench-step-start bench-select bench-scale bench-ledger bench-launch bench-pods
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -39,7 +39,7 @@ test: $(STAMP)
 # binaries: each test session starts a server of its own.
 test-postgres: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/integration tests/contract --storage postgres \
-		-m "postgres or pgbouncer or integration" $(ARGS)
+		-m "(postgres or pgbouncer or integration) and not kubernetes" $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -8,6 +8,8 @@ import pytest
 from pgbouncer_server import PgBouncer, find_pgbouncer
 from postgres_server import PASSWORD, PostgresServer, find_binaries
 
+pytest_plugins = ["suite_counts"]
+
 PASSWORD_VARIABLE = "CU_MARKET_TEST_POSTGRES_PASSWORD"
 
 
