@@ -4,6 +4,7 @@
 #   make check    format, lint, types, import contracts, fast tests
 #   make test     every test that needs no server
 #   make test-postgres  the deployments of the tests, and the ledger, on PostgreSQL
+#   make test-kubernetes  steps in pods of the cluster that KUBECONFIG names
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +12,7 @@ STAMP := .venv/.installed
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test test-postgres check clean \
+.PHONY: help install demo up test test-postgres test-kubernetes check clean \
 	bench-step-start bench-select bench-scale bench-ledger bench-launch bench-pods
 
 help:
@@ -33,13 +34,18 @@ up: $(STAMP)
 	$(BIN)/cu-market up
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n $(WORKERS) tests -m "not server"
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests -m "not server and not kubernetes"
 
 # Dagster itself, its deployments in the tests and the ledger on PostgreSQL, by whoever has its
 # binaries: each test session starts a server of its own.
 test-postgres: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/integration tests/contract --storage postgres \
 		-m "(postgres or pgbouncer or integration) and not kubernetes" $(ARGS)
+
+# Steps in pods of the cluster that KUBECONFIG names; tests/servers/kubernetes_cluster.py says what
+# else is to be set. One process: the tests share the cluster's room.
+test-kubernetes: $(STAMP)
+	$(BIN)/python -m pytest -q tests -m kubernetes $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -48,7 +54,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit tests/property tests/oracle
 
-bench-step-start bench-select bench-scale bench-ledger bench-launch: bench-%: $(STAMP)
+bench-step-start bench-select bench-scale bench-ledger bench-launch bench-pods: bench-%: $(STAMP)
 	@$(BIN)/python tests/benchmarks/bench_$(subst -,_,$*).py $(ARGS)
 
 clean:

@@ -169,10 +169,7 @@ def main() -> int:
     warnings.filterwarnings("ignore", message="Unverified HTTPS")
     found: dict[str, list[Cost]] = {way: [] for way in WAYS}
     cluster = KubernetesCluster()
-    cluster.api.create(
-        f"/api/v1/namespaces/{cluster.namespace}/configmaps",
-        {"metadata": {"name": CONFIG_MAP}, "data": {"dagster.yaml": "{}"}},
-    )
+    cluster.config_map(CONFIG_MAP)
     try:
         with PostgresServer(listen=("127.0.0.1", cluster.host_address)) as server:
             for number in range(1, rounds + 1):

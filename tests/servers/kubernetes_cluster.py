@@ -91,6 +91,17 @@ class KubernetesCluster:
         found: Sequence[Mapping[str, Any]] = self.api.get(self.path, **query)["items"]
         return found
 
+    def config_map(self, name: str = "dagster-instance") -> str:
+        """Makes the instance's config map that dagster-k8s mounts, empty; returns its name."""
+        path = f"/api/v1/namespaces/{self.namespace}/configmaps"
+        body = {"metadata": {"name": name}, "data": {"dagster.yaml": "{}"}}
+        try:
+            self.api.create(path, body)
+        except ClusterError as error:
+            if error.reason != "AlreadyExists":
+                raise
+        return name
+
     @property
     def path(self) -> str:
         """Of the namespace's pods."""
