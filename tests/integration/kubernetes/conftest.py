@@ -93,9 +93,9 @@ class Deployment:
         kept = [row for row in rows if step_key in (None, row.step_key)]
         return sorted(kept, key=lambda row: (row.step_key, row.attempt))
 
-    def running_pod(self, run_id: str, step_key: str) -> str:
+    def running_pod(self, run_id: str, step_key: str, seconds: float = 60) -> str:
         """Returns the name of the pod in which a step has begun to run."""
-        wait_for(lambda: (self.signals / f"{run_id}.{step_key}").exists(), f"{step_key} running")
+        wait_for(lambda: (self.signals / f"{run_id}.{step_key}").exists(), step_key, seconds)
         held = self.ledger.allocations(run_id=run_id, states=[AllocationState.ACCEPTED])
         holder = next(row.holder for row in held if row.step_key == step_key)
         return holder.rpartition("/")[2]
@@ -115,9 +115,19 @@ class Deployment:
 
 
 def dagster_yaml(
-    cluster: KubernetesCluster, server: PostgresServer, providers: Mapping[str, Any]
+    cluster: KubernetesCluster,
+    server: PostgresServer,
+    providers: Mapping[str, Any],
+    in_pods: Mapping[str, Any] | None = None,
 ) -> str:
-    """Returns a dagster.yaml whose storage both this machine and pods reach."""
+    """Returns a dagster.yaml whose storage both this machine and pods reach.
+
+    Args:
+        cluster: whose pods.
+        server: of runs, events and ledger.
+        providers: who sells.
+        in_pods: the Kubernetes launcher's configuration where run workers are pods too.
+    """
     database = {
         "hostname": cluster.host_address,
         "port": server.port,
@@ -126,10 +136,11 @@ def dagster_yaml(
         "db_name": server.create_database(),
         "scheme": "postgresql+psycopg2",
     }
+    config: dict[str, Any] = {"market": {"providers": providers, "bid_deadline_seconds": 10}}
     launcher = {
         "module": "cu_market",
-        "class": "MarketRunLauncher",
-        "config": {"market": {"providers": providers, "bid_deadline_seconds": 10}},
+        "class": "MarketRunLauncher" if in_pods is None else "MarketK8sRunLauncher",
+        "config": config | dict(in_pods or {}),
     }
     return json.dumps(
         {
@@ -139,6 +150,32 @@ def dagster_yaml(
             "run_monitoring": {"enabled": True, "poll_interval_seconds": 5},
         }
     )
+
+
+def launcher_options(cluster: KubernetesCluster, home: Path) -> dict[str, Any]:
+    """Returns what a Kubernetes launcher needs for run workers in the tests' namespace."""
+    kubeconfig = home / "kubeconfig"
+    kubeconfig.write_bytes(Path(os.environ["KUBECONFIG"]).read_bytes())
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"  # the launcher calls `dagster`
+    options = cluster.options()
+    return {
+        "service_account_name": "default",
+        "instance_config_map": cluster.config_map(),
+        "dagster_home": "/opt/dagster_home",
+        "job_image": options["image"],
+        "job_namespace": cluster.namespace,
+        "load_incluster_config": False,
+        "kubeconfig_file": str(kubeconfig),
+        "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}},
+        **options["config"],
+        "env_vars": [
+            PASSWORD_VARIABLE,
+            SIGNALS_VARIABLE,
+            f"PATH={path}",
+            f"KUBECONFIG={kubeconfig}",
+            "OMP_NUM_THREADS=1",
+        ],
+    }
 
 
 def pod_options(cluster: KubernetesCluster, **more: Any) -> dict[str, Any]:
@@ -163,7 +200,10 @@ def deployment(
     providers.setdefault("cluster", pod_options(cluster))
     home = tmp_path_factory.mktemp("home")
     (home / "signals").mkdir()
-    (home / "dagster.yaml").write_text(dagster_yaml(cluster, reachable_postgres, providers))
+    has_pods = getattr(request.module, "RUN_WORKERS_IN_PODS", False)
+    in_pods = launcher_options(cluster, home) if has_pods else None
+    text = dagster_yaml(cluster, reachable_postgres, providers, in_pods)
+    (home / "dagster.yaml").write_text(text)
     workspace = home / "workspace.yaml"
     workspace.write_text(
         f"load_from: [{{python_file: {{relative_path: {JOBS}, location_name: tests, "

@@ -1,0 +1,57 @@
+"""MarketK8sRunLauncher: the run worker is a pod too; another takes over when it is lost."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import Deployment
+from dagster import DagsterEventType, DagsterRunStatus
+from dagster_k8s import K8sRunLauncher
+from kubernetes_cluster import wait_for
+
+from cu_market import MarketK8sRunLauncher
+from cu_market.domain.allocation import AllocationState
+
+pytestmark = [pytest.mark.timeout(400)]
+
+RUN_WORKERS_IN_PODS = True
+
+
+def test_it_is_what_dagster_k8s_looks_for(deployment: Deployment) -> None:
+    launcher = deployment.instance.run_launcher
+    assert isinstance(launcher, MarketK8sRunLauncher)
+    assert isinstance(launcher, K8sRunLauncher)
+    assert launcher.supports_resume_run
+    assert launcher.job_namespace == deployment.cluster.namespace
+
+
+def test_a_run_whose_worker_is_a_pod(deployment: Deployment) -> None:
+    run_id = deployment.submit("mixed_job")
+    assert deployment.finish(run_id, 180) is DagsterRunStatus.SUCCESS
+    rows = deployment.rows(run_id)
+    assert {row.provider for row in rows} == {"local", "cluster"}
+    assert {row.state for row in rows} == {AllocationState.SETTLED}
+    assert "Kubernetes run worker job created" in "\n".join(deployment.messages(run_id))
+    wait_for(
+        lambda: deployment.cluster.pods(f"cu-market/run-id={run_id}") == [], "no pod of a step"
+    )
+
+
+def test_a_lost_run_worker_is_followed_by_another(deployment: Deployment) -> None:
+    run_id = deployment.submit("patient_job")
+    first = deployment.running_pod(run_id, "patient")
+    (deployment.signals / f"{run_id}.patient").unlink()
+    workers = deployment.cluster.pods(
+        f"dagster/run-id={run_id},app.kubernetes.io/component=run_worker"
+    )
+    (worker,) = workers
+    path = f"{deployment.cluster.path}/{worker['metadata']['name']}"
+    deployment.cluster.api.delete(path, grace_seconds=20)
+    assert deployment.running_pod(run_id, "patient", 150) != first
+    deployment.release(run_id)
+    assert deployment.finish(run_id, 180) is DagsterRunStatus.SUCCESS
+    assert deployment.events(run_id, DagsterEventType.STEP_FAILURE) == []
+    assert deployment.events(run_id, DagsterEventType.STEP_UP_FOR_RETRY) == []
+    settled = [r for r in deployment.rows(run_id) if r.state is AllocationState.SETTLED]
+    assert [row.attempt for row in settled] == sorted({row.attempt for row in settled})
+    assert len(settled) == 2
+    deployment.assert_nothing_left(run_id)
