@@ -2,7 +2,8 @@
 
 ``python tests/benchmarks/bench_launch.py [--launches 10]``: a job of twenty steps in a real code
 server; four providers: this machine and three dearer ones. One JSON line on stdout; the first
-launch, which opens the market, is reported apart.
+launch, which opens the market, is reported apart. Then the same with one provider that never
+answers, beside the deadline that its bid had.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -27,6 +29,7 @@ from cu_market.domain.profile import CUProfile, ResourcePool
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import GIB
+from cu_market.market.settings import MarketSettings
 from cu_market.ral.provider import Capabilities, Provider
 
 BUSY_MODULES = ("mlflow", "sklearn", "pulp")
@@ -72,6 +75,15 @@ class QuotedProvider(Provider):
         ]
 
 
+class SilentProvider(QuotedProvider):
+    """Never answers when asked for a bid."""
+
+    def bid(self, requests: Sequence[ResourceRequest], now: datetime) -> Sequence[Bid]:
+        """Waits for what never comes."""
+        threading.Event().wait()
+        raise AssertionError("nobody sets this event")
+
+
 def home_with(providers: dict[str, Any]) -> str:
     """Returns a fresh home whose launcher has these providers."""
     home = tempfile.mkdtemp(prefix="cu_market_launch_")
@@ -99,15 +111,21 @@ def main() -> None:
         "far": {**quoted, "core_microusd": 900_000},
         "dear": {**quoted, "core_microusd": 9_000_000},
     }
-    os.environ["DAGSTER_HOME"] = home_with(providers)
     os.environ["PYTHONPATH"] = str(HERE)
+    os.environ["DAGSTER_HOME"] = home_with(providers)
     seconds = measure(launches)
+    silent = {**quoted, "kind": "bench_launch:SilentProvider", "core_microusd": 600_000}
+    os.environ["DAGSTER_HOME"] = home_with({**providers, "near": silent})
+    silent_seconds = measure(3)
     print(
         json.dumps(
             {
                 "first_overhead_seconds": round(seconds[0], 4),
                 "median_overhead_seconds": round(median(seconds[1:]), 4),
                 "launches": launches,
+                "silent_provider_first_overhead_seconds": round(silent_seconds[0], 4),
+                "silent_provider_overhead_seconds": round(median(silent_seconds[1:]), 4),
+                "bid_deadline_seconds": MarketSettings().bid_deadline_seconds,
                 "imported": [name for name in BUSY_MODULES if name in sys.modules],
             }
         )
