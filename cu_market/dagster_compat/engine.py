@@ -49,8 +49,10 @@ def crash_explanation(prefix: str, exit_code: int | None) -> str:
 
 def error_from_exception(error: BaseException) -> SerializableErrorInfo:
     """Returns an exception as an event can carry it."""
-    information: Any = (type(error), error, error.__traceback__)  # none yet if never raised
-    return serializable_error_info_from_exc_info(information)
+    try:
+        raise error  # Dagster refuses one that was never raised
+    except BaseException:  # noqa: BLE001 - the very one
+        return serializable_error_info_from_exc_info(sys.exc_info())
 
 
 def current_error() -> SerializableErrorInfo:

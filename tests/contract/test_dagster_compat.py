@@ -121,3 +121,10 @@ def test_references_of_postgres_storages_leave_out_the_look_at_their_tables() ->
     assert changed.storage_data is not None
     assert changed.storage_data.config_dict == {**url, "should_autocreate_tables": False}
     assert with_tables_taken_as_there(plain) == plain
+
+
+def test_an_error_that_nobody_raised_can_be_told() -> None:
+    from cu_market.dagster_compat.engine import error_from_exception, interrupted_error
+
+    told = error_from_exception(interrupted_error())
+    assert told.cls_name == "DagsterExecutionInterruptedError"
