@@ -211,7 +211,11 @@ def read_config(name: str, options: Mapping[str, object]) -> KubernetesConfig:
             {key: value for key, value in options.items() if value is not None}
         )
     except ValidationError as error:
-        raise InvalidInputError(_problem(where, e) for e in error.errors()) from error
+        found = error.errors()
+        in_pools = any(len(e["loc"]) > 1 for e in found)
+        # Pools that cannot be read are left out before they are counted: no second problem.
+        told = [e for e in found if not (in_pools and e["type"] == "too_short")]
+        raise InvalidInputError(_problem(where, e) for e in told) from error
     _check_container_context(where, read.config)
     return read
 
