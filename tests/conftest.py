@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from pgbouncer_server import PgBouncer, find_pgbouncer
-from postgres_server import PASSWORD, PostgresServer, find_binaries
+from postgres_server import (
+    PASSWORD,
+    PASSWORD_VARIABLE,
+    PostgresServer,
+    find_binaries,
+    postgres_storage,
+)
 
 pytest_plugins = ["suite_counts"]
-
-PASSWORD_VARIABLE = "CU_MARKET_TEST_POSTGRES_PASSWORD"
 
 
 @pytest.fixture(scope="session")
@@ -55,6 +59,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="sqlite",
         help="where the tests' Dagster deployments keep their runs, events and ledger",
     )
+    parser.addoption(
+        "--steps",
+        choices=["local", "kubernetes"],
+        default="local",
+        help="where the steps of the executor's suite run: here, or in pods (on PostgreSQL then)",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -67,13 +77,3 @@ def new_storage(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(PASSWORD_VARIABLE, PASSWORD)
         yield lambda: postgres_storage(server, server.create_database())
-
-
-def postgres_storage(server: PostgresServer, database: str) -> str:
-    """Returns the storage of a dagster.yaml; the password is named, not told."""
-    return (
-        "storage:\n  postgres:\n    postgres_db:\n"
-        f"      hostname: {server.host}\n      port: {server.port}\n"
-        f"      username: postgres\n      password: {{env: {PASSWORD_VARIABLE}}}\n"
-        f"      db_name: {database}\n      scheme: postgresql+psycopg2\n"
-    )

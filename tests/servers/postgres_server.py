@@ -26,6 +26,9 @@ import psycopg2
 PASSWORD = "a private p@ss/word"
 """Needs escaping in a URL: what forgets it fails here first."""
 
+PASSWORD_VARIABLE = "CU_MARKET_TEST_POSTGRES_PASSWORD"
+"""Where a dagster.yaml finds it."""
+
 START_SECONDS = 60.0
 
 
@@ -250,3 +253,13 @@ class PostgresServer:
 def _children(pid: int) -> list[int]:
     path = Path(f"/proc/{pid}/task/{pid}/children")
     return [int(child) for child in path.read_text().split()] if path.exists() else []
+
+
+def postgres_storage(server: PostgresServer, database: str) -> str:
+    """Returns the storage of a dagster.yaml; the password is named, not told."""
+    return (
+        "storage:\n  postgres:\n    postgres_db:\n"
+        f"      hostname: {server.host}\n      port: {server.port}\n"
+        f"      username: postgres\n      password: {{env: {PASSWORD_VARIABLE}}}\n"
+        f"      db_name: {database}\n      scheme: postgresql+psycopg2\n"
+    )

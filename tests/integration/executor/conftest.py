@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from dagster import DagsterInstance
 from execution_record import Bench
+from kubernetes_cluster import INSECURE, KubernetesCluster, why_not
+from postgres_server import PASSWORD, PASSWORD_VARIABLE, PostgresServer, postgres_storage
 
 HOME_CONFIG = """
 telemetry: {enabled: false}
@@ -22,17 +26,59 @@ def _bench(home: Path, storage: str) -> Iterator[Bench]:
             yield Bench(instance, home)
 
 
+@pytest.fixture(scope="session")
+def new_deployment(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+    """Returns, called, what to add to a dagster.yaml: its storage, and who sells."""
+    if request.config.getoption("--steps") == "local":
+        yield request.getfixturevalue("new_storage")
+        return
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    cluster = KubernetesCluster()
+    with (
+        closing(cluster),
+        PostgresServer(listen=("127.0.0.1", cluster.host_address)) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        server.host = cluster.host_address  # by which pods find it too
+        patch.setenv(PASSWORD_VARIABLE, PASSWORD)
+        options = cluster.options()
+        options["config"]["env_vars"] = [PASSWORD_VARIABLE]
+        market = {"providers": {"cluster": options}, "bid_deadline_seconds": 10}
+        launcher = {
+            "module": "cu_market",
+            "class": "MarketRunLauncher",
+            "config": {"market": market},
+        }
+        yield (
+            lambda: (
+                postgres_storage(server, server.create_database())
+                + f"run_launcher: {json.dumps(launcher)}\n"
+            )
+        )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With steps in pods, the suite is one of those that need a cluster."""
+    if config.getoption("--steps") == "kubernetes":
+        for item in items:
+            if Path(__file__).parent in item.path.parents:
+                item.add_marker(pytest.mark.kubernetes)
+                item.add_marker(pytest.mark.filterwarnings(INSECURE))
+
+
 @pytest.fixture(scope="module")
 def shared(
-    tmp_path_factory: pytest.TempPathFactory, new_storage: Callable[[], str]
+    tmp_path_factory: pytest.TempPathFactory, new_deployment: Callable[[], str]
 ) -> Iterator[Bench]:
     """One instance for all tests of a module."""
-    yield from _bench(tmp_path_factory.mktemp("home"), new_storage())
+    yield from _bench(tmp_path_factory.mktemp("home"), new_deployment())
 
 
 @pytest.fixture
-def bench(tmp_path: Path, new_storage: Callable[[], str]) -> Iterator[Bench]:
+def bench(tmp_path: Path, new_deployment: Callable[[], str]) -> Iterator[Bench]:
     """An instance that nobody else has used."""
     home = tmp_path / "home"
     home.mkdir()
-    yield from _bench(home, new_storage())
+    yield from _bench(home, new_deployment())

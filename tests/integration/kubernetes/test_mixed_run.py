@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Deployment
 from dagster import DagsterEventType, DagsterRunStatus
+from pod_deployment import Deployment
 
 from cu_market.domain.allocation import AllocationState
 

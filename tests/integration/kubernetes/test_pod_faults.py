@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Deployment
 from dagster import DagsterEventType, DagsterRunStatus
 from kubernetes_cluster import KubernetesCluster, wait_for
+from pod_deployment import Deployment
 
 from cu_market.domain.allocation import FINAL, AllocationState
 from cu_market.ral.kubernetes.api import ClusterError
@@ -167,7 +167,8 @@ def test_the_api_server_killed_for_a_minute(deployment: Deployment) -> None:
         time.sleep(60)  # what is tested
     finally:
         Path(pid_file).write_text(str(_start_apart(command, f"{pid_file}.log")))
-    wait_for(lambda: _answers(deployment.cluster), "the API server", 60)
+    # Its node was not heard either, and takes no pods until it is: whatever follows needs it.
+    wait_for(lambda: _has_ready_node(deployment.cluster), "the API server and its node", 120)
     deployment.release(run_id)
     assert deployment.finish(run_id, 180) is DagsterRunStatus.SUCCESS
     words = [m for m in deployment.messages(run_id) if " - word " in m or m.startswith("word ")]
@@ -185,12 +186,13 @@ def _start_apart(command: Sequence[str], log: str) -> int:
     return os.posix_spawn(command[0], command, os.environ, file_actions=actions, setsid=True)
 
 
-def _answers(cluster: KubernetesCluster) -> bool:
+def _has_ready_node(cluster: KubernetesCluster) -> bool:
     try:
-        cluster.api.get("/api/v1/namespaces")
+        (node, *_) = cluster.api.get("/api/v1/nodes")["items"]
     except ClusterError:
         return False
-    return True
+    ready = [c["status"] for c in node["status"]["conditions"] if c["type"] == "Ready"]
+    return ready == ["True"] and not node["spec"].get("taints")
 
 
 def test_an_interrupted_run_ends_its_pods(deployment: Deployment) -> None:

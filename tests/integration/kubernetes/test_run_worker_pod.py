@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Deployment
 from dagster import DagsterEventType, DagsterRunStatus
 from dagster_k8s import K8sRunLauncher
 from kubernetes_cluster import wait_for
+from pod_deployment import Deployment
 
 from cu_market import MarketK8sRunLauncher
 from cu_market.domain.allocation import AllocationState
