@@ -19,65 +19,38 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
-from cu_market.domain.allocation import Allocation, AllocationState
-from cu_market.domain.request import StepIdentity
+from cu_market.domain.allocation import Allocation
 from cu_market.domain.resources import ResourceVector
-from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.domain.usage import Measurement, Usage
 from cu_market.ledger.interface import Refusal
 from cu_market.ledger.sql import SqlLedger, open_ledger
 
-sys.path.append(str(Path(__file__).parents[1] / "servers"))
+sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("servers", "samples"))
+
+from ledger_rows import T0, a_usage, an_award
 
 _CAPACITY = ResourceVector(cpu_millis=8_000, memory_bytes=16 * 2**30)
-_SIZE = ResourceVector(cpu_millis=1_000, memory_bytes=2**30)
-_START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def award(run_id: str, step_key: str) -> Allocation:
     """Returns an award of an eighth of the capacity."""
-    return Allocation(
-        run_id=run_id,
-        step_key=step_key,
-        attempt=1,
-        state=AllocationState.AWARDED,
-        auction_id="auction",
-        bid_id="bid",
-        provider="local",
-        resource_id="local/standard",
-        capacity_id="local",
-        size=_SIZE,
-        price_microusd_per_hour=50_000,
-        expected_ms=1_000,
-        awarded_at=_START,
-    )
+    return an_award(run_id, step_key, price_microusd_per_hour=50_000, expected_ms=1_000)
 
 
 def usage_of(lease: Allocation, ended_at: datetime) -> Usage:
     """Returns a usage row for a lease."""
-    return Usage(
-        run_id=lease.run_id,
-        step_key=lease.step_key,
-        attempt=lease.attempt,
-        identity=StepIdentity(code_location="bench", node="step"),
-        provider=lease.provider,
-        resource_id=lease.resource_id,
-        started_at=_START,
-        ended_at=ended_at,
-        cpu_millis=lease.size.cpu_millis,
-        memory_bytes=lease.size.memory_bytes,
-        measurement=Measurement(wall_ms=900, cpu_ms=800, peak_memory_bytes=10**8, waited_ms=10),
-        ending=Ending.OK,
-    )
+    measurement = Measurement(wall_ms=900, cpu_ms=800, peak_memory_bytes=10**8, waited_ms=10)
+    return a_usage(lease, ended_at=ended_at, measurement=measurement)
 
 
 def cycle(ledger: SqlLedger, run_id: str, number: int) -> int:
     """Returns how many transactions were committed: 2, or 0 where the lease was refused."""
-    now = _START + timedelta(seconds=number)
+    now = T0 + timedelta(seconds=number)
     lease = ledger.lease(
         award(run_id, f"step_{number}"),
         capacity=_CAPACITY,

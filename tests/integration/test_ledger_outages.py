@@ -6,21 +6,20 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
 from cutting_proxy import CuttingProxy
+from ledger_rows import ONE_CU, T0, an_award, give_back, take
 from postgres_server import PostgresServer
 
-from cu_market.domain.allocation import Allocation, AllocationState
-from cu_market.domain.request import StepIdentity
+from cu_market.domain.allocation import AllocationState
 from cu_market.domain.resources import ResourceVector
-from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.ledger import postgres as postgres_dialect
 from cu_market.ledger.database import Database
-from cu_market.ledger.interface import Auction, Ledger, LedgerError
+from cu_market.ledger.interface import Auction, LedgerError
 from cu_market.ledger.leases import give
 from cu_market.ledger.location import parse_url
 from cu_market.ledger.sql import SqlLedger, open_ledger
@@ -28,10 +27,8 @@ from cu_market.ledger.sql import SqlLedger, open_ledger
 pytestmark = [pytest.mark.integration, pytest.mark.postgres, pytest.mark.timeout(120)]
 
 SPAWN = multiprocessing.get_context("spawn")
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-SIZE = ResourceVector(cpu_millis=1000, memory_bytes=2**30)
-ROOM_FOR_TWO = SIZE.times(2)
+ROOM_FOR_TWO = ONE_CU.times(2)
 
 
 @pytest.fixture
@@ -45,50 +42,6 @@ def server() -> Iterator[PostgresServer]:
         yield started
 
 
-def wanted(run_id: str, step_key: str) -> Allocation:
-    return Allocation(
-        run_id=run_id,
-        step_key=step_key,
-        attempt=1,
-        state=AllocationState.AWARDED,
-        auction_id="auction",
-        bid_id="bid",
-        provider="local",
-        resource_id="local/standard",
-        capacity_id="local",
-        size=SIZE,
-        price_microusd_per_hour=3_600_000,
-        expected_ms=1,
-        awarded_at=T0,
-    )
-
-
-def take(ledger: Ledger, run_id: str, step_key: str) -> Allocation | None:
-    answer = ledger.lease(
-        wanted(run_id, step_key), capacity=ROOM_FOR_TWO, expires_at=T0 + HOUR, now=T0
-    )
-    return answer if isinstance(answer, Allocation) else None
-
-
-def give_back(ledger: Ledger, lease: Allocation) -> Allocation:
-    used = Usage(
-        run_id=lease.run_id,
-        step_key=lease.step_key,
-        attempt=lease.attempt,
-        identity=StepIdentity(node="n"),
-        provider="local",
-        resource_id="local/standard",
-        started_at=T0,
-        ended_at=T0,
-        cpu_millis=1,
-        memory_bytes=1,
-        measurement=Measurement(wall_ms=1, cpu_ms=1, peak_memory_bytes=1),
-        ending=Ending.OK,
-    )
-    ended_at = T0 + timedelta(seconds=1)
-    return ledger.settle(lease.key, lease.fencing_token, ended_at=ended_at, usage=used)
-
-
 def work(url: str, number: int, report: Connection) -> None:
     """Leases and settles until told to end; reports what was answered, not what was meant."""
     settled = []
@@ -97,7 +50,7 @@ def work(url: str, number: int, report: Connection) -> None:
         step = 0
         while not report.poll():
             step += 1
-            lease = take(ledger, f"run-{number}", f"step-{step}")
+            lease = take(ledger, f"run-{number}", f"step-{step}", ROOM_FOR_TWO)
             if lease is not None:
                 settled.append(give_back(ledger, lease).key)
             if step == 20:
@@ -165,9 +118,9 @@ def test_a_commit_whose_answer_was_lost_counts_once(
 ) -> None:
     auction = Auction(auction_id="auction", run_id="run", held_at=T0, mode="market", place="l")
     proxy.cut_after(b"COMMIT")
-    proxied.record_auction(auction, [wanted("run", "step")])
+    proxied.record_auction(auction, [an_award("run", "step")])
     proxy.cut_after(b"COMMIT")
-    lease = take(proxied, "run", "step")
+    lease = take(proxied, "run", "step", ROOM_FOR_TWO)
     assert lease is not None
     assert lease.fencing_token == 1
     proxy.cut_after(b"COMMIT")
@@ -185,7 +138,7 @@ def test_a_request_that_was_lost_on_its_way_is_made_again(
 ) -> None:
     for request in (b"BEGIN", b"INSERT INTO cu_market.allocations"):
         proxy.cut_after(request)
-        assert take(proxied, "run", f"step {request!r}") is not None
+        assert take(proxied, "run", f"step {request!r}", ROOM_FOR_TWO) is not None
     proxy.cut_after(b"SELECT")
     assert proxied.held("local") == ROOM_FOR_TWO
     assert proxy.cuts == 3
@@ -195,13 +148,13 @@ def test_connections_that_the_server_has_ended_are_replaced(
     postgres: PostgresServer, postgres_url: str
 ) -> None:
     with open_ledger(postgres_url) as ledger:
-        assert take(ledger, "run", "a") is not None
+        assert take(ledger, "run", "a", ROOM_FOR_TWO) is not None
         name = parse_url(postgres_url).database
         ended = postgres.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", name
         )
         assert ended == [(True,)]  # idle, a ledger keeps one connection
-        assert take(ledger, "run", "b") is not None
+        assert take(ledger, "run", "b", ROOM_FOR_TWO) is not None
 
 
 def test_a_server_that_stays_away_is_an_error_in_the_end(
@@ -240,10 +193,10 @@ def test_a_lock_that_is_not_given_back_is_an_error_not_a_hang(
         short = postgres_dialect._WRITE.replace("lock_timeout = 10000", "lock_timeout = 100")
         monkeypatch.setattr(postgres_dialect, "_WRITE", short)
         with pytest.raises(LedgerError, match="another transaction holds it"):
-            take(ledger, "run", "step")
+            take(ledger, "run", "step", ROOM_FOR_TWO)
         leave.set()
         holder.join()
-        assert take(ledger, "run", "step") is not None
+        assert take(ledger, "run", "step", ROOM_FOR_TWO) is not None
     jam.close()
 
 
@@ -275,7 +228,7 @@ def test_a_lease_locks_rows_and_names_never_a_table(postgres_url: str) -> None:
     database = Database(parse_url(postgres_url))
 
     def give_and_look(connection: Any) -> list[tuple[str, str]]:
-        give(connection, wanted("run", "step"), ROOM_FOR_TWO, T0 + HOUR, T0)
+        give(connection, an_award("run", "step"), ROOM_FOR_TWO, T0 + HOUR, T0)
         look = "SELECT locktype, mode FROM pg_locks WHERE pid = pg_backend_pid() AND granted"
         return [tuple(row) for row in connection.exec_driver_sql(look)]
 

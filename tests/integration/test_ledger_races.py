@@ -8,27 +8,20 @@ import signal
 import sqlite3
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ledger_rows import ONE_CU, T0, give_back, take
 
-from cu_market.domain.allocation import Allocation, AllocationState
-from cu_market.domain.request import StepIdentity
-from cu_market.domain.resources import ResourceVector
-from cu_market.domain.usage import Ending, Measurement, Usage
-from cu_market.ledger.interface import Ledger
+from cu_market.domain.allocation import AllocationState
 from cu_market.ledger.sql import open_ledger
 
 pytestmark = pytest.mark.integration
 
 SPAWN = multiprocessing.get_context("spawn")
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
-ONE_CU = ResourceVector(cpu_millis=1000, memory_bytes=2**30)
-HOUR = timedelta(hours=1)
 
 
 KINDS = [
@@ -44,48 +37,6 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'ledger.db'}"
     return str(request.getfixturevalue(f"{request.param}_url"))
-
-
-def wanted(run_id: str, step_key: str) -> Allocation:
-    return Allocation(
-        run_id=run_id,
-        step_key=step_key,
-        attempt=1,
-        state=AllocationState.AWARDED,
-        auction_id="auction",
-        bid_id="bid",
-        provider="local",
-        resource_id="local/standard",
-        capacity_id="local",
-        size=ONE_CU,
-        price_microusd_per_hour=3_600_000,
-        expected_ms=1,
-        awarded_at=T0,
-    )
-
-
-def take(ledger: Ledger, run_id: str, step_key: str) -> Allocation | None:
-    answer = ledger.lease(wanted(run_id, step_key), capacity=ONE_CU, expires_at=T0 + HOUR, now=T0)
-    return answer if isinstance(answer, Allocation) else None
-
-
-def give_back(ledger: Ledger, lease: Allocation) -> None:
-    used = Usage(
-        run_id=lease.run_id,
-        step_key=lease.step_key,
-        attempt=lease.attempt,
-        identity=StepIdentity(node="n"),
-        provider="local",
-        resource_id="local/standard",
-        started_at=T0,
-        ended_at=T0,
-        cpu_millis=1,
-        memory_bytes=1,
-        measurement=Measurement(wall_ms=1, cpu_ms=1, peak_memory_bytes=1),
-        ending=Ending.OK,
-    )
-    ended_at = T0 + timedelta(seconds=1)
-    ledger.settle(lease.key, lease.fencing_token, ended_at=ended_at, usage=used)
 
 
 def race(url: str, number: int, start: Barrier, report: Connection) -> None:

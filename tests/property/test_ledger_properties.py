@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import hypothesis.strategies as st
 from hypothesis import HealthCheck, given, settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from ledger_rows import T0, an_award
 
 from cu_market.domain.allocation import HOLDING, TRANSITIONS, Allocation, AllocationState
 from cu_market.domain.problem import CUMarketError
@@ -22,7 +23,6 @@ from cu_market.ledger.memory import InMemoryLedger
 from cu_market.ledger.moves import settled
 from cu_market.ledger.sql import open_ledger
 
-T0 = datetime(2026, 1, 1, tzinfo=UTC)
 CAPACITY = {
     "x": ResourceVector(cpu_millis=3000, memory_bytes=3000),
     "y": ResourceVector(cpu_millis=1000, memory_bytes=9000, gpu_count=1),
@@ -239,21 +239,12 @@ TestTwins.settings = settings(
 
 @given(price=st.integers(0, 10**13), held_us=st.integers(0, 10**14))
 def test_cost_is_the_exact_product_rounded_half_even_once(price: int, held_us: int) -> None:
-    row = Allocation(
-        run_id="r",
-        step_key="s",
-        attempt=1,
+    row = an_award(
+        "r",
+        "s",
         state=AllocationState.LEASED,
-        auction_id="a",
-        bid_id="b",
-        provider="p",
-        resource_id="cu",
-        capacity_id="x",
-        size=ResourceVector(),
         price_microusd_per_hour=price,
-        expected_ms=1,
         fencing_token=1,
-        awarded_at=T0,
         leased_at=T0,
     )
     done = settled(row, row.key, 1, T0 + timedelta(microseconds=held_us))
