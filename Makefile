@@ -13,7 +13,8 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test test-postgres test-kubernetes check clean \
-	bench-step-start bench-select bench-scale bench-ledger bench-launch bench-pods
+	bench-step-start bench-select bench-workflows bench-scale bench-ledger bench-launch \
+	bench-pods bench-demand bench-live
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -54,7 +55,8 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit tests/property tests/oracle
 
-bench-step-start bench-select bench-scale bench-ledger bench-launch bench-pods: bench-%: $(STAMP)
+bench-step-start bench-select bench-workflows bench-scale bench-ledger bench-launch bench-pods bench-demand \
+		bench-live: bench-%: $(STAMP)
 	@$(BIN)/python tests/benchmarks/bench_$(subst -,_,$*).py $(ARGS)
 
 clean:

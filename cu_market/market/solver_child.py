@@ -14,8 +14,11 @@ import os
 import signal
 import sys
 import time
+from typing import Any
 
 from cu_market.dnm.instance import from_json
+from cu_market.dnm.linear import LinearAnswer, linear_answer_to_json, program_from_json
+from cu_market.dnm.linear_program import solve_linear
 from cu_market.dnm.program import solve
 from cu_market.dnm.solve import SolverAnswer, answer_to_json
 
@@ -47,6 +50,8 @@ def main() -> int:
 def _answer(line: str) -> dict[str, object]:
     try:
         question = json.loads(line)
+        if "linear" in question:
+            return linear_answer_to_json(_linear(question))
         answer = solve(
             from_json(question["data"]),
             limit_seconds=float(question["limit_seconds"]),
@@ -56,6 +61,17 @@ def _answer(line: str) -> dict[str, object]:
     except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
         answer = SolverAnswer(failure=f"{type(error).__name__}: {error}")
     return answer_to_json(answer)
+
+
+def _linear(question: dict[str, Any]) -> LinearAnswer:
+    try:
+        return solve_linear(
+            program_from_json(question["linear"]),
+            limit_seconds=float(question["limit_seconds"]),
+            gap=float(question["gap"]),
+        )
+    except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
+        return LinearAnswer(failure=f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

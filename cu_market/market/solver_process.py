@@ -21,10 +21,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from cu_market.dnm.instance import ProgramData, to_json
+from cu_market.dnm.linear import (
+    LinearAnswer,
+    LinearProgram,
+    linear_answer_from_json,
+    program_to_json,
+)
 from cu_market.dnm.solve import SolverAnswer, answer_from_json
 
 logger = logging.getLogger(__name__)
@@ -36,6 +43,8 @@ START_SECONDS = 5.0
 """Within these a child must say that it is ready: it imports PuLP and HiGHS first."""
 
 MAX_ANSWER_BYTES = 64 * 2**20
+
+Said = TypeVar("Said")
 
 
 class SolverProcess:
@@ -74,19 +83,48 @@ class SolverProcess:
         that dies or answers garbage is replaced at the next program.
         """
         question = {"data": to_json(data), "limit_seconds": limit_seconds, "gap": gap}
+        try:
+            return self._ask(question, limit_seconds, answer_from_json)
+        except TimeoutError as error:
+            return SolverAnswer(failure=_failed(error), is_cut=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            return SolverAnswer(failure=_failed(error))
+
+    def solve_linear(
+        self, program: LinearProgram, *, limit_seconds: float, gap: float = 0.0
+    ) -> LinearAnswer:
+        """Returns the child's answer to a linear or integer program; otherwise as solve."""
+        question = {
+            "linear": program_to_json(program),
+            "limit_seconds": limit_seconds,
+            "gap": gap,
+        }
+        try:
+            return self._ask(question, limit_seconds, linear_answer_from_json)
+        except TimeoutError as error:
+            return LinearAnswer(failure=_failed(error), is_cut=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            return LinearAnswer(failure=_failed(error))
+
+    def _ask(
+        self, question: Mapping[str, object], limit_seconds: float, read: Callable[[object], Said]
+    ) -> Said:
+        """Returns what the child says, read; kills a child that is late, dies or talks nonsense.
+
+        Raises:
+            TimeoutError: no answer at limit_seconds and the grace.
+            OSError, ValueError, RuntimeError: it died, or said what cannot be read.
+        """
         line = json.dumps(question, separators=(",", ":")).encode() + b"\n"
         with self._lock:
             try:
                 self._start()
                 self._await_ready()
                 said = self._exchange(line, limit_seconds + self._grace_seconds)
-                return answer_from_json(json.loads(said))
-            except TimeoutError as error:
+                return read(json.loads(said))
+            except (OSError, ValueError, RuntimeError):  # a TimeoutError is an OSError
                 self._kill()
-                return self._failed(str(error), is_cut=True)
-            except (OSError, ValueError, RuntimeError) as error:
-                self._kill()
-                return self._failed(f"{type(error).__name__}: {error}", is_cut=False)
+                raise
 
     def close(self) -> None:
         """Ends the child and its keeper; a later program would start both again."""
@@ -177,7 +215,10 @@ class SolverProcess:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
-    @staticmethod
-    def _failed(reason: str, *, is_cut: bool) -> SolverAnswer:
-        logger.warning("solver failed", extra={"action": "solver_failed", "reason": reason})
-        return SolverAnswer(failure=reason, is_cut=is_cut)
+
+def _failed(error: Exception) -> str:
+    """Logs a failure and returns its reason."""
+    is_timeout = isinstance(error, TimeoutError)
+    reason = str(error) if is_timeout else f"{type(error).__name__}: {error}"
+    logger.warning("solver failed", extra={"action": "solver_failed", "reason": reason})
+    return reason

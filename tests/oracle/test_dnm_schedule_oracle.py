@@ -128,7 +128,7 @@ def optimum(workload: Workload) -> int | None:
 def test_the_optimum_is_met_and_no_bound_is_above_it(workload: Workload) -> None:
     best = optimum(workload)
     plan = plan_workload(
-        workload, solver=InProcessSolver(), budget=Budget(limit_seconds=60, rounds=150, gap=0.0)
+        workload, solver=InProcessSolver(), budget=Budget(limit_seconds=60, rounds=600, gap=0.0)
     )
     assert not flaws(workload, plan)
     if best is None:

@@ -8,7 +8,7 @@ still meet their times.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cu_market.dnm.schedule.bundle import (
@@ -181,11 +181,25 @@ def room_for(packing: Packing, missing: Sequence[int]) -> dict[int, tuple[int, i
 
 
 def best_spot(
-    packing: Packing, task: int, earliest_ms: int, latest_ms: int, *, is_late: bool = False
+    packing: Packing,
+    task: int,
+    earliest_ms: int,
+    latest_ms: int,
+    *,
+    is_late: bool = False,
+    is_blind: Callable[[], bool] | None = None,
 ) -> Spot | None:
     """Returns where the bill grows least; None where the task fits nowhere in its window.
 
     Equal growth goes to the earlier start (the later one with is_late), then to the older CU.
+
+    Args:
+        packing: where the others stand.
+        task: stands nowhere.
+        earliest_ms, latest_ms: its window.
+        is_late: see above.
+        is_blind: asked for each CU, whether it is not looked at ("blinks": Christiaens and Vanden
+            Berghe, "Slack induction by string removals for vehicle routing problems", 2020).
     """
     catalogue = packing.catalogue
     load, own = catalogue.loads[task], catalogue.masks[task]
@@ -203,12 +217,13 @@ def best_spot(
             continue
         start = last if is_late else begin
         alone = _fitting(packing, -1, load, allowed, start, start + takes)
-        if alone is not None:
+        is_skipped = is_blind is not None and bool(packing.bundles) and is_blind()
+        if alone is not None and not is_skipped:
             rank = (alone[0], sign * start, FAR)
             if best is None or rank < best:
                 best, found = rank, (-1, start, start + takes, alone[1])
         for key, bundle in packing.bundles.items():
-            if bundle.mask & allowed:
+            if bundle.mask & allowed and not (is_blind and is_blind()):
                 limit = FAR if best is None else best[0]
                 joined = _join(packing, key, load, allowed, takes, begin, last, limit, sign)
                 if joined is not None:
@@ -250,7 +265,7 @@ def _join(
         machine = catalogue.machines[kind]
         span = bundle.last_ms - bundle.first_ms
         dearer = machine.price_microusd_per_hour * machine.billed_ms(span) - bundle.cost
-        if dearer > limit or tried == MOST_TYPES:
+        if dearer > limit or (best and dearer == limit) or tried == MOST_TYPES:
             break  # types are in the order of their prices
         room = (
             machine.cpu_millis - load[0],
@@ -269,9 +284,7 @@ def _join(
             quantity = machine.quantity
             if quantity is not None and units_held(packing, kind, first, final, key) >= quantity:
                 continue
-            best = (more, sign * start, kind)
-        if best is not None:
-            break
+            best, limit = (more, sign * start, kind), more
     return best
 
 
@@ -341,7 +354,8 @@ def reinsert(
     tasks: Sequence[int],
     rank: Mapping[int, float] | None = None,
     *,
-    is_late: bool = False,
+    late: Collection[int] = (),
+    is_blind: Callable[[], bool] | None = None,
 ) -> bool:
     """Inserts tasks one after the other; returns whether every one found a place.
 
@@ -349,7 +363,8 @@ def reinsert(
         packing: is changed, also where the answer is False.
         tasks: that stand nowhere.
         rank: order of insertion by task; by latest start where it is not given.
-        is_late: see best_spot.
+        late: tasks of which the latest of equally good starts is taken.
+        is_blind: see best_spot; a task that finds no place so is tried again with open eyes.
     """
     position = {i: k for k, i in enumerate(packing.catalogue.workload.order)}
     missing = sorted(tasks, key=position.__getitem__)
@@ -361,7 +376,10 @@ def reinsert(
     relatives = packing.catalogue.workload
     for i in queue:
         earliest, latest = room[i]
-        spot = best_spot(packing, i, earliest, latest, is_late=is_late)
+        is_late = i in late
+        spot = best_spot(packing, i, earliest, latest, is_late=is_late, is_blind=is_blind)
+        if spot is None and is_blind is not None:
+            spot = best_spot(packing, i, earliest, latest, is_late=is_late)
         if spot is None:
             return False
         packing.insert(spot)

@@ -142,7 +142,7 @@ def _improve(
         left = limits.limit_seconds - (clock() - began)
         if solver is not None and left > 0:
             found = retimed(found, solver, limit_seconds=left) or found
-            if number == len(starts) + LEGS - 2:
+            if number >= len(starts) + LEGS - 2:
                 some = list(pool.bundles.values())[-RECOMBINED:]
                 share_left = min(left, RECOMBINATION_SHARE * limits.limit_seconds)
                 found = recombined(found, some, solver, limit_seconds=share_left) or found

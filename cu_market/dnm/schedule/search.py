@@ -22,6 +22,14 @@ DEVIATION = 0.004
 """A round may be this share dearer than the best at the start of the search."""
 
 
+BLINKS = (0, 0, 20, 20, 100, 300)
+"""In how many of 1000 cases insertion does not look at a CU; one is drawn a round."""
+
+FEW_TASKS = 12
+FEW_DEVIATION = 0.5
+"""Up to so many, a round may be that much dearer, and every CU is kept for recombination."""
+
+
 class Draws:
     """A sequence of whole numbers from a seed: xorshift64 (Marsaglia, 2003).
 
@@ -103,6 +111,8 @@ def search(
     draws = Draws(seed)
     current, best = start.copy(), start
     cost = best_cost = start.cost
+    if len(start.where) <= FEW_TASKS:
+        deviation = FEW_DEVIATION
     if len(start.catalogue.loads) < 2:
         return Outcome(best=best)
     for done in range(rounds):
@@ -112,6 +122,8 @@ def search(
         if trial is None:
             continue
         found = trial.cost
+        if pool is not None and len(trial.where) <= FEW_TASKS:
+            pool.add(trial)
         allowed = best_cost * (1 + deviation * (1 - done / rounds))
         if found <= cost or found < allowed:
             current, cost = trial, found
@@ -129,7 +141,12 @@ def _round(current: Packing, draws: Draws) -> Packing | None:
     removed = _choose(current, draws)
     trial = current.copy()
     trial.remove(removed)
-    if not reinsert(trial, removed, _order(current, removed, draws), is_late=draws.below(2) == 1):
+    rank = _order(current, removed, draws)
+    manner = draws.below(4)
+    late = [i for i in removed if manner == 1 or (manner == 2 and draws.below(2))]
+    share = BLINKS[draws.below(len(BLINKS))]
+    is_blind = (lambda: draws.below(1000) < share) if share else None
+    if not reinsert(trial, removed, rank, late=late, is_blind=is_blind):
         return None
     split_idle(trial)
     return trial
