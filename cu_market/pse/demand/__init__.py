@@ -1,0 +1,1 @@
+"""What will be asked of the market in the next hours and days."""
