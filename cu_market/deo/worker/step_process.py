@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 
 from cu_market.deo.worker.frames import Decoder, Frame
+from cu_market.deo.worker.kernel_oom import kernel_oom_kills
 from cu_market.deo.worker.meter import Meter
 from cu_market.domain.units import format_bytes
 from cu_market.domain.usage import Ending
@@ -54,6 +55,7 @@ class StepProcess:
         self._interrupted = False
         self._meter = Meter(pid, baseline_bytes)
         self._metered_at = float("-inf")
+        self._oom_kills = kernel_oom_kills() or 0
 
     def fileno(self) -> int:
         """Returns the descriptor of the step's channel."""
@@ -125,6 +127,10 @@ class StepProcess:
             return Ending.OK
         if self._interrupted:
             return Ending.INTERRUPTED
+        if code == -signal.SIGKILL and (kernel_oom_kills() or 0) > self._oom_kills:
+            limit = format_bytes(self.memory_limit)
+            self._detail = f"out of memory: killed by the kernel, leased {limit}"
+            return Ending.OUT_OF_MEMORY
         self._detail = (
             f"the step's process was ended by signal {signal.Signals(-code).name}"
             if code < 0
