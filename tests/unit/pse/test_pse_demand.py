@@ -62,7 +62,7 @@ def test_little_history_gives_a_negative_binomial_by_the_hour() -> None:
 
 @pytest.mark.slow
 def test_a_learned_calendar_beats_last_week_and_its_band_holds() -> None:
-    score = backtest(weekly_arrivals(17), weeks=1)
+    score = backtest(weekly_arrivals(18), weeks=2)
     assert score.foretold.model == "calendar"
     assert 0.76 <= score.active_coverage_ratio <= 0.90  # at night 0 is always inside
     assert score.pinball_ratio < 0.85
