@@ -93,6 +93,8 @@ def award_metadata(award: Allocation, report: Mapping[str, Any]) -> dict[str, Me
 
 def waiting_message(award: Allocation, refusal: Refusal) -> str:
     """Returns why a step waits."""
+    if refusal.reason:
+        return f"Waiting: {refusal.reason}. The run can be cancelled."
     free = refusal.free
     return (
         f"Waiting for room on {award.resource_id}: asks {award.size.cpu_millis / 1000:g} cores and "

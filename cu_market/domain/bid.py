@@ -20,14 +20,20 @@ class Rates:
         core_microusd_per_hour: one core for an hour.
         gb_microusd_per_hour: one GB (10^9 bytes) of memory for an hour.
         gpu_microusd_per_hour: one GPU for an hour.
+        minimum_ms: a lease is billed for at least so long.
+        classes: the sizes that are sold, if not any; the last one holds all others. What is asked
+            is rounded up to the cheapest class that holds it.
     """
 
     core_microusd_per_hour: int
     gb_microusd_per_hour: int
     gpu_microusd_per_hour: int = 0
+    minimum_ms: int = 0
+    classes: tuple[ResourceVector, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("core_microusd_per_hour", "gb_microusd_per_hour", "gpu_microusd_per_hour"):
+        prices = ("core_microusd_per_hour", "gb_microusd_per_hour", "gpu_microusd_per_hour")
+        for name in prices:
             value = getattr(self, name)
             require(
                 isinstance(value, int) and value >= 0,
@@ -37,13 +43,41 @@ class Rates:
                 "give a price of at least 0",
             )
 
+        require(
+            isinstance(self.minimum_ms, int) and self.minimum_ms >= 0,
+            "Rates.minimum_ms",
+            self.minimum_ms,
+            "not a whole number of at least 0",
+            "give milliseconds",
+        )
+        require(
+            all(isinstance(size, ResourceVector) for size in self.classes)
+            and all(size.fits_in(self.classes[-1]) for size in self.classes),
+            "Rates.classes",
+            self.classes,
+            "the last size does not hold all others",
+            "list sizes from small to large, ending with one that holds all",
+        )
+
     def to_record(self) -> dict[str, int]:
-        """Returns the three rates by name, in micro-dollars an hour, exactly."""
+        """Returns the three rates by name, in micro-dollars an hour, exactly, and the minimum."""
         return {
             "core_microusd_per_hour": self.core_microusd_per_hour,
             "gb_microusd_per_hour": self.gb_microusd_per_hour,
             "gpu_microusd_per_hour": self.gpu_microusd_per_hour,
+            "minimum_ms": self.minimum_ms,
         }
+
+    def class_for(self, needs: ResourceVector) -> ResourceVector:
+        """Returns the cheapest size that is sold and holds the needs; of equal ones the first.
+
+        Needs beyond the last class are returned as they are: no CU holds them, which the profile
+        says.
+        """
+        if not self.classes:
+            return needs
+        holding = [size for size in self.classes if needs.fits_in(size)]
+        return min(holding, key=self.price_microusd_per_hour, default=needs)
 
     def price_microusd_per_hour(self, size: ResourceVector) -> int:
         """Returns the price of a CU of that size, rounded half-even once."""
@@ -112,13 +146,18 @@ class Bid:
 
     def size_for(self, needs: ResourceVector) -> ResourceVector:
         """Returns what a lease for these needs takes: the asked size, or the whole CU."""
-        return needs if self.rates is not None else self.profile.size
+        return self.profile.size if self.rates is None else self.rates.class_for(needs)
 
     def price_for(self, needs: ResourceVector) -> int:
         """Returns micro-dollars an hour of a lease for these needs."""
         if self.rates is None:
             return self.price_microusd_per_hour
-        return self.rates.price_microusd_per_hour(needs)
+        return self.rates.price_microusd_per_hour(self.size_for(needs))
+
+    @property
+    def minimum_ms(self) -> int:
+        """Milliseconds that a lease is billed at least."""
+        return 0 if self.rates is None else self.rates.minimum_ms
 
     def duration_for(self, reference_ms: int) -> int:
         """Returns expected milliseconds of what takes reference_ms on the reference machine."""

@@ -167,6 +167,7 @@ class RunSpec:
     Attributes:
         deadline_ms: milliseconds from the launch until the run should have ended.
         budget_microusd: what the run may cost.
+        account: who pays.
         priority: larger first.
         mode: what the market does with the run.
         value_of_time_microusd_per_hour: what an hour of delay costs.
@@ -178,6 +179,7 @@ class RunSpec:
 
     deadline_ms: int | None = None
     budget_microusd: int | None = None
+    account: str | None = None
     priority: int | None = None
     mode: Mode | None = None
     value_of_time_microusd_per_hour: int | None = None

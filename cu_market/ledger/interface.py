@@ -13,7 +13,9 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.curve import UsageCurve
 from cu_market.domain.problem import CUMarketError
+from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -61,12 +63,14 @@ class Refusal:
         short_of: dimensions that would be exceeded; empty where there is room, but not for this.
         free: what is left now.
         reason: why there is none for this, in words; empty where room is missing.
+        is_for_money: a budget or a ceiling is in the way, which no lease that ends will change.
     """
 
     capacity_id: str
     short_of: tuple[str, ...]
     free: ResourceVector
     reason: str = ""
+    is_for_money: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +237,27 @@ class Ledger(Protocol):
     def delivered(self, *, limit: int = 200) -> Mapping[str, Sequence[int]]:
         """Returns per resource_id the newest delivered_millis (see Measurement), newest first,
         those that are None left out."""
+
+    # -- what is learned
+
+    def keep_curve(
+        self, key: AllocationKey, identity: StepIdentity, curve: UsageCurve, *, ended_at: datetime
+    ) -> None:
+        """Writes what an attempt used over time, over what was written before."""
+
+    def curves(self, identity: StepIdentity, *, limit: int = 20) -> Sequence[UsageCurve]:
+        """Returns the newest curves of a step, newest first."""
+
+    def publish(self, publications: Iterable[Publication]) -> None:
+        """Writes forecasts, each over what was published for its step before; all or none."""
+
+    def published(
+        self, identities: Iterable[StepIdentity] | None = None
+    ) -> Mapping[StepIdentity, Publication]:
+        """Returns what is published for these steps, or everything where None is asked for."""
+
+    def withdraw(self, identities: Iterable[StepIdentity]) -> int:
+        """Deletes what is published for these steps; returns how many rows."""
 
     # -- a run worker's sign of life
 

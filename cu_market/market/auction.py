@@ -31,13 +31,20 @@ from cu_market.domain.problem import CUMarketError, InvalidInputError, Problem
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Auction, Ledger
+from cu_market.market.replan import Situation
 from cu_market.market.report import auction_report
-from cu_market.market.requests import Demand, read_specs, size_run
+from cu_market.market.requests import (
+    Demand,
+    in_situation,
+    read_specs,
+    size_run,
+    without_deadline,
+)
 from cu_market.market.settings import MarketSettings
 from cu_market.pse.forecast import Forecaster
 from cu_market.pse.performance import performance_millis
 from cu_market.ral.bids import BidRound, collect_bids
-from cu_market.ral.provider import Provider
+from cu_market.ral.provider import Observant, Provider
 
 
 class MarketUnavailableError(CUMarketError):
@@ -144,6 +151,7 @@ class Market:
                     auction_id,
                     (attempts or {}).get(award.request_id, 1),
                     now,
+                    minimum_ms=bids.minimum_ms(award.bid_id),
                 )
                 for award in outcome.awards
             }
@@ -159,6 +167,68 @@ class Market:
             allocations=allocations,
             seconds=time.monotonic() - began,
         )
+
+    def propose(
+        self,
+        outline: RunOutline,
+        situation: Situation,
+        *,
+        floors: Mapping[str, int] | None = None,
+        excluded: Collection[str] = (),
+    ) -> Cleared:
+        """Returns what an auction of steps that have not started would bring now; writes nothing.
+
+        Where the deadline cannot be met any more, the plan is the quickest that bids allow.
+
+        Raises:
+            InvalidInputError, MarketUnavailableError: as clear.
+        """
+        began = time.monotonic()
+        now = self.now()
+        demand, bids = self._ask(outline, floors or {}, now)
+        bids = replace(
+            bids,
+            bids=tuple(
+                bid
+                for bid in bids.bids
+                if bid.profile.cu_id not in excluded and not self._only_quotes(bid.provider)
+            ),
+        )
+        demand = in_situation(demand, situation)
+        outcome = self._solve(demand, bids)
+        if outcome.unserved:
+            demand = without_deadline(demand)
+            outcome = self._solve(demand, bids)
+        self._refuse_unserved(outcome, demand, bids)
+        seconds = time.monotonic() - began
+        auction = Auction(
+            auction_id=uuid.uuid4().hex,
+            run_id=outline.run_id,
+            held_at=now,
+            mode=str(Mode.MARKET),
+            place="renegotiation",
+            report=auction_report(outline, demand, bids, outcome, seconds=seconds),
+        )
+        return Cleared(auction=auction, demand=demand, plan=outcome, round=bids, seconds=seconds)
+
+    def commit(
+        self, proposal: Cleared, awards: Sequence[Award], attempts: Mapping[str, int]
+    ) -> dict[str, Allocation]:
+        """Writes some of a proposal's awards with its auction; returns them by step key."""
+        auction = proposal.auction
+        allocations = {
+            award.request_id: allocation_of(
+                award,
+                auction.run_id,
+                auction.auction_id,
+                attempts[award.request_id],
+                auction.held_at,
+                minimum_ms=proposal.round.minimum_ms(award.bid_id),
+            )
+            for award in awards
+        }
+        self.ledger.record_auction(auction, list(allocations.values()))
+        return allocations
 
     def quote(
         self, outline: RunOutline, *, is_wanted: Callable[[], bool] = lambda: True
@@ -205,7 +275,13 @@ class Market:
             and (mode is Mode.RECOMMEND or not self._only_quotes(bid.provider))
         )
         bids = replace(bids, bids=standing)
-        outcome = plan(
+        outcome = self._solve(demand, bids)
+        self._refuse_unserved(outcome, demand, bids)
+        self._recheck(outcome, {bid.bid_id: bid for bid in bids.bids}, self.now())
+        return demand, bids, outcome
+
+    def _solve(self, demand: Demand, bids: BidRound) -> Plan:
+        return plan(
             demand.requests,
             bids.bids,
             bids.pool.capacities,
@@ -213,9 +289,6 @@ class Market:
             limit_seconds=self.settings.solve_seconds,
             clock=time.monotonic,
         )
-        self._refuse_unserved(outcome, demand, bids)
-        self._recheck(outcome, {bid.bid_id: bid for bid in bids.bids}, self.now())
-        return demand, bids, outcome
 
     def _mode(self, outline: RunOutline) -> Mode:
         """Returns what is done with a run; where nobody can start anything, only shown."""
@@ -241,6 +314,7 @@ class Market:
             forecaster=self._forecaster,
             floors=floors,
         )
+        self._tell_use()
         bids = collect_bids(
             list(self.providers.values()),
             demand.requests,
@@ -255,6 +329,13 @@ class Market:
                 f"{reasons or 'none is configured'}"
             )
         return demand, bids
+
+    def _tell_use(self) -> None:
+        """Tells providers whose prices follow use what is leased of them now."""
+        for provider in self.providers.values():
+            if isinstance(provider, Observant):
+                capacities = provider.pool().capacities
+                provider.observe({name: self.ledger.held(name) for name in capacities})
 
     def _largest(self) -> ResourceVector | None:
         """Returns the largest CU that this machine's own providers have, if they say it at once."""
@@ -295,7 +376,13 @@ class Market:
 
 
 def allocation_of(
-    award: Award, run_id: str, auction_id: str, attempt: int, now: datetime
+    award: Award,
+    run_id: str,
+    auction_id: str,
+    attempt: int,
+    now: datetime,
+    *,
+    minimum_ms: int = 0,
 ) -> Allocation:
     """Returns an award as the ledger's row."""
     return Allocation(
@@ -312,6 +399,7 @@ def allocation_of(
         price_microusd_per_hour=award.price_microusd_per_hour,
         expected_ms=award.expected_ms,
         awarded_at=now,
+        minimum_ms=minimum_ms,
     )
 
 

@@ -13,11 +13,16 @@ from cu_market.domain.request import ResourceRequest, Sizing, StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import ComputeSpec, OnOom, RunSpec, target_names
 from cu_market.domain.tags import check_override_targets, parse_run_tags, parse_step_tags
+from cu_market.domain.units import MICROUSD
 from cu_market.domain.usage import Usage
+from cu_market.market.replan import Situation
 from cu_market.market.settings import MarketSettings
 from cu_market.pse.empirical import EmpiricalForecaster
 from cu_market.pse.forecast import Forecast, Forecaster
 from cu_market.pse.sizing import SizedStep, size_step
+
+LATE_MICROUSD_PER_HOUR = 1000 * MICROUSD
+"""What an hour is worth to a run that cannot meet its deadline any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +115,37 @@ def size_run(
         sized[step.step_key] = size
         requests.append(_request(step, size, run, now, settings))
     return Demand(requests=tuple(requests), sized=sized, run=run)
+
+
+def in_situation(demand: Demand, situation: Situation) -> Demand:
+    """Returns the demand of steps not started as their run stands: what is left of the deadline,
+    and when what runs now lets them start."""
+    requests = tuple(
+        replace(
+            request,
+            earliest_start_ms=situation.earliest_ms.get(request.request_id, 0),
+            latest_finish_ms=None
+            if request.latest_finish_ms is None
+            else max(1, request.latest_finish_ms - situation.elapsed_ms),
+        )
+        for request in demand.requests
+    )
+    return replace(demand, requests=requests)
+
+
+def without_deadline(demand: Demand) -> Demand:
+    """Returns the demand of a run that is late: no deadline, and time is worth more than money."""
+    requests = tuple(
+        replace(
+            request,
+            latest_finish_ms=None,
+            value_of_time_microusd_per_hour=max(
+                LATE_MICROUSD_PER_HOUR, request.value_of_time_microusd_per_hour
+            ),
+        )
+        for request in demand.requests
+    )
+    return replace(demand, requests=requests)
 
 
 def _request(

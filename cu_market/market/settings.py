@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from enum import StrEnum
+from fractions import Fraction
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -11,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.spec import Defaults, Mode, OnMarketFailure
 from cu_market.domain.units import parse_cores, parse_size, usd_to_microusd
+from cu_market.market.accounts import Terms
 
 
 class DefaultSize(BaseModel):
@@ -43,6 +46,30 @@ class DefaultSize(BaseModel):
         )
 
 
+class AccountSettings(BaseModel):
+    """One account's share of pools that are too small, and its ceiling."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    weight: float = Field(default=1, gt=0, le=1e6)
+    ceiling_usd_per_day: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    def to_terms(self) -> Terms:
+        """Returns the same in exact numbers."""
+        ceiling = self.ceiling_usd_per_day
+        return Terms(
+            weight=Fraction(str(self.weight)),
+            ceiling_microusd_per_day=None if ceiling is None else usd_to_microusd(ceiling),
+        )
+
+
+class OnBudget(StrEnum):
+    """What a step does that would pass its run's budget."""
+
+    WAIT = "wait"
+    FAIL = "fail"
+
+
 class MarketSettings(BaseModel):
     """Everything that can be configured. Times are seconds, money dollars.
 
@@ -59,6 +86,10 @@ class MarketSettings(BaseModel):
         solve_seconds: the integer program's limit.
         lease_seconds: a lease not renewed for so long expires.
         min_attempts: good ends of a step before its forecast replaces what was declared.
+        renegotiate_seconds: how often a run's awards are reviewed while it goes; 0: never.
+        accounts: by name; an account that is not there has weight 1 and no ceiling.
+        fair_share_seconds: how far back use counts when accounts share a pool.
+        on_budget: what a step does that would pass cu/budget_usd: wait for more, or fail.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,11 +104,19 @@ class MarketSettings(BaseModel):
     solve_seconds: float = Field(default=1.0, gt=0, le=60)
     lease_seconds: float = Field(default=30.0, ge=5)
     min_attempts: int = Field(default=1, ge=1)
+    renegotiate_seconds: float = Field(default=5.0, ge=0, le=3600)
+    accounts: dict[str, AccountSettings] = Field(default_factory=dict)
+    fair_share_seconds: float = Field(default=600.0, gt=0, le=86_400)
+    on_budget: OnBudget = OnBudget.WAIT
 
     @property
     def value_of_time_microusd_per_hour(self) -> int:
         """Micro-dollars an hour."""
         return usd_to_microusd(self.value_of_time_usd_per_hour)
+
+    def account_terms(self) -> dict[str, Terms]:
+        """Returns every configured account's terms by name."""
+        return {name: account.to_terms() for name, account in self.accounts.items()}
 
     def resolved_ledger_url(self) -> str | None:
         """Returns the URL with a reference to the environment followed.

@@ -32,6 +32,7 @@ _INTEGERS = frozenset(
         "gpu_microusd_per_hour",
         "interruption_millis_per_hour",
         "memory_bytes",
+        "minimum_ms",
         "network_bandwidth_mbps",
         "performance_millis",
         "price_microusd_per_hour",
@@ -216,6 +217,8 @@ def _copy(record: object, kind: type[Record]) -> Record:
     if isinstance(record, Bid):
         values["profile"] = _copy(record.profile, CUProfile)
         values["rates"] = None if record.rates is None else _copy(record.rates, Rates)
+    if isinstance(record, Rates):
+        values["classes"] = tuple(_copy(size, ResourceVector) for size in record.classes)
     return kind(**values)
 
 
@@ -237,6 +240,8 @@ def _check_field(kind: type, name: str, value: object) -> list[Problem]:
         what, remedy = "not a name", "give a string"
     elif name == "gpu_type" and not isinstance(value, str | None):
         what, remedy = "not a name", "give a string or None"
+    elif name == "classes" and type(value) is not tuple:
+        what, remedy = "not a tuple", "give a tuple of ResourceVectors"
     elif name == "valid_until" and not isinstance(value, datetime | None):
         what, remedy = "not a time", "give an aware UTC time or None"
     if not what:

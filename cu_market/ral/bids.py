@@ -38,6 +38,10 @@ class BidRound:
     problems: Mapping[str, tuple[Problem, ...]]
     seconds: float
 
+    def minimum_ms(self, bid_id: str) -> int:
+        """Returns what a lease under that bid is billed at least, in milliseconds."""
+        return next((bid.minimum_ms for bid in self.bids if bid.bid_id == bid_id), 0)
+
     def refusals_for(self, request: ResourceRequest) -> tuple[Loss, ...]:
         """Returns why CUs that nobody bid are too small for a request, one per such CU.
 

@@ -12,6 +12,7 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
 from cu_market.domain.profile import ResourcePool
 from cu_market.domain.request import ResourceRequest
+from cu_market.domain.resources import ResourceVector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +162,22 @@ class Worker(Protocol):
 
     def end(self) -> WorkerEnd | None:
         """Returns how it ended, once its channel has closed; None where nothing is known."""
+
+
+@runtime_checkable
+class Observant(Protocol):
+    """A provider whose prices follow use."""
+
+    def observe(self, held: Mapping[str, ResourceVector]) -> None:
+        """Takes what is leased now of each of its capacities; called before it is asked to bid."""
+
+
+@runtime_checkable
+class Revocable(Protocol):
+    """A provider some of whose leases may be taken back for others."""
+
+    def is_revocable(self, allocation: Allocation) -> bool:
+        """Returns whether this lease gives way to one that is not revocable."""
 
 
 @runtime_checkable

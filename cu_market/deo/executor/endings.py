@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 
 from dagster import DagsterEvent
@@ -20,6 +21,9 @@ from cu_market.ral.provider import EndKind
 
 logger = logging.getLogger(__name__)
 
+LOOK_SECONDS = 0.5
+"""How often the ledger is asked for leases that were taken back."""
+
 _ENDINGS = {EndKind.OUT_OF_MEMORY: Ending.OUT_OF_MEMORY, EndKind.PREEMPTED: Ending.PREEMPTED}
 _WITHDRAWN = frozenset({EndKind.UNSTARTED, EndKind.NODE_LOST})
 """Ends after which the same CU is not asked again at once."""
@@ -34,6 +38,7 @@ class Endings:
 
     def __init__(self, run: RunState) -> None:
         self._run = run
+        self._looked_at = float("-inf")
 
     def end(self, attempt: Attempt, frame: Frame) -> Iterator[DagsterEvent]:
         """Settles an attempt whose worker told its end, and decides what follows."""
@@ -56,6 +61,8 @@ class Endings:
             yield from self._end_for_memory(attempt, frame["detail"], measurement)
         elif self._run.is_stopping:
             yield self._run.fail_interrupted(attempt)
+        elif attempt.is_revoked and ending is Ending.PREEMPTED:
+            yield from self._end_revoked(attempt)
         else:
             yield from self._end_crashed(attempt, frame["exit_code"], frame["detail"])
 
@@ -81,6 +88,35 @@ class Endings:
                 self._run.unleased[attempt.step_key] = context
                 return
         yield self._run.fail(attempt, error_of_message("StepOutOfMemoryError", reason))
+
+    def take_back(self) -> None:
+        """Ends the steps whose leases were taken back; their workers tell their end."""
+        if not self._run.attempts or time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        for token in self._run.negotiation.revoked_tokens():
+            attempt = self._run.attempts.get(token)
+            if attempt is not None and not attempt.is_revoked:
+                attempt.is_revoked = True
+                attempt.worker.send({"kind": "lose", "stream": token})
+
+    def _end_revoked(self, attempt: Attempt) -> Iterator[DagsterEvent]:
+        lease, context = attempt.lease, self._run.contexts[attempt.step_key]
+        negotiation = self._run.negotiation
+        try:
+            negotiation.renegotiate_revoked(lease)
+        except CUMarketError as error:
+            said = f"Nobody else can serve it now ({error}); it waits for {lease.resource_id}."
+        else:
+            award = negotiation.award(lease.step_key)
+            said = award_message(award, negotiation.report(lease.step_key))
+        yield DagsterEvent.engine_event(
+            context,
+            f"Attempt {lease.attempt} was preempted: its spot lease on {lease.resource_id} was "
+            f"taken back for a step that is not spot. {said} No retry of the step's own is used.",
+            EngineEventData(),
+        )
+        self._run.unleased[attempt.step_key] = context
 
     def _end_crashed(
         self, attempt: Attempt, exit_code: int | None, detail: str

@@ -23,6 +23,7 @@ from cu_market.dagster_compat.events import EngineEventData
 from cu_market.deo.executor.endings import Endings
 from cu_market.deo.executor.lifeline import Lifeline
 from cu_market.deo.executor.relay import Relay
+from cu_market.deo.executor.renegotiation import Renegotiator
 from cu_market.deo.executor.starting import Starter
 from cu_market.deo.executor.state import RunState
 from cu_market.deo.executor.workers import WorkerGone
@@ -46,6 +47,7 @@ class Loop:
         self._starter = Starter(run)
         self._endings = Endings(run)
         self._relay = Relay(run, self._endings)
+        self._renegotiator = Renegotiator(run)
 
     def run(self) -> Iterator[DagsterEvent]:
         """Yields Dagster's events until every step has ended.
@@ -59,7 +61,9 @@ class Loop:
             self._lifeline.renew(run.negotiation)
             if run.active.check_for_interrupts():
                 yield from self._interrupt()
+            self._endings.take_back()
             if not run.is_stopping:
+                yield from self._renegotiator.review()
                 yield from self._starter.start_ready()
             for arrival in run.workers.poll(self._timeout()):
                 if isinstance(arrival, WorkerGone):

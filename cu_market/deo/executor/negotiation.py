@@ -5,21 +5,28 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from cu_market.dagster_compat.outline import template_key
-from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.resources import ResourceVector
-from cu_market.domain.spec import OnOom
+from cu_market.domain.spec import OnOom, target_names
+from cu_market.domain.tags import parse_run_tags
 from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.domain.vocabulary import OVERRIDE_PREFIX
 from cu_market.ledger.interface import Auction, LeaseLostError, Refusal
-from cu_market.market.auction import Market, step_report
+from cu_market.market.accounts import DEFAULT_ACCOUNT
+from cu_market.market.auction import Cleared, Market, step_report
+from cu_market.market.purse import Purse
+from cu_market.market.replan import Move
 from cu_market.market.requests import read_specs
+from cu_market.market.settings import OnBudget
 from cu_market.pse.empirical import next_after_oom
+from cu_market.ral.provider import Revocable
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +40,9 @@ MAX_INFRASTRUCTURE_ATTEMPTS = 4
 """Attempts of a step that are lost through no fault of its own before the step fails."""
 
 MAX_MEMORY_ATTEMPTS = 8
+
+MAX_REVOCATIONS = 2
+"""Leases of a spot CU that a step may lose before it is sent elsewhere."""
 
 
 class Negotiation:
@@ -59,10 +69,19 @@ class Negotiation:
         self._reports: dict[str, Mapping[str, Any]] = {
             step["step"]: step for step in auction.report["steps"]
         }
-        _, self._specs = read_specs(outline)
+        run, self._specs = read_specs(outline)
+        self.purse = Purse(
+            market=market,
+            run_id=outline.run_id,
+            account=run.account or DEFAULT_ACCOUNT,
+            budget_microusd=run.budget_microusd,
+        )
         self._attempts: dict[str, int] = defaultdict(int)
         self._floors: dict[str, int] = {}
         self._lost: dict[str, int] = defaultdict(int)
+        self._revocations: dict[str, int] = defaultdict(int)
+        self._leased: set[str] = set()
+        self.moves_made: dict[str, int] = defaultdict(int)
         self._capacities: dict[str, tuple[float, ResourceVector]] = {}
         self._withdrawn: dict[str, float] = {}
         self.has_leased = False
@@ -108,22 +127,66 @@ class Negotiation:
                 held = held + other.size
         short = (held + award.size).exceeds(capacity)
         if not short:
-            return None
+            return self.purse.objection(award, capacity, ahead)
         return Refusal(capacity_id=award.capacity_id, short_of=short, free=capacity.minus(held))
 
     def lease(self, award: Allocation, holder: str) -> Allocation | Refusal:
         """Takes the lease, or says what the pool is short of."""
         now = self.market.now()
+        capacity = self._capacity(award)
+        objection = self.purse.objection(award, capacity)
+        if objection is not None:
+            return objection
         outcome = self.market.ledger.lease(
             replace(award, holder=holder),
-            capacity=self._capacity(award),
+            capacity=capacity,
             expires_at=now + timedelta(seconds=self.market.settings.lease_seconds),
             now=now,
         )
         if isinstance(outcome, Allocation):
             self._attempts[award.step_key] = award.attempt
+            self._leased |= {award.step_key, template_key(award.step_key)}
             self.has_leased = True
         return outcome
+
+    def make_room(self, award: Allocation, refusal: Refusal) -> list[Allocation]:
+        """Takes back spot leases for a step that is not spot; returns them, the newest first.
+
+        None are where they would not be enough. Whoever holds one learns it from the ledger.
+        """
+        provider = self.market.providers[award.provider]
+        if not isinstance(provider, Revocable) or provider.is_revocable(award):
+            return []
+        ledger, free = self.market.ledger, refusal.free
+        victims: list[Allocation] = []
+        for lease in ledger.allocations(states=HOLDING):
+            if award.size.fits_in(free):
+                break
+            if lease.capacity_id == award.capacity_id and provider.is_revocable(lease):
+                victims.append(lease)
+                free = free + lease.size
+        if not award.size.fits_in(free) or not victims:
+            return []
+        return list(ledger.revoke_leases([v.key for v in victims], now=self.market.now()))
+
+    def revoked_tokens(self) -> set[int]:
+        """Returns the fencing tokens of the run's leases that were taken back."""
+        rows = self.market.ledger.allocations(
+            run_id=self._outline.run_id, states=[AllocationState.REVOKED]
+        )
+        return {row.fencing_token for row in rows}
+
+    def read_budget(self, tags: Mapping[str, str]) -> None:
+        """Takes the budget that the run's tags say now; one that cannot be read changes nothing."""
+        said, problems = parse_run_tags(tags)
+        if not problems:
+            self.purse.budget_microusd = said.budget_microusd
+
+    def fails_for_budget(self, award: Allocation) -> bool:
+        """Whether the step is to fail since its run's budget would be passed."""
+        if self.market.settings.on_budget is not OnBudget.FAIL:
+            return False
+        return self.purse.over_budget(award) is not None
 
     def accept(self, lease: Allocation) -> None:
         """Notes that the step's process runs."""
@@ -181,6 +244,66 @@ class Negotiation:
         """
         self._reauction(step_key)
 
+    # -- moving what has not started
+
+    def not_started(self) -> tuple[str, ...]:
+        """Returns the steps of the outline that have an award and never had a lease."""
+        return tuple(
+            step.step_key
+            for step in self._outline.steps
+            if step.step_key in self._awards and step.step_key not in self._leased
+        )
+
+    def remaining(self, steps: Collection[str]) -> RunOutline:
+        """Returns the outline of these steps alone, free of dependencies on all others."""
+        wanted = set(steps)
+        kept = tuple(
+            replace(step, depends_on=tuple(p for p in step.depends_on if p in wanted))
+            for step in self._outline.steps
+            if step.step_key in wanted
+        )
+        names = {name for step in kept for name in target_names(step.identity, step.op_name)}
+        tags = {
+            name: value
+            for name, value in self._outline.tags.items()
+            if not name.startswith(OVERRIDE_PREFIX)
+            or name.removeprefix(OVERRIDE_PREFIX).partition("@")[0] in names
+        }
+        return replace(self._outline, tags=tags, steps=kept)
+
+    def parents(self, step_key: str) -> tuple[str, ...]:
+        """Returns the steps that must end before this one."""
+        return self._step(step_key).depends_on
+
+    def move(self, proposal: Cleared, moves: Sequence[Move]) -> None:
+        """Writes the new awards and takes them over; the old ones are released with it."""
+        attempts = {move.award.request_id: move.before.attempt + 1 for move in moves}
+        if not moves:
+            return
+        taken = self.market.commit(proposal, [move.award for move in moves], attempts)
+        for move in moves:
+            step_key = move.award.request_id
+            self._awards[step_key] = taken[step_key]
+            self._attempts[step_key] = taken[step_key].attempt - 1
+            if move.is_elsewhere and not move.is_forced:
+                self.moves_made[step_key] += 1
+            report = step_report(proposal.auction.report, step_key)
+            if report is not None:
+                self._reports[step_key] = report
+
+    def floors(self) -> Mapping[str, int]:
+        """Returns bytes by step key that attempts ended for memory have shown to be too few."""
+        return dict(self._floors)
+
+    def excluded(self) -> frozenset[str]:
+        """Returns the CUs whose bids do not count for this run now."""
+        return self._excluded()
+
+    @property
+    def lost_attempts(self) -> int:
+        """How many attempts were lost so far through no fault of their own."""
+        return sum(self._lost.values())
+
     def _excluded(self) -> frozenset[str]:
         now = time.monotonic()
         return frozenset(name for name, until in self._withdrawn.items() if until > now)
@@ -191,6 +314,18 @@ class Negotiation:
         """Counts a lost attempt; whether the step is to be tried again."""
         self._lost[step_key] += 1
         return self._lost[step_key] < MAX_INFRASTRUCTURE_ATTEMPTS
+
+    def renegotiate_revoked(self, lease: Allocation) -> None:
+        """Holds a new auction for a step whose spot lease was taken back.
+
+        From the second time on that CU's bids are left out for this step: it is not moved for ever.
+
+        Raises:
+            InvalidInputError, MarketUnavailableError: nobody can serve it.
+        """
+        self._revocations[lease.step_key] += 1
+        is_often = self._revocations[lease.step_key] >= MAX_REVOCATIONS
+        self._reauction(lease.step_key, {lease.resource_id} if is_often else frozenset())
 
     def retries_memory(self, step_key: str) -> bool:
         """Whether a step ended for memory is to be tried again with more."""
@@ -215,7 +350,7 @@ class Negotiation:
         self._floors[step_key] = max(self._floors.get(step_key, 0), floor)
         self._reauction(step_key)
 
-    def _reauction(self, step_key: str) -> None:
+    def _reauction(self, step_key: str, without: Collection[str] = frozenset()) -> None:
         own = self._awards.get(step_key)
         attempt = self._attempts[step_key] + 1
         if own is not None and own.attempt == attempt:
@@ -226,7 +361,7 @@ class Negotiation:
             place="executor",
             attempts={step_key: attempt},
             floors=self._floors,
-            excluded=self._excluded(),
+            excluded=self._excluded().union(without),
         )
         self._attempts[step_key] = attempt - 1
         self._awards[step_key] = cleared.allocations[step_key]

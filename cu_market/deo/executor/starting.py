@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from dagster import DagsterEvent
 
-from cu_market.dagster_compat.engine import StepContext
+from cu_market.dagster_compat.engine import StepContext, error_of_message
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.dagster_compat.known_state import known_state_for
 from cu_market.deo.announcements import award_message, award_metadata, waiting_message
@@ -20,6 +21,10 @@ LOOKED_AT = 16
 """How many steps without room are looked at before the turn goes on."""
 
 
+REREAD_SECONDS = 2.0
+"""How often a run that waits for money looks whether it was given more."""
+
+
 class Starter:
     """Starts a run's steps as there is room for them.
 
@@ -30,9 +35,20 @@ class Starter:
     def __init__(self, run: RunState) -> None:
         self._run = run
         self._bound: set[str] = set()
+        self._wanting: Allocation | None = None
+        self._is_short_of_money = False
+        self._reread_at = time.monotonic()
 
     def start_ready(self) -> Iterator[DagsterEvent]:
-        """Leases and starts what is ready and has room; tells once of a step that has to wait."""
+        """Leases and starts what is ready and has room; tells once of a step that has to wait, and
+        the ledger what the run waits for."""
+        self._wanting = None
+        if self._is_short_of_money:
+            self._reread_budget()
+        yield from self._start_ready()
+        self._run.negotiation.purse.note_waiting(self._wanting)
+
+    def _start_ready(self) -> Iterator[DagsterEvent]:
         for step_key in list(self._run.unleased):
             yield from self._lease_and_start(step_key)
         room = self._run.max_concurrent - len(self._run.attempts) - len(self._run.unleased)
@@ -69,8 +85,11 @@ class Starter:
         # An exclusive worker is started for its lease: what it takes is not free before that.
         if not self._is_exclusive(award) and not self._worker(award).is_ready:
             return "loading"
-        ahead = [self._run.negotiation.award(key) for key in going]
-        return self._run.negotiation.shortage(award, ahead)
+        negotiation = self._run.negotiation
+        refusal = negotiation.shortage(award, [negotiation.award(key) for key in going])
+        if refusal is not None and negotiation.fails_for_budget(award):
+            return None  # let go ahead, to fail
+        return refusal
 
     def _leave_withdrawn(self, step_key: str) -> None:
         """Awards a step anew whose CU did not deliver; where nobody else can, it stays."""
@@ -91,6 +110,9 @@ class Starter:
 
     def _lease_and_start(self, step_key: str) -> Iterator[DagsterEvent]:
         award = self._run.negotiation.award(step_key)
+        if self._run.negotiation.fails_for_budget(award):
+            yield self._fail_for_budget(award)
+            return
         worker = self._worker(award)
         if not worker.is_ready and not self._is_exclusive(award):
             return
@@ -106,6 +128,24 @@ class Starter:
             context, award_message(outcome, report), metadata=award_metadata(outcome, report)
         )
         self._send_step(outcome, worker, context)
+
+    def _reread_budget(self) -> None:
+        """Takes the budget from the run's tags anew: it may be raised while steps wait for it."""
+        if time.monotonic() - self._reread_at < REREAD_SECONDS:
+            return
+        self._reread_at, self._is_short_of_money = time.monotonic(), False
+        context = self._run.context
+        run = context.instance.get_run_by_id(context.run_id)
+        if run is not None:
+            self._run.negotiation.read_budget(run.tags)
+
+    def _fail_for_budget(self, award: Allocation) -> DagsterEvent:
+        """Ends a step that may not be bought: its failure, or its retry where it has one."""
+        refusal = self._run.negotiation.purse.over_budget(award)
+        del self._run.unleased[award.step_key]
+        self._run.waiting.since.pop(award.step_key, None)
+        reason = "over budget" if refusal is None else refusal.reason
+        return self._run.fail_step(award.step_key, error_of_message("BudgetExceeded", reason))
 
     def _send_step(self, lease: Allocation, worker: WarmWorker, context: StepContext) -> None:
         limits = self._run.negotiation.market.providers[lease.provider].limits(lease)
@@ -128,12 +168,20 @@ class Starter:
     def _tell_waiting(
         self, step_key: str, refusal: Refusal, award: Allocation | None = None
     ) -> Iterator[DagsterEvent]:
-        if not self._run.waiting.note(step_key):
+        wanted = award or self._run.negotiation.award(step_key)
+        self._is_short_of_money = self._is_short_of_money or refusal.is_for_money
+        if self._wanting is None and not refusal.is_for_money:
+            self._wanting = wanted
+        taken = self._run.negotiation.make_room(wanted, refusal) if refusal.short_of else []
+        cause = "money" if refusal.is_for_money else "room" if refusal.short_of else "turn"
+        is_new = self._run.waiting.note(step_key, cause)
+        if not taken and not is_new:
             return
         context = self._run.unleased.get(step_key) or self._run.context.for_step(
             self._run.active.get_step_by_key(step_key)
         )
-        wanted = award or self._run.negotiation.award(step_key)
-        yield DagsterEvent.engine_event(
-            context, waiting_message(wanted, refusal), EngineEventData()
-        )
+        sentence = waiting_message(wanted, refusal)
+        if taken:
+            names = ", ".join(f"{lease.step_key} on {lease.resource_id}" for lease in taken)
+            sentence = f"Takes back room on {wanted.capacity_id} that was sold as spot: {names}."
+        yield DagsterEvent.engine_event(context, sentence, EngineEventData())

@@ -38,29 +38,36 @@ class Attempt:
         step_key: Dagster's step.
         lease: the ledger's row.
         worker: where it runs.
+        pid: of its process, 0 until that is known.
+        began_at: monotonic seconds.
         has_failed: whether its step has reported a failure or a retry.
         is_decided: whether its step has reached an end that Dagster knows.
+        is_revoked: whether its lease was taken back, and its worker told so.
     """
 
     step_key: str
     lease: Allocation
     worker: WarmWorker
     pid: int = 0
+    began_at: float = field(default_factory=time.monotonic)
     has_failed: bool = False
     is_decided: bool = False
+    is_revoked: bool = False
 
 
 @dataclass(slots=True)
 class Waiting:
-    """Steps that wait for room: since when, and whether the run page was told."""
+    """Steps that wait: since when, and for what the run page was told that they do."""
 
     since: dict[str, float] = field(default_factory=dict)
+    told: set[tuple[str, str]] = field(default_factory=set)
 
-    def note(self, step_key: str) -> bool:
-        """Notes that a step waits; whether it is new."""
-        if step_key in self.since:
+    def note(self, step_key: str, cause: str = "room") -> bool:
+        """Notes that a step waits, for ``room``, ``turn`` or ``money``; whether that is new."""
+        self.since.setdefault(step_key, time.monotonic())
+        if (step_key, cause) in self.told:
             return False
-        self.since[step_key] = time.monotonic()
+        self.told.add((step_key, cause))
         return True
 
     def is_overdue(self, step_key: str) -> bool:
@@ -106,16 +113,21 @@ class RunState:
             return True
         return not self.is_stopping and not self.active.is_complete
 
-    def fail(self, attempt: Attempt, error: SerializableErrorInfo | None) -> DagsterEvent:
-        """Returns the step's failure, or its retry where its policy has one left."""
+    def fail_step(self, step_key: str, error: SerializableErrorInfo) -> DagsterEvent:
+        """Returns the failure of a step that no attempt has begun, or its retry."""
         event = self.executor.log_failure_or_retry_event_after_error(
-            self.contexts[attempt.step_key],
-            error or error_of_message("StepLostError", "the step ended without a word"),
-            self.active.get_known_state(),
+            self.contexts[step_key], error, self.active.get_known_state()
         )
-        attempt.is_decided = True
         self.active.handle_event(event)
         return event
+
+    def fail(self, attempt: Attempt, error: SerializableErrorInfo | None) -> DagsterEvent:
+        """Returns the step's failure, or its retry where its policy has one left."""
+        attempt.is_decided = True
+        return self.fail_step(
+            attempt.step_key,
+            error or error_of_message("StepLostError", "the step ended without a word"),
+        )
 
     def fail_interrupted(self, attempt: Attempt) -> DagsterEvent:
         """Returns the failure of a step that an interrupt ended before it could say so itself."""

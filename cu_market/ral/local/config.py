@@ -9,17 +9,27 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, ValidationInfo
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from cu_market.domain.problem import InvalidInputError, Problem
+from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import (
     MICROUSD,
     format_bytes,
     millis_to_cores,
     parse_cores,
+    parse_decimal,
     parse_size,
     usd_to_microusd,
 )
@@ -96,6 +106,19 @@ def _price(value: object) -> int:
     return price
 
 
+def _price_of_second(value: object) -> int:
+    """Returns micro-dollars an hour of a price in dollars a second."""
+    try:
+        return _price(parse_decimal(value) * 3600)
+    except ValueError as error:
+        raise _refuse(str(error), "write dollars a second, such as 0.0000114") from error
+
+
+def _either(first: int | None, second: int | None) -> int:
+    """Returns the one that is there; TariffConfig sees to it that one is."""
+    return first if first is not None else second or 0
+
+
 def _niceness(value: object) -> int:
     """Returns 0 to 19: only root may go below 0, and a step must not outrank its market."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 19:
@@ -125,23 +148,74 @@ def _machine(info: ValidationInfo) -> Machine:
     return context["machine"]
 
 
+class SizeClass(BaseModel):
+    """One size that an elastic tariff sells."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cpu: Annotated[int, BeforeValidator(_read(parse_cores, "write cores as 2 or 0.5, or 500m"))]
+    memory: Annotated[int, BeforeValidator(_read(parse_size, "write 8GiB or 8GB"))]
+
+
 class TariffConfig(BaseModel):
-    """One tariff as written: a name, two prices in dollars, a CPU priority."""
+    """One tariff as written: a name, two prices in dollars, a CPU priority, and its terms.
+
+    Attributes:
+        core_usd_per_second, gb_usd_per_second: in place of the prices an hour.
+        spot: its steps give way to those of other tariffs.
+        interruptions_per_hour: expected; 1 for spot unless said otherwise.
+        congestion: how much dearer when all is in use: 0.5 is half again.
+        minimum_seconds: billed at least.
+        size_classes: what is sold, if not any size.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, BeforeValidator(_name)]
-    core_usd_per_hour: Annotated[int, BeforeValidator(_price)]
-    gb_usd_per_hour: Annotated[int, BeforeValidator(_price)]
+    core_usd_per_hour: Annotated[int | None, BeforeValidator(_price)] = None
+    gb_usd_per_hour: Annotated[int | None, BeforeValidator(_price)] = None
+    core_usd_per_second: Annotated[int | None, BeforeValidator(_price_of_second)] = None
+    gb_usd_per_second: Annotated[int | None, BeforeValidator(_price_of_second)] = None
     niceness: Annotated[int, BeforeValidator(_niceness)] = 0
+    spot: bool = False
+    interruptions_per_hour: float | None = Field(default=None, ge=0, le=3600)
+    congestion: float = Field(default=0, ge=0, le=1000)
+    minimum_seconds: float = Field(default=0, ge=0, le=86_400)
+    size_classes: tuple[SizeClass, ...] = ()
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        for what in ("core", "gb"):
+            hour, second = (getattr(self, f"{what}_usd_per_{unit}") for unit in ("hour", "second"))
+            if (hour is None) == (second is None):
+                said = "missing" if hour is None else "written both by the hour and by the second"
+                raise _refuse(
+                    f"{what} price {said}", f"write {what}_usd_per_hour or {what}_usd_per_second"
+                )
+        if any(each.cpu > self.size_classes[-1].cpu for each in self.size_classes) or any(
+            each.memory > self.size_classes[-1].memory for each in self.size_classes
+        ):
+            raise _refuse("the last size class does not hold all others", "list small to large")
+        return self
 
     def tariff(self) -> Tariff:
-        """Returns the record; the prices are micro-dollars once they are read."""
+        """Returns the record; the prices are micro-dollars an hour once they are read."""
+        expected = self.interruptions_per_hour
+        if expected is None:
+            expected = 1 if self.spot else 0
         return Tariff(
             name=self.name,
-            core_microusd_per_hour=self.core_usd_per_hour,
-            gb_microusd_per_hour=self.gb_usd_per_hour,
+            core_microusd_per_hour=_either(self.core_usd_per_hour, self.core_usd_per_second),
+            gb_microusd_per_hour=_either(self.gb_usd_per_hour, self.gb_usd_per_second),
             niceness=self.niceness,
+            is_spot=self.spot,
+            interruption_millis_per_hour=round(1000 * expected),
+            congestion_permille=round(1000 * self.congestion),
+            minimum_ms=round(1000 * self.minimum_seconds),
+            classes=tuple(
+                ResourceVector(cpu_millis=each.cpu, memory_bytes=each.memory)
+                for each in self.size_classes
+            ),
         )
 
 
@@ -166,6 +240,8 @@ class LocalConfig(BaseModel):
             name=tariff.name,
             core_usd_per_hour=tariff.core_microusd_per_hour,
             gb_usd_per_hour=tariff.gb_microusd_per_hour,
+            core_usd_per_second=None,
+            gb_usd_per_second=None,
             niceness=tariff.niceness,
         )
         for tariff in DEFAULT_TARIFFS

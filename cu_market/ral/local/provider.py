@@ -53,6 +53,7 @@ class LocalProvider:
         self.capacity = capacity
         self._tariffs = {f"{name}/{tariff.name}": tariff for tariff in tariffs}
         self._location = location
+        self._used_permille = 0
 
     @classmethod
     def from_config(
@@ -114,6 +115,20 @@ class LocalProvider:
             capacities={self.name: self.capacity},
         )
 
+    def observe(self, held: Mapping[str, ResourceVector]) -> None:
+        """Takes what is leased of this machine now: congestion prices rise with it."""
+        used = held.get(self.name, ResourceVector())
+        self._used_permille = max(
+            1000 * amount // total
+            for (_, amount), (_, total) in zip(used.items(), self.capacity.items(), strict=True)
+            if total
+        )
+
+    def is_revocable(self, allocation: Allocation) -> bool:
+        """Returns whether the lease is of a spot tariff."""
+        tariff = self._tariffs.get(allocation.resource_id)
+        return tariff is not None and tariff.is_spot
+
     def bid(self, requests: Sequence[ResourceRequest], now: datetime) -> Sequence[Bid]:
         """Returns an elastic bid per tariff, or none if no request fits this machine."""
         if not any(self._can_serve(request) for request in requests):
@@ -123,7 +138,7 @@ class LocalProvider:
                 bid_id=profile.cu_id,  # one offer per CU and auction
                 profile=profile,
                 price_microusd_per_hour=profile.price_microusd_per_hour,
-                rates=self._tariffs[profile.cu_id].rates(),
+                rates=self._tariffs[profile.cu_id].rates(self._used_permille),
             )
             for profile in self.pool().profiles
         ]
@@ -182,7 +197,9 @@ class LocalProvider:
             cpu_millis=self.capacity.cpu_millis,
             memory_bytes=self.capacity.memory_bytes,
             storage_bytes=storage_bytes,
-            price_microusd_per_hour=tariff.rates().price_microusd_per_hour(self.capacity),
+            price_microusd_per_hour=tariff.rates(self._used_permille).price_microusd_per_hour(
+                self.capacity
+            ),
             interruption_millis_per_hour=tariff.interruption_millis_per_hour,
         )
 

@@ -1,0 +1,225 @@
+"""While a run goes: what has not started is planned anew where prices, CUs or times have changed.
+
+One review, every ``renegotiate_seconds`` and at once after a CU was lost:
+
+1. look, in a thread of its own, at what would be bid now;
+2. find what has changed: a step runs longer than forecast, waits longer than it would run, a price
+   has moved, a CU is gone or was lost;
+3. if anything has, plan the steps that have not started as if they were auctioned now;
+4. move them only where it is worth it (``cu_market.market.replan`` has the rules and the argument
+   that it ends), commit the new awards in one transaction, and tell the run page why.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dagster import DagsterEvent
+
+from cu_market.dagster_compat.events import EngineEventData
+from cu_market.deo.announcements import table
+from cu_market.deo.executor.state import Attempt, RunState
+from cu_market.domain.outline import RunOutline
+from cu_market.domain.units import format_usd
+from cu_market.market.auction import Cleared
+from cu_market.market.replan import Situation, choose_moves
+
+logger = logging.getLogger(__name__)
+
+PRICE_RATIO = 0.1
+"""A price that moved by less is the same price."""
+
+SLOW_RATIO = 1.5
+"""Where no forecast has a band, a step is slow at this multiple of its expected time."""
+
+WAITING_SECONDS = 5.0
+"""A step that waits for less is not late."""
+
+
+@dataclass(slots=True)
+class _Look:
+    """One proposal under way or done."""
+
+    steps: tuple[str, ...]
+    proposal: Cleared | None = None
+    failure: str = ""
+    is_done: bool = False
+
+
+class Renegotiator:
+    """Reviews a run's awards while it goes.
+
+    Args:
+        run: the run in progress.
+    """
+
+    def __init__(self, run: RunState) -> None:
+        self._run = run
+        self._seconds = run.negotiation.market.settings.renegotiate_seconds
+        self._reviewed_at = time.monotonic()
+        self._began_at = time.monotonic()
+        self._look: _Look | None = None
+        self._told: set[str] = set()
+        self._lost_before = 0
+
+    def review(self) -> Iterator[DagsterEvent]:
+        """Takes up what a look has found, or begins one when it is time; never waits."""
+        if self._seconds <= 0:
+            return
+        if self._look is not None:
+            if self._look.is_done:
+                look, self._look = self._look, None
+                yield from self._take_up(look)
+            return
+        lost = self._run.negotiation.lost_attempts
+        if lost == self._lost_before and time.monotonic() - self._reviewed_at < self._seconds:
+            return
+        self._reviewed_at = time.monotonic()
+        steps = self._run.negotiation.not_started()
+        if steps:
+            self._begin(steps)
+        else:
+            self._lost_before = lost
+
+    def _begin(self, steps: tuple[str, ...]) -> None:
+        negotiation = self._run.negotiation
+        outline, situation = negotiation.remaining(steps), self._situation(steps)
+        look = self._look = _Look(steps=steps)
+
+        def work() -> None:
+            try:
+                look.proposal = self._propose(outline, situation)
+            except Exception as error:  # whatever it is, the run goes on as awarded
+                logger.exception("review failed", extra={"action": "renegotiate"})
+                look.failure = str(error)
+            look.is_done = True
+
+        threading.Thread(target=work, name="cu_market review", daemon=True).start()
+
+    def _propose(self, outline: RunOutline, situation: Situation) -> Cleared:
+        negotiation = self._run.negotiation
+        return negotiation.market.propose(
+            outline, situation, floors=negotiation.floors(), excluded=negotiation.excluded()
+        )
+
+    def _situation(self, steps: tuple[str, ...]) -> Situation:
+        """Returns when what runs now lets each step start, by what it was expected to take."""
+        left: dict[str, int] = {}
+        now = time.monotonic()
+        for attempt in self._run.attempts.values():
+            ran_ms = round(1000 * (now - attempt.began_at))
+            # A step past its expected time may end at once or not for long: half of it again.
+            left[attempt.step_key] = max(attempt.lease.expected_ms - ran_ms, ran_ms // 2)
+        parents = self._run.negotiation.parents
+        return Situation(
+            elapsed_ms=round(1000 * (now - self._began_at)),
+            earliest_ms={
+                step: max((left[p] for p in parents(step) if p in left), default=0)
+                for step in steps
+            },
+        )
+
+    # -- what was found
+
+    def _take_up(self, look: _Look) -> Iterator[DagsterEvent]:
+        negotiation = self._run.negotiation
+        causes = self._causes(look)
+        self._lost_before = negotiation.lost_attempts
+        if look.proposal is None:
+            if causes and look.failure not in self._told:
+                self._told.add(look.failure)
+                yield self._event(f"{'; '.join(causes)}. Nothing moves: {look.failure}.")
+            return
+        if not causes:
+            return
+        started = set(look.steps) - set(negotiation.not_started())
+        still = [step for step in look.steps if step not in started]
+        proposal = look.proposal
+        moves, verdict = choose_moves(
+            proposal.plan,
+            proposal.demand.requests,
+            proposal.round.bids,
+            {step: negotiation.award(step) for step in still},
+            moves_made=negotiation.moves_made,
+            latest_finish_ms=proposal.demand.requests[0].latest_finish_ms,
+        )
+        if not moves and "; ".join(causes) in self._told:
+            return  # said before, and still nothing to do about it
+        self._told.add("; ".join(causes))
+        negotiation.move(proposal, moves)
+        sentence = f"Renegotiated, since {'; '.join(causes)}: {verdict}."
+        if moves:
+            sentence += " " + "; ".join(move.sentence() for move in moves[:3]) + "."
+        rows = [
+            {
+                "step": move.award.request_id,
+                "from": move.before.resource_id,
+                "to": move.award.resource_id,
+                "price/h": format_usd(move.award.price_microusd_per_hour),
+                "why": move.sentence(),
+            }
+            for move in moves[:5]
+        ]
+        yield self._event(sentence, EngineEventData(metadata={"cu/moves": table(rows)}))
+
+    def _event(self, sentence: str, data: EngineEventData | None = None) -> DagsterEvent:
+        return DagsterEvent.engine_event(self._run.context, sentence, data or EngineEventData())
+
+    def _causes(self, look: _Look) -> list[str]:
+        causes = [*self._slow(), *self._late()]
+        if self._run.negotiation.lost_attempts > self._lost_before:
+            causes.append("a CU was lost")
+        if look.proposal is not None:
+            causes += self._market_changes(look.proposal, look.steps)
+        return causes
+
+    def _slow(self) -> list[str]:
+        found = []
+        for attempt in self._run.attempts.values():
+            limit_ms = self._band_ms(attempt)
+            if 1000 * (time.monotonic() - attempt.began_at) > limit_ms:
+                found.append(
+                    f"step {attempt.step_key} runs for more than the {limit_ms / 1000:.1f} s that "
+                    "were forecast at most"
+                )
+        return sorted(found)
+
+    def _band_ms(self, attempt: Attempt) -> float:
+        """Returns the upper end of the forecast's band, start-up included, or a multiple of what is
+        expected where no forecast has one."""
+        report = self._run.negotiation.report(attempt.step_key)
+        forecast = report.get("forecast_duration_ms")
+        expected = attempt.lease.expected_ms
+        if not forecast or not forecast["p50"]:
+            return SLOW_RATIO * expected
+        return expected * max(1.0, float(forecast["p95"]) / float(forecast["p50"]))
+
+    def _late(self) -> list[str]:
+        now, found = time.monotonic(), []
+        for step, since in self._run.waiting.since.items():
+            expected = self._run.negotiation.award(step).expected_ms / 1000
+            if now - since > max(WAITING_SECONDS, expected):
+                found.append(f"step {step} waits for room for longer than it is expected to run")
+        return sorted(found)
+
+    def _market_changes(self, proposal: Cleared, steps: tuple[str, ...]) -> list[str]:
+        offered = {bid.profile.cu_id: bid for bid in proposal.round.bids}
+        requests = {request.request_id: request for request in proposal.demand.requests}
+        found: set[str] = set()
+        for step in steps:
+            award = self._run.negotiation.award(step)
+            bid = offered.get(award.resource_id)
+            if bid is None:
+                found.add(f"{award.resource_id} is no longer offered")
+                continue
+            price, agreed = bid.price_for(requests[step].needs), award.price_microusd_per_hour
+            if abs(price - agreed) > PRICE_RATIO * agreed:
+                found.add(
+                    f"{award.resource_id} asks {format_usd(price)} an hour, no longer "
+                    f"{format_usd(agreed)}"
+                )
+        return sorted(found)

@@ -1,0 +1,119 @@
+"""Who goes first when a pool is too small, and what an account or a run may still spend.
+
+Weighted fair sharing, as start-time fair queueing has it (Goyal, Vin, Cheng, SIGCOMM 1996): of the
+accounts that wait for a capacity, the one with the least use / weight takes what becomes free. Use
+is core-milliseconds over a window that slides, so that an account cannot save up a claim. A lease
+that goes on counts for its expected time at least: what was just given is not given twice.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+
+from cu_market.domain.allocation import HOLDING, Allocation
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.tender import Tender
+from cu_market.domain.units import lease_cost_microusd
+
+DEFAULT_ACCOUNT = "default"
+
+TENDER_SECONDS = 3.0
+"""A tender that was not renewed for so long counts for nothing: its run may be gone."""
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What the configuration says of one account.
+
+    Attributes:
+        weight: its share of a pool that is too small, relative to the others'.
+        ceiling_microusd_per_day: what it may spend in any 24 hours, or None.
+    """
+
+    weight: Fraction = Fraction(1)
+    ceiling_microusd_per_day: int | None = None
+
+
+def used_core_ms(
+    leases: Iterable[Allocation],
+    account_of: Mapping[str, str],
+    *,
+    since: datetime,
+    now: datetime,
+) -> dict[str, int]:
+    """Returns core-milliseconds (thousandths of a core x seconds) by account since that moment.
+
+    Args:
+        leases: held, or ended after since.
+        account_of: account by run_id; runs that are not in it are the default account's.
+        since: beginning of the window.
+        now: its end.
+    """
+    used: dict[str, int] = defaultdict(int)
+    for lease in leases:
+        if lease.leased_at is None:
+            continue
+        end = lease.ended_at or now
+        if lease.state in HOLDING:
+            end = max(now, lease.leased_at + lease.expected_ms * _MILLISECOND)
+        held_ms = max(0, (end - max(since, lease.leased_at)) // _MILLISECOND)
+        account = account_of.get(lease.run_id, DEFAULT_ACCOUNT)
+        used[account] += lease.size.cpu_millis * held_ms // 1000
+    return dict(used)
+
+
+def goes_first(
+    own: Tender,
+    tenders: Sequence[Tender],
+    used: Mapping[str, int],
+    terms: Mapping[str, Terms],
+    *,
+    free: ResourceVector,
+    now: datetime,
+) -> Tender | None:
+    """Returns the tender that has a better claim to what is free than one's own, or None.
+
+    Better is the claim of another account that waits for the same capacity now, for a size that
+    would fit, with less use / weight. Within an account, and at a tie, whoever asks first goes.
+    """
+
+    def claim(account: str) -> Fraction:
+        return Fraction(used.get(account, 0)) / terms.get(account, Terms()).weight
+
+    better = [
+        other
+        for other in tenders
+        if other.account != own.account
+        and other.capacity_id == own.capacity_id
+        and now - other.noted_at < timedelta(seconds=TENDER_SECONDS)
+        and other.size.fits_in(free)
+        and claim(other.account) < claim(own.account)
+    ]
+    return min(better, key=lambda t: (claim(t.account), t.account, t.run_id), default=None)
+
+
+def committed_microusd(leases: Iterable[Allocation], now: datetime) -> int:
+    """Returns what leases have cost, those that go on at their expected time at least."""
+    total = 0
+    for lease in leases:
+        if lease.cost_microusd is not None:
+            total += lease.cost_microusd
+        elif lease.leased_at is not None:
+            held_ms = ((lease.ended_at or now) - lease.leased_at) // _MILLISECOND
+            if lease.state in HOLDING:
+                held_ms = max(held_ms, lease.expected_ms, lease.minimum_ms)
+            total += lease_cost_microusd(lease.price_microusd_per_hour, max(0, held_ms))
+    return total
+
+
+def expected_microusd(award: Allocation) -> int:
+    """Returns what an award would cost if it takes the expected time."""
+    return lease_cost_microusd(
+        award.price_microusd_per_hour, max(award.expected_ms, award.minimum_ms)
+    )

@@ -1,0 +1,150 @@
+"""One run's standing with the accounts: asked before each lease, told what the run waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from cu_market.domain.allocation import Allocation
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.tender import Tender
+from cu_market.domain.units import format_usd
+from cu_market.ledger.interface import Refusal
+from cu_market.market.accounts import (
+    DEFAULT_ACCOUNT,
+    committed_microusd,
+    expected_microusd,
+    goes_first,
+    used_core_ms,
+)
+from cu_market.market.auction import Market
+
+NOTE_SECONDS = 1.0
+"""How often a run that waits says so again."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Purse:
+    """What a run may still take and spend.
+
+    Attributes:
+        market: open.
+        run_id: the run.
+        account: whose it is.
+        budget_microusd: what the run may cost, or None.
+    """
+
+    market: Market
+    run_id: str
+    account: str = DEFAULT_ACCOUNT
+    budget_microusd: int | None = None
+    _noted: Tender | None = field(default=None)
+    _noted_at: float = field(default=float("-inf"))
+
+    def objection(
+        self, award: Allocation, capacity: ResourceVector, ahead: Sequence[Allocation] = ()
+    ) -> Refusal | None:
+        """Returns why the run may not take the award now although there is room, or None.
+
+        Args:
+            award: what would be leased.
+            capacity: the total of the award's capacity.
+            ahead: what this run leases before it in the same turn.
+        """
+        over = self.over_budget(award, ahead) or self._over_ceiling(award, ahead)
+        return over or self._is_others_turn(award, capacity)
+
+    def over_budget(self, award: Allocation, ahead: Sequence[Allocation] = ()) -> Refusal | None:
+        """Returns why the award would pass the run's budget, or None."""
+        if self.budget_microusd is None:
+            return None
+        now = self.market.now()
+        spent = committed_microusd(self.market.ledger.allocations(run_id=self.run_id), now)
+        return _beyond(award, ahead, spent, self.budget_microusd, "cu/budget_usd of this run is")
+
+    def note_waiting(self, award: Allocation | None) -> None:
+        """Tells the ledger what the run waits for, or that it waits no more."""
+        tender = Tender(
+            run_id=self.run_id,
+            account=self.account,
+            capacity_id="" if award is None else award.capacity_id,
+            size=ResourceVector() if award is None else award.size,
+            noted_at=self.market.now(),
+        )
+        known, now = self._noted, time.monotonic()
+        is_new = known is None or (known.capacity_id, known.size) != (
+            tender.capacity_id,
+            tender.size,
+        )
+        if is_new or (award is not None and now - self._noted_at > NOTE_SECONDS):
+            self.market.ledger.note_tender(tender)
+            self._noted, self._noted_at = tender, now
+
+    def _over_ceiling(self, award: Allocation, ahead: Sequence[Allocation]) -> Refusal | None:
+        terms = self.market.settings.account_terms().get(self.account)
+        if terms is None or terms.ceiling_microusd_per_day is None:
+            return None
+        now = self.market.now()
+        account_of = {t.run_id: t.account for t in self.market.ledger.tenders()}
+        account_of[self.run_id] = self.account
+        leases = [
+            lease
+            for lease in self.market.ledger.leased_since(now - timedelta(days=1))
+            if account_of.get(lease.run_id, DEFAULT_ACCOUNT) == self.account
+        ]
+        spent = committed_microusd(leases, now)
+        what = f"the ceiling of account {self.account!r} for 24 hours is"
+        return _beyond(award, ahead, spent, terms.ceiling_microusd_per_day, what)
+
+    def _is_others_turn(self, award: Allocation, total: ResourceVector) -> Refusal | None:
+        market, now = self.market, self.market.now()
+        tenders = market.ledger.tenders()
+        if all(tender.account == self.account for tender in tenders):
+            return None
+        since = now - timedelta(seconds=market.settings.fair_share_seconds)
+        account_of = {tender.run_id: tender.account for tender in tenders}
+        account_of[self.run_id] = self.account
+        used = used_core_ms(
+            market.ledger.leased_since(since, capacity_id=award.capacity_id),
+            account_of,
+            since=since,
+            now=now,
+        )
+        own = Tender(
+            run_id=self.run_id,
+            account=self.account,
+            capacity_id=award.capacity_id,
+            size=award.size,
+            noted_at=now,
+        )
+        free = total.minus(market.ledger.held(award.capacity_id))
+        first = goes_first(own, tenders, used, market.settings.account_terms(), free=free, now=now)
+        if first is None:
+            return None
+        reason = (
+            f"account {first.account!r} goes first on {award.capacity_id}: for its weight it has "
+            f"used less than {self.account!r} lately"
+        )
+        return Refusal(capacity_id=award.capacity_id, short_of=(), free=free, reason=reason)
+
+
+def _beyond(
+    award: Allocation, ahead: Sequence[Allocation], spent: int, limit: int, what: str
+) -> Refusal | None:
+    spent += sum(expected_microusd(other) for other in ahead)
+    costs = expected_microusd(award)
+    if spent + costs <= limit:
+        return None
+    reason = (
+        f"{what} {format_usd(limit)}: {format_usd(spent)} is spent or promised, and this step is "
+        f"expected to cost {format_usd(costs)}"
+    )
+    return Refusal(
+        capacity_id=award.capacity_id,
+        short_of=(),
+        free=ResourceVector(),
+        reason=reason,
+        is_for_money=True,
+    )

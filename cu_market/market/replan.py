@@ -1,0 +1,180 @@
+"""Whether and how the steps of a run that have not started are moved: pure rules.
+
+A re-plan is taken only where it is worth the disruption:
+
+1. a step whose CU is no longer offered must move;
+2. others move when together they save more than SAVING_RATIO of what they would cost now, or when
+   the run would end after its deadline and would end sooner moved;
+3. each step is moved of free will at most MAX_MOVES times.
+
+So it cannot loop: a step makes at most MAX_MOVES free moves, and a forced one only when its CU has
+gone, which withdraws that CU for the run for a while; both are finite in any finite time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cu_market.domain.allocation import Allocation
+from cu_market.domain.bid import Bid
+from cu_market.domain.plan import Award, Plan
+from cu_market.domain.request import ResourceRequest
+from cu_market.domain.units import format_usd, lease_cost_microusd
+
+SAVING_RATIO = 0.1
+"""Less than this share saved is no reason to move anything: hysteresis."""
+
+SAVING_MICROUSD = 10
+"""Nor is less than this."""
+
+SOONER_RATIO = 0.05
+"""A run that is late anyway is moved only if it then ends sooner by this share of what is left."""
+
+MAX_MOVES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """Where a run stands.
+
+    Attributes:
+        elapsed_ms: since its auction: so much of its deadline has passed.
+        earliest_ms: by step key, when what runs now lets it start, in milliseconds from now.
+    """
+
+    elapsed_ms: int = 0
+    earliest_ms: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """One step's new award and why.
+
+    Attributes:
+        award: the new one.
+        before: the old one.
+        present_microusd: what the old CU would cost at today's price, or None where it is gone.
+        is_forced: the old CU is no longer offered.
+    """
+
+    award: Award
+    before: Allocation
+    present_microusd: int | None
+    is_forced: bool
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether the CU changes; else only its price does."""
+        return self.award.resource_id != self.before.resource_id
+
+    def sentence(self) -> str:
+        """Returns the move in words."""
+        old, new = self.before, self.award
+        price = f"at {format_usd(new.price_microusd_per_hour)} an hour"
+        if not self.is_elsewhere:
+            was = format_usd(old.price_microusd_per_hour)
+            return f"{new.request_id} stays on {new.resource_id}, now {price} (was {was})"
+        if self.is_forced:
+            why = f"{old.resource_id} is no longer offered"
+        else:
+            present = format_usd(self.present_microusd or 0)
+            why = f"expected {format_usd(new.money_microusd)} instead of {present}"
+        return f"{new.request_id} moves from {old.resource_id} to {new.resource_id} {price}: {why}"
+
+
+def choose_moves(
+    plan: Plan,
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    current: Mapping[str, Allocation],
+    *,
+    moves_made: Mapping[str, int],
+    latest_finish_ms: int | None,
+) -> tuple[list[Move], str]:
+    """Returns the moves to make, and the verdict in words; no move where it is not worth it.
+
+    Args:
+        plan: of the steps that have not started, at today's bids.
+        requests: what was planned.
+        bids: today's.
+        current: the awards that stand, by step key.
+        moves_made: free moves of each step so far.
+        latest_finish_ms: what is left of the deadline, or None.
+    """
+    offered = {bid.profile.cu_id: bid for bid in bids}
+    candidates = []
+    for request in requests:
+        award, before = plan.award_for(request.request_id), current.get(request.request_id)
+        if award is None or before is None:
+            continue
+        bid = offered.get(before.resource_id)
+        present = None if bid is None else _present_microusd(request, bid)
+        candidates.append(
+            Move(award=award, before=before, present_microusd=present, is_forced=bid is None)
+        )
+    forced = [move for move in candidates if move.is_forced]
+    free = [
+        move
+        for move in candidates
+        if not move.is_forced and moves_made.get(move.award.request_id, 0) < MAX_MOVES
+    ]
+    elsewhere = [move for move in free if move.is_elsewhere]
+    present_sum = sum(move.present_microusd or 0 for move in elsewhere)
+    saved = present_sum - sum(move.award.money_microusd for move in elsewhere)
+    is_saving = saved > max(SAVING_RATIO * present_sum, SAVING_MICROUSD)
+    now_ms, then_ms = _finishes(requests, candidates, offered)
+    is_late = latest_finish_ms is not None and now_ms > latest_finish_ms
+    is_sooner = is_late and then_ms < now_ms * (1 - SOONER_RATIO)
+    repriced = [
+        move
+        for move in candidates
+        if not move.is_elsewhere
+        and not move.is_forced
+        and move.award.price_microusd_per_hour != move.before.price_microusd_per_hour
+    ]
+    moves = [*forced, *(elsewhere if is_saving or is_sooner else ())]
+    if not moves:
+        return repriced, "nothing moves: what it would save is not worth it"
+    verdicts = []
+    if forced:
+        verdicts.append(f"{len(forced)} must move")
+    if is_saving and elsewhere:
+        verdicts.append(f"{format_usd(saved)} of {format_usd(present_sum)} are saved")
+    if is_sooner and latest_finish_ms is not None:
+        left, stays, moved = (ms / 1000 for ms in (latest_finish_ms, now_ms, then_ms))
+        verdicts.append(f"{left:.1f} s are left: {stays:.1f} s as it stands, {moved:.1f} s moved")
+    return [*moves, *repriced], "; ".join(verdicts)
+
+
+def _present_microusd(request: ResourceRequest, bid: Bid) -> int:
+    taken_ms = bid.profile.startup_ms + bid.duration_for(request.duration_ms)
+    return lease_cost_microusd(bid.price_for(request.needs), max(taken_ms, bid.minimum_ms))
+
+
+def _finishes(
+    requests: Sequence[ResourceRequest], candidates: Sequence[Move], offered: Mapping[str, Bid]
+) -> tuple[int, int]:
+    """Returns the critical path's end where the steps stand, and where they would be moved to."""
+    old: dict[str, int] = {}
+    new: dict[str, int] = {}
+    by_step = {request.request_id: request for request in requests}
+    for move in candidates:
+        key = move.award.request_id
+        bid = offered.get(move.before.resource_id)
+        old[key] = (
+            move.award.expected_ms
+            if bid is None
+            else bid.profile.startup_ms + bid.duration_for(by_step[key].duration_ms)
+        )
+        new[key] = move.award.expected_ms
+    return _longest(requests, old), _longest(requests, new)
+
+
+def _longest(requests: Sequence[ResourceRequest], takes: Mapping[str, int]) -> int:
+    """Returns the latest end when every step starts as its parents end (topological order)."""
+    ends: dict[str, int] = {}
+    for request in requests:
+        start = max([request.earliest_start_ms, *(ends.get(p, 0) for p in request.depends_on)])
+        ends[request.request_id] = start + takes.get(request.request_id, request.duration_ms)
+    return max(ends.values(), default=0)
