@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
+from cu_market.domain.curve import UsageCurve
+from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -28,6 +30,8 @@ class InMemoryLedger:
         self._usages: dict[AllocationKey, Usage] = {}
         self._runs: dict[str, RunLease] = {}
         self._tenders: dict[str, Tender] = {}
+        self._curves: dict[AllocationKey, tuple[datetime, StepIdentity, UsageCurve]] = {}
+        self._published: dict[StepIdentity, Publication] = {}
         self._last_token = 0
         self._noted_at: datetime | None = None
 
@@ -255,6 +259,44 @@ class InMemoryLedger:
             if share is not None and len(found.get(usage.resource_id, ())) < limit:
                 found.setdefault(usage.resource_id, []).append(share)
         return found
+
+    def keep_curve(
+        self, key: AllocationKey, identity: StepIdentity, curve: UsageCurve, *, ended_at: datetime
+    ) -> None:
+        """Writes what an attempt used over time."""
+        moves.check_aware("keep_curve: ended_at", ended_at)
+        with self._turn:
+            self._curves[key] = (ended_at, identity, curve)
+
+    def curves(self, identity: StepIdentity, *, limit: int = 20) -> Sequence[UsageCurve]:
+        """Returns the newest curves of a step, newest first."""
+        with self._turn:
+            rows = [(at, k, c) for k, (at, who, c) in self._curves.items() if who == identity]
+        rows.sort(key=lambda row: row[:2], reverse=True)
+        return [curve for _, _, curve in rows][: max(0, limit)]
+
+    def publish(self, publications: Iterable[Publication]) -> None:
+        """Writes forecasts over what was published before; all or none."""
+        rows = [
+            replace(each, state=json.loads(report_text(str(each.identity), each.state)))
+            for each in publications
+        ]
+        with self._turn:
+            self._published.update((row.identity, row) for row in rows)
+
+    def published(
+        self, identities: Iterable[StepIdentity] | None = None
+    ) -> Mapping[StepIdentity, Publication]:
+        """Returns what is published for these steps, or everything."""
+        with self._turn:
+            wanted = set(self._published if identities is None else identities)
+            return {who: row for who, row in self._published.items() if who in wanted}
+
+    def withdraw(self, identities: Iterable[StepIdentity]) -> int:
+        """Deletes what is published for these steps; returns how many rows."""
+        with self._turn:
+            gone = [who for who in set(identities) if self._published.pop(who, None) is not None]
+            return len(gone)
 
     def hold_run(self, run_id: str, holder: str, *, expires_at: datetime) -> None:
         """Writes or extends a run's lease."""

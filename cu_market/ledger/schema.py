@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -142,6 +142,31 @@ TENDERS = Table(
     _count("noted_at"),
 )
 """One row per run that has waited for room: whose it is, and what it waits for."""
+
+CURVES = Table(
+    "curves",
+    METADATA,
+    *_attempt_key(),
+    _name("code_location"),
+    _name("node"),
+    _name("partition_key"),
+    _count("ended_at"),
+    Column("report", Text, nullable=False),
+    Index("ix_curves_identity", "code_location", "node", "partition_key", "ended_at"),
+)
+"""One row per metered attempt: its use over time."""
+
+FORECASTS = Table(
+    "forecasts",
+    METADATA,
+    _name("code_location", primary_key=True),
+    _name("node", primary_key=True),
+    _name("partition_key", primary_key=True),
+    _name("model"),
+    _count("published_at"),
+    Column("report", Text, nullable=False),
+)
+"""One row per step of which a forecast is published."""
 
 COUNTERS = Table("counters", METADATA, _name("name", primary_key=True), _count("value"))
 """One row, ``fencing``: the last token given."""

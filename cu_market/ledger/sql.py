@@ -7,11 +7,14 @@ from datetime import datetime, timedelta
 from types import TracebackType
 
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.curve import UsageCurve
+from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Usage
 from cu_market.ledger import awards as award_sql
+from cu_market.ledger import learned as learned_sql
 from cu_market.ledger import leases as lease_sql
 from cu_market.ledger import past as past_sql
 from cu_market.ledger import runs as run_sql
@@ -190,6 +193,35 @@ class SqlLedger:
         """Returns per resource_id the newest known delivered_millis, newest first."""
         return self._database.read(lambda c: past_sql.delivered(c, limit))
 
+    def keep_curve(
+        self, key: AllocationKey, identity: StepIdentity, curve: UsageCurve, *, ended_at: datetime
+    ) -> None:
+        """Writes what an attempt used over time."""
+        self._database.write(
+            lambda c: learned_sql.keep_curve(c, key, identity, curve, ended_at), f"run {key[0]}"
+        )
+
+    def curves(self, identity: StepIdentity, *, limit: int = 20) -> Sequence[UsageCurve]:
+        """Returns the newest curves of a step, newest first."""
+        return self._database.read(lambda c: learned_sql.curves(c, identity, limit))
+
+    def publish(self, publications: Iterable[Publication]) -> None:
+        """Writes forecasts over what was published before; all or none."""
+        rows = tuple(publications)
+        self._database.write(lambda c: learned_sql.publish(c, rows), "forecasts")
+
+    def published(
+        self, identities: Iterable[StepIdentity] | None = None
+    ) -> Mapping[StepIdentity, Publication]:
+        """Returns what is published for these steps, or everything."""
+        wanted = None if identities is None else tuple(identities)
+        return self._database.read(lambda c: learned_sql.published(c, wanted))
+
+    def withdraw(self, identities: Iterable[StepIdentity]) -> int:
+        """Deletes what is published for these steps; returns how many rows."""
+        unwanted = tuple(set(identities))
+        return self._database.write(lambda c: learned_sql.withdraw(c, unwanted), "forecasts")
+
     def hold_run(self, run_id: str, holder: str, *, expires_at: datetime) -> None:
         """Writes or extends a run's lease."""
         self._database.write(lambda c: run_sql.hold(c, run_id, holder, expires_at), f"run {run_id}")
@@ -205,6 +237,15 @@ class SqlLedger:
     def live_runs(self) -> Sequence[RunLease]:
         """Returns run leases that have not ended."""
         return self._database.read(run_sql.find_live)
+
+    def server_clock(self) -> datetime | None:
+        """Returns the time by the database server's own clock; None where there is no server."""
+        if self._database.dialect.is_serial:
+            return None
+        moment: datetime = self._database.read(
+            lambda c: c.exec_driver_sql("SELECT clock_timestamp()").scalar_one()
+        )
+        return moment
 
     def close(self) -> None:
         """Frees connections."""

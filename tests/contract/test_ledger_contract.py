@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.curve import UsageCurve
 from cu_market.domain.problem import InvalidInputError
+from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -655,3 +657,34 @@ class TestTenders:
             for row in (started, unstarted)
         ]
         assert bills == [60_000, 10_000]
+
+
+class TestWhatIsLearned:
+    def test_the_newest_curves_of_a_step_come_first(self, ledger: Ledger) -> None:
+        step, other = StepIdentity(node="a", partition="p"), StepIdentity(node="a")
+        kept = [
+            UsageCurve(interval_ms=50, memory_bytes=(n, 2 * n), cpu_ms=(1, 2), io_bytes=(0, 9))
+            for n in (1, 2, 3)
+        ]
+        for number, curve in enumerate(kept):
+            at = T0 + timedelta(seconds=number)
+            ledger.keep_curve(("run", f"s{number}", 1), step, curve, ended_at=at)
+        ledger.keep_curve(("run", "s2", 1), step, kept[2], ended_at=T0 + timedelta(seconds=2))
+        assert list(ledger.curves(step)) == kept[::-1]
+        assert list(ledger.curves(step, limit=1)) == kept[2:]
+        assert list(ledger.curves(other)) == []
+
+    def test_the_last_publication_of_each_step_stands(self, ledger: Ledger) -> None:
+        a, b = StepIdentity(code_location="x", node="a"), StepIdentity(code_location="x", node="")
+        first = Publication(identity=a, model="x@1", published_at=T0, state={"p": [1, 2.5]})
+        second = Publication(identity=a, model="x@2", published_at=T0 + MINUTE, state={})
+        whole = Publication(identity=b, model="x@2", published_at=T0, state={"q": "r"})
+        ledger.publish([first])
+        assert ledger.published([a, b]) == {a: first}
+        ledger.publish([second, whole])
+        assert ledger.published() == {a: second, b: whole}
+        with pytest.raises(InvalidInputError):
+            ledger.publish([first, replace(whole, state={"bad": object()})])
+        assert ledger.published([a]) == {a: second}
+        assert ledger.withdraw([a, a]) == 1
+        assert ledger.published() == {b: whole}
