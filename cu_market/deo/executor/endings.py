@@ -49,6 +49,7 @@ class Endings:
             ending = Ending.ERROR
         context = self._run.contexts[attempt.step_key]
         settled = self._run.negotiation.settle(attempt.lease, ending, measurement)
+        self._run.negotiation.keep_curve(attempt.lease, frame.get("curve"))
         sentence, data = bill_event(
             settled, measurement, ending, self._run.negotiation.report(attempt.step_key)
         )

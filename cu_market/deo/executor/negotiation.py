@@ -12,6 +12,7 @@ from typing import Any
 
 from cu_market.dagster_compat.outline import template_key
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
+from cu_market.domain.curve import UsageCurve
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import OnOom, target_names
@@ -207,6 +208,12 @@ class Negotiation:
             None if measurement is None else self._usage(lease, ending, measurement, now_ended=now)
         )
         return self.market.ledger.settle(lease.key, lease.fencing_token, ended_at=now, usage=usage)
+
+    def keep_curve(self, lease: Allocation, record: dict[str, Any] | None) -> None:
+        """Keeps what an attempt used over time, where its worker told it."""
+        if record and record.get("memory_bytes"):
+            curve, identity = UsageCurve.from_record(record), self._step(lease.step_key).identity
+            self.market.ledger.keep_curve(lease.key, identity, curve, ended_at=self.market.now())
 
     def settle_all(self) -> None:
         """Ends what is left of the run's leases and awards: billed to now, nothing learned."""

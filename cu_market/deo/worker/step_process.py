@@ -15,6 +15,7 @@ import psutil
 from cu_market.deo.worker.frames import Decoder, Frame
 from cu_market.deo.worker.kernel_oom import kernel_oom_kills
 from cu_market.deo.worker.meter import Meter
+from cu_market.deo.worker.recorder import POINTS, CurveRecorder
 from cu_market.domain.units import format_bytes
 from cu_market.domain.usage import Ending
 
@@ -30,6 +31,7 @@ class StepProcess:
         connection: the zygote's end of the step's channel.
         memory_limit: bytes; the step is ended past it.
         baseline_bytes: private memory of the code loaded before the fork.
+        curve_points: how finely its use over time is kept.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class StepProcess:
         connection: socket.socket,
         memory_limit: int,
         baseline_bytes: int,
+        curve_points: int = POINTS,
     ) -> None:
         self.stream = stream
         self.pid = pid
@@ -56,6 +59,7 @@ class StepProcess:
         self._meter = Meter(pid, baseline_bytes)
         self._metered_at = float("-inf")
         self._oom_kills = kernel_oom_kills() or 0
+        self._recorder = CurveRecorder(curve_points)
 
     def fileno(self) -> int:
         """Returns the descriptor of the step's channel."""
@@ -68,12 +72,22 @@ class StepProcess:
             return
         self._metered_at = now
         used = self._meter.sample(now=now)
+        self._record()
         if used > self.memory_limit and self._ending is None:
             self._ending = Ending.OUT_OF_MEMORY
             self._detail = (
                 f"out of memory: used {format_bytes(used)} of {format_bytes(self.memory_limit)}"
             )
             self.kill()
+
+    def _record(self) -> None:
+        so_far = self._meter.measurement()
+        self._recorder.add(
+            so_far.wall_ms,
+            self._meter.memory_bytes,
+            so_far.cpu_ms,
+            so_far.read_bytes + so_far.written_bytes,
+        )
 
     def measure(self) -> Frame:
         """Returns the figures so far, sampled now."""
@@ -120,6 +134,7 @@ class StepProcess:
             "finished": self.is_finished,
             "error": self.error,
             "measurement": asdict(self._meter.measurement(cpu_ms=cpu_ms)),
+            "curve": self._recorder.curve().to_record(),
         }
 
     def _classify(self, code: int) -> Ending:
