@@ -116,6 +116,16 @@ def find_workspace(chosen: str | None, home: Path) -> Path:
     )
 
 
+def find_workspace_or_none(chosen: str | None, home: Path) -> Path | None:
+    """Returns the workspace file as find_workspace does, or None where none was chosen or is.
+
+    Raises:
+        InvalidInputError: the chosen one is not there.
+    """
+    is_there = Path("workspace.yaml").is_file() or (home / "workspace.yaml").is_file()
+    return find_workspace(chosen, home) if chosen or is_there else None
+
+
 @contextmanager
 def locked(home: Path) -> Iterator[None]:
     """Holds the home for one daemon of ours at a time.

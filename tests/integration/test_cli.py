@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_server import PASSWORD, PostgresServer
 
 COMMAND = [sys.executable, "-c", "from cu_market.cli.app import main; main()"]
 
@@ -172,3 +173,37 @@ def test_provider_test_tells_what_is_kept_and_what_is_not(
     done = run_command("provider", "test", "nobody", home=tmp_path, cwd=tmp_path)
     assert done.returncode == 2
     assert "boastful, catalog" in done.stderr
+
+
+@pytest.mark.integration
+@pytest.mark.postgres
+def test_check_names_a_database_that_is_away_and_finds_one_that_is_there(
+    postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_PASSWORD", PASSWORD)
+    settings = (
+        "telemetry: {{enabled: false}}\n"
+        "run_launcher: {{module: cu_market, class: MarketRunLauncher}}\n"
+        "storage:\n  postgres:\n    postgres_db: {{hostname: 127.0.0.1, port: {port},\n"
+        "      username: postgres, password: {{env: TEST_PASSWORD}}, db_name: {name},\n"
+        "      scheme: postgresql+psycopg2}}\n"
+    )
+    name = postgres.create_database()
+    (tmp_path / "dagster.yaml").write_text(settings.format(port=postgres.port, name=name))
+    done = run_command("check", "--json", home=tmp_path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = {(f["subject"], f["check"]): f for f in json.loads(done.stdout)["findings"]}
+    assert found["deployment", "Dagster's storage"]["found"].startswith("PostgreSQL answers")
+    assert "SqlLedger(postgresql+psycopg2" in found["deployment", "ledger"]["found"]
+    assert PASSWORD not in done.stdout
+    for subject in ("deployment", "local"):
+        assert found[subject, "clock"]["verdict"] == "ok"
+    assert found["local", "database"]["found"] == (
+        f"127.0.0.1:{postgres.port} can be reached from there"
+    )
+    (tmp_path / "dagster.yaml").write_text(settings.format(port=1, name=name))
+    done = run_command("check", "--json", home=tmp_path, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    (failed,) = [f for f in json.loads(done.stdout)["findings"] if f["verdict"] == "failed"]
+    assert failed["check"] == "Dagster's instance"
+    assert "check that the storage's server is up" in failed["remedy"]

@@ -7,6 +7,7 @@ server refuses to run as root, so as root it is started as ``postgres`` (or ``no
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import itertools
 import os
 import pwd
@@ -156,6 +157,7 @@ class PostgresServer:
                 stderr=log,
                 cwd=self.directory,
                 start_new_session=True,  # a ^C in the tests is not for it
+                preexec_fn=_die_with_parent,
                 **unprivileged(),
             )
         deadline = time.monotonic() + START_SECONDS
@@ -248,6 +250,12 @@ class PostgresServer:
         except psycopg2.OperationalError:
             return False
         return True
+
+
+def _die_with_parent() -> None:
+    """Asks Linux for SIGQUIT (to PostgreSQL: shut down at once) when a killed session has died."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG
 
 
 def _children(pid: int) -> list[int]:
