@@ -1,0 +1,1 @@
+"""The commands of the predictive scaling engine: `cu-market pse ...`."""

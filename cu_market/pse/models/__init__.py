@@ -1,0 +1,1 @@
+"""The learned predictor: a mixture of closed-form experts, borrowing while it knows little."""

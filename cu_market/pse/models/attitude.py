@@ -1,0 +1,75 @@
+"""What each risk charges for a failed attempt, beyond the memory that it held in vain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cu_market.domain.spec import Risk
+from cu_market.pse.ladder.program import plan_ladder
+from cu_market.pse.models.mixture import Pool
+from cu_market.pse.protocols.score import BYTE_MS_PER_GB_HOUR
+
+RUNGS = 64
+"""Points of the support that the ladder is planned over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attitude:
+    """How a risk weighs failures.
+
+    Attributes:
+        delay_ratio: an hour of delay by a failed attempt costs as much as this share of the
+            distribution's largest point, held for an hour.
+        most_failing: the first allocation fails with at most this probability.
+        failure_gb_hours: a failure costs a person's patience besides, however short it was. So
+            short and small tasks, where holding more costs next to nothing, hardly ever fail.
+        min_history: with fewer completed tasks the first size is what its author asked for, unless
+            more is expected.
+    """
+
+    delay_ratio: float
+    failure_gb_hours: float
+    most_failing: float = 1.0
+    min_history: int = 0
+
+
+ATTITUDES = {
+    Risk.COST: Attitude(delay_ratio=0.0, failure_gb_hours=0.0),
+    Risk.BALANCED: Attitude(delay_ratio=1.0, failure_gb_hours=0.01),
+    Risk.SAFE: Attitude(delay_ratio=0.0, failure_gb_hours=30.0, most_failing=0.0125, min_history=3),
+}
+
+
+def plan_sizes(
+    pool: Pool, attitude: Attitude, *, duration_ms: float, ttf: float = 1.0
+) -> tuple[float, ...]:
+    """Returns the ladder of least expected cost under an attitude.
+
+    Args:
+        pool: the peak's distribution.
+        attitude: what failures cost.
+        duration_ms: expected.
+        ttf: how much of its time a failed attempt takes.
+    """
+    count = len(pool.values)
+    reached = np.cumsum(pool.time_masses)
+    levels = (np.arange(RUNGS) + 1) / RUNGS * reached[-1] * (1 - 1e-12)
+    support = np.unique(pool.values[np.minimum(np.searchsorted(reached, levels), count - 1)])
+    if attitude.most_failing < 1:
+        floor = pool.quantile(1 - attitude.most_failing)
+        support = np.unique(np.append(support[support > floor], floor))
+    if support[-1] < pool.values[-1]:
+        support = np.append(support, pool.values[-1])
+    place = np.searchsorted(support, pool.values)
+    weights = np.bincount(place, pool.time_masses, len(support)).astype(np.float64)
+    masses = np.bincount(place, pool.masses, len(support)).astype(np.float64)
+    return plan_ladder(
+        support,
+        weights,
+        ttf=ttf,
+        delay_bytes=attitude.delay_ratio * float(support[-1]),
+        failure_price=attitude.failure_gb_hours * BYTE_MS_PER_GB_HOUR / max(duration_ms, 1.0),
+        probabilities=masses,
+    )
