@@ -112,7 +112,7 @@ def up(
 
 @app.command()
 def pool(home: Home = None, as_json: Json = False) -> None:
-    """Show every provider's CUs: price, room in all, free room, measured speed."""
+    """Show every provider, its state, its CUs: price, room in all, free room, measured speed."""
     from cu_market.cli.deployment import open_deployment
     from cu_market.cli.homes import find_home
     from cu_market.cli.pool import pool_document, pool_notices, pool_table

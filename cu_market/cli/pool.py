@@ -2,26 +2,81 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from cu_market.cli.deployment import Deployment
 from cu_market.cli.output import make_table
+from cu_market.domain.profile import ResourcePool
 from cu_market.domain.units import MICROUSD, format_bytes, format_usd
 from cu_market.pse.performance import performance_millis
+from cu_market.ral.asking import Answer, ask_all
 from cu_market.ral.provider import Provider
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+DEADLINE_SECONDS = 20.0
+"""For all providers together. A person may wait for longer than an auction does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What a provider says when it is looked at.
+
+    Attributes:
+        pool: its CUs.
+        seconds: that it took to say so.
+        notice: what it says of itself.
+        words: by capacity, what bounds its room, where it tells.
+    """
+
+    pool: ResourcePool
+    seconds: float = 0.0
+    notice: str = ""
+    words: Mapping[str, str] = field(default_factory=dict)
+
+
+def _look(provider: Provider) -> Look:
+    began = time.monotonic()
+    pool = provider.pool()
+    seconds = time.monotonic() - began
+    describe = getattr(provider, "describe", None)
+    words = {} if describe is None else describe()
+    notice = notice_of(provider, datetime.now(UTC))
+    return Look(pool=pool, seconds=seconds, notice=notice, words=words)
+
+
+def state_of(answer: Answer[Look], bid_deadline_seconds: float) -> str:
+    """Returns whether a provider takes part in auctions, and why not where it does not."""
+    if answer.reply is None:
+        return f"not answering: {answer.silence}"
+    seconds = answer.reply.seconds
+    if seconds > bid_deadline_seconds:
+        return (
+            f"slow: answered in {seconds:.1f} s, auctions wait {bid_deadline_seconds:g} s "
+            "(bid_deadline_seconds)"
+        )
+    return f"answering, in {seconds:.2f} s"
+
+
 def pool_document(deployment: Deployment) -> dict[str, Any]:
-    """Returns every provider, its CUs, and the room of the capacities they are cut from."""
+    """Returns every provider, its state, its CUs, and the room of the capacities they are cut from.
+
+    One that does not answer is listed with what it said instead, and no CUs.
+    """
     delivered = deployment.ledger.delivered()
     providers = []
-    for provider in deployment.providers():
-        pool = provider.pool()
+    asked = deployment.providers()
+    answers = ask_all(asked, _look, deadline_seconds=DEADLINE_SECONDS)
+    for provider in asked:
+        answer = answers[provider.name]
+        seen = answer.reply or Look(pool=ResourcePool(profiles=(), capacities={}))
+        pool = seen.pool
         capacities = {}
         for capacity_id, total in pool.capacities.items():
             free = total.minus(deployment.ledger.held(capacity_id))
@@ -40,9 +95,12 @@ def pool_document(deployment: Deployment) -> dict[str, Any]:
         providers.append(
             {
                 "provider": provider.name,
+                "state": state_of(answer, deployment.settings.bid_deadline_seconds),
+                "is_answering": answer.reply is not None,
+                "room": dict(seen.words),
                 "is_elastic": provider.capabilities.elastic,
                 "quotes_only": provider.capabilities.quotes_only,
-                "notice": notice_of(provider, datetime.now(UTC)),
+                "notice": seen.notice,
                 "profiles": profiles,
                 "capacities": capacities,
             }
@@ -91,8 +149,15 @@ def _row(
 
 
 def pool_notices(document: Mapping[str, Any]) -> list[str]:
-    """Returns what providers say of themselves, one line each: how old their prices are."""
-    return [f"{p['provider']}: {p['notice']}" for p in document["providers"] if p["notice"]]
+    """Returns each provider's state, a line each, and what it says of its room and prices."""
+    lines = []
+    for provider in document["providers"]:
+        name = provider["provider"]
+        lines.append(f"{name}: {provider['state']}")
+        lines += [f"  {capacity_id}: {words}" for capacity_id, words in provider["room"].items()]
+        if provider["notice"]:
+            lines.append(f"  {provider['notice']}")
+    return lines
 
 
 def notice_of(provider: Provider, now: datetime) -> str:
