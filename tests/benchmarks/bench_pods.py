@@ -37,9 +37,9 @@ from step_start_job import OPS
 PASSWORD_VARIABLE = "CU_MARKET_TEST_POSTGRES_PASSWORD"
 CONFIG_MAP = "dagster-instance"
 WAYS = {
-    "k8s_job_executor": ("k8s_job_ops", {}),
-    "warm": ("market_ops", {"keep": True}),
-    "cold": ("market_ops", {"keep": False}),
+    "k8s_job_executor": ("k8s_job_ops", "pod_step_jobs.py", {}),
+    "warm": ("trivial_ops", "step_start_job.py", {"keep": True}),
+    "cold": ("trivial_ops", "step_start_job.py", {"keep": False}),
 }
 
 
@@ -122,16 +122,14 @@ def pods_cpu_seconds() -> float | None:
     return None
 
 
-def run_once(instance: DagsterInstance, job: str) -> Cost:
+def run_once(instance: DagsterInstance, job: str, file: str) -> Cost:
     """Runs a job; returns what a step of it has cost."""
     config = {"execution": {"config": {"max_concurrent": 2}}}
-    if job == "market_ops":
+    if job == "trivial_ops":
         config = {"execution": {"config": {"market": {"max_concurrent": 2}}}}
     else:
         config["execution"]["config"]["image_pull_policy"] = "Never"  # type: ignore[assignment]
-    repository = ReconstructableRepository.for_file(
-        str(HERE / "pod_step_jobs.py"), "defs", str(HERE)
-    )
+    repository = ReconstructableRepository.for_file(str(HERE / file), "defs", str(HERE))
     own, pods = time.process_time(), pods_cpu_seconds()
     result = execute_job(repository.get_reconstructable_job(job), instance, run_config=config)
     if not result.success:
@@ -173,9 +171,9 @@ def main() -> int:
     try:
         with PostgresServer(listen=("127.0.0.1", cluster.host_address)) as server:
             for number in range(1, rounds + 1):
-                for way, (job, options) in WAYS.items():
+                for way, (job, file, options) in WAYS.items():
                     with fresh_instance(instance_config(cluster, server, options)) as instance:
-                        cost = run_once(instance, job)
+                        cost = run_once(instance, job, file)
                     found[way].append(cost)
                     progress(f"round {number}: {way}: {cost}")
     finally:

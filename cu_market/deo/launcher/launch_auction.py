@@ -11,8 +11,14 @@ from cu_market.dagster_compat.events import EngineEventData
 from cu_market.dagster_compat.executor_config import executor_of
 from cu_market.dagster_compat.outline import outline_of_snapshot
 from cu_market.deo.announcements import auction_event
+from cu_market.deo.recommendation import (
+    is_recommending,
+    recommendation_event,
+    would_be_refused,
+)
 from cu_market.deo.settings import MARKET
 from cu_market.domain.outline import RunOutline, StepOutline
+from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.units import MICROUSD, format_usd
 from cu_market.market.auction import Market
@@ -32,6 +38,8 @@ def auction_for_launch(
         return "The run has no execution plan: its steps were not routed.", None, {}
     snapshot = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
     outline = outline_of_snapshot(run, snapshot)
+    if is_recommending(market.settings.mode, outline.tags):
+        return _recommend(market, outline, is_wanted)
     executor, branch = executor_of(run, snapshot)
     if executor == MARKET and branch in (None, MARKET):
         cleared = market.clear(outline, place="launcher", is_wanted=is_wanted)
@@ -40,10 +48,18 @@ def auction_for_launch(
             "cu/auction_id": cleared.auction.auction_id,
             "cu/auction_total_usd": f"{cleared.plan.money_microusd / MICROUSD:.6f}",
         }
-        if not cleared.allocations:
-            sentence = f"Recommendation only, nothing is bought or changed. {sentence}"
         return sentence, data, tags
     return _price_as_unit(market, outline, branch or executor, is_wanted)
+
+
+def _recommend(market: Market, outline: RunOutline, is_wanted: Callable[[], bool]) -> Announcement:
+    """Auctions the steps of a run whatever its executor, and leaves the run as it is."""
+    try:
+        cleared = market.clear(outline, place="launcher", is_wanted=is_wanted)
+    except InvalidInputError as error:
+        return would_be_refused(error), None, {}
+    sentence, data = recommendation_event(cleared.auction)
+    return sentence, data, {}
 
 
 def _price_as_unit(

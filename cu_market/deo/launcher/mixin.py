@@ -161,17 +161,24 @@ class MarketLauncherMixin:
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
         """Returns the run worker's state by its lease, and reaps what dead runs have left.
 
-        Where the base can tell more, as Kubernetes' can, its word comes first.
+        Where the base can tell more, as Kubernetes' can, its word comes first. Unless it says that
+        the worker has ended well and the run has not: a Job whose pod was deleted makes another
+        pod, which finds the run started, ends at once, and so completes the Job; Dagster's run
+        monitoring would take that for a living run for ever (seen in 1.13.27).
         """
+        from cu_market.dagster_compat.launcher import WorkerStatus
         from cu_market.deo.launcher.reaper import health_of, reap
 
         base: Any = super()
+        told: CheckRunHealthResult | None = None
         if base.supports_check_run_worker_health:
-            return base.check_run_worker_health(run)  # type: ignore[no-any-return]
+            told = base.check_run_worker_health(run)
+            if told.status is not WorkerStatus.SUCCESS or run.is_finished:
+                return told
         market = self._open_market()
         result = health_of(market.ledger, run.run_id, market.now())
         reap(market, self._instance)
-        return result
+        return result if told is None or result.status is WorkerStatus.FAILED else told
 
     def dispose(self) -> None:
         """Ends the solver's process and frees the ledger."""

@@ -113,7 +113,12 @@ def dagster_yaml(
             "telemetry": {"enabled": False},
             "storage": {"postgres": {"postgres_db": database}},
             "run_launcher": launcher,
-            "run_monitoring": {"enabled": True, "poll_interval_seconds": 5},
+            "run_monitoring": {
+                "enabled": True,
+                "poll_interval_seconds": 5,
+                # Only a launcher that can resume a run accepts any.
+                "max_resume_run_attempts": 0 if in_pods is None else 3,
+            },
         }
     )
 

@@ -46,7 +46,7 @@ def test_a_lost_run_worker_is_followed_by_another(deployment: Deployment) -> Non
     (worker,) = workers
     path = f"{deployment.cluster.path}/{worker['metadata']['name']}"
     deployment.cluster.api.delete(path, grace_seconds=20)
-    assert deployment.running_pod(run_id, "patient", 150) != first
+    assert deployment.running_pod(run_id, "patient", 200) != first
     deployment.release(run_id)
     assert deployment.finish(run_id, 180) is DagsterRunStatus.SUCCESS
     assert deployment.events(run_id, DagsterEventType.STEP_FAILURE) == []

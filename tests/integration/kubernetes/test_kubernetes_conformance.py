@@ -1,0 +1,23 @@
+"""The kubernetes provider keeps the contract of every provider."""
+
+from __future__ import annotations
+
+import pytest
+from kubernetes_cluster import KubernetesCluster
+
+from cu_market.conformance.suite import ProviderConformance
+from cu_market.conformance.tested import Configured
+
+pytestmark = [
+    pytest.mark.timeout(200),
+    # Dagster reads its config classes in a way that pydantic has deprecated.
+    pytest.mark.filterwarnings("ignore:The `__fields__` attribute is deprecated"),
+]
+
+
+class TestKubernetes(ProviderConformance):
+    """All of it, on a real cluster."""
+
+    @pytest.fixture(autouse=True)
+    def _on_the_cluster(self, cluster: KubernetesCluster) -> None:
+        self.configured = Configured(name="cluster", options=cluster.options())
