@@ -149,6 +149,48 @@ def static_cost(bill: RunBill, auctions: Sequence[Auction]) -> StaticCost | None
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedSaving:
+    """A plan's expected cost against one machine kept for the run, before anything has run.
+
+    Attributes:
+        cost_microusd: what the awards are expected to cost.
+        static: the machine, kept from the run's start to the plan's end.
+    """
+
+    cost_microusd: int
+    static: StaticCost
+
+    @property
+    def saved_microusd(self) -> int:
+        """Negative where buying by the step is the dearer way."""
+        return self.static.cost_microusd - self.cost_microusd
+
+
+def expected_saving(report: Mapping[str, Any]) -> ExpectedSaving | None:
+    """Returns what an auction's report promises to save, or None where nobody won anything.
+
+    The machine is chosen as static_cost does: the dearest CU of the providers that won.
+    """
+    winners = [step["winner"] for step in report["steps"] if step["winner"]]
+    providers = {winner["provider"] for winner in winners}
+    offers = [bid for bid in report["bids"] if bid["provider"] in providers]
+    if not offers:
+        return None
+    dearest = max(offers, key=lambda bid: (bid["price_per_hour"], bid["cu_id"]))
+    price = _microusd(dearest)
+    seconds = max(winner["start_seconds"] + winner["expected_seconds"] for winner in winners)
+    wall_us = round(seconds * 10**6)
+    static = StaticCost(
+        resource_id=dearest["cu_id"],
+        price_microusd_per_hour=price,
+        wall_us=wall_us,
+        cost_microusd=cost_of_time(price, wall_us),
+    )
+    cost = sum(usd_to_microusd(winner["expected_cost_usd"]) for winner in winners)
+    return ExpectedSaving(cost_microusd=cost, static=static)
+
+
 def _price(row: Allocation, size: ResourceVector, rates: Mapping[tuple[str, str], Rates]) -> int:
     """Returns micro-dollars an hour of that size at the lease's tariff."""
     found = rates.get((row.auction_id, row.resource_id))

@@ -35,4 +35,9 @@ def unrouted_job() -> None:
     quick()
 
 
-defs = dg.Definitions(jobs=[endless_job, quick_job, unrouted_job])
+@dg.job(tags={"cu/mode": "recommend"})
+def recommended_job() -> None:
+    quick()
+
+
+defs = dg.Definitions(jobs=[endless_job, quick_job, unrouted_job, recommended_job])

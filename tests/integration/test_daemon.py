@@ -117,6 +117,20 @@ def test_another_executors_run_is_priced_as_one_unit(deployment: Deployment) -> 
     assert deployment.ledger.allocations(run_id=run_id) == []
 
 
+def test_a_recommendation_leaves_another_executors_run_as_it_is(deployment: Deployment) -> None:
+    run_id = deployment.submit("recommended_job")
+    wait_for(lambda: deployment.status(run_id) is DagsterRunStatus.SUCCESS, "the run's success")
+    (told,) = [m for m in deployment.messages(run_id) if "Recommendation only" in m]
+    assert "Buying its steps would cost $" in told
+    assert "Auction: 1 steps" in told
+    assert deployment.ledger.allocations(run_id=run_id) == []
+    (auction,) = deployment.ledger.auctions(run_id)
+    assert (auction.mode, auction.place) == ("recommend", "launcher")
+    run = deployment.instance.get_run_by_id(run_id)
+    assert run is not None
+    assert [key for key in run.tags if key.startswith("cu/")] == ["cu/mode"]
+
+
 def test_a_killed_run_worker_leaves_nothing(deployment: Deployment) -> None:
     run_id = deployment.submit("endless_job")
     ledger = deployment.ledger

@@ -8,7 +8,7 @@ import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NoReturn
 
 from dagster import DagsterEvent, MetadataValue
 
@@ -36,6 +36,11 @@ from cu_market.deo.executor.negotiation import Negotiation
 from cu_market.deo.executor.resume import end_predecessor, replay
 from cu_market.deo.executor.state import RunState
 from cu_market.deo.executor.workers import Workers
+from cu_market.deo.recommendation import (
+    is_recommending,
+    recommendation_event,
+    would_be_refused,
+)
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.problem import CUMarketError, InvalidInputError
@@ -53,7 +58,15 @@ WAIT_SECONDS = 1.0
 
 
 class RecommendOnly(CUMarketError):
-    """The auction was held to show what would have been bought."""
+    """The auction was held to show what would have been bought.
+
+    Attributes:
+        data: what the run page is told beside the message; None where it has been told.
+    """
+
+    def __init__(self, message: str, data: EngineEventData | None) -> None:
+        super().__init__(message)
+        self.data = data
 
 
 class MarketExecutor(Executor):
@@ -106,11 +119,19 @@ class MarketExecutor(Executor):
                     plan_context, outline, stack
                 )
             except RecommendOnly as recommended:
-                yield DagsterEvent.engine_event(plan_context, str(recommended), EngineEventData())
+                if recommended.data is not None:
+                    yield DagsterEvent.engine_event(
+                        plan_context, str(recommended), recommended.data
+                    )
                 yield from self._native().execute(plan_context, execution_plan)
                 return
-            except InvalidInputError:
-                raise
+            except InvalidInputError as error:
+                if not is_recommending(self._settings.mode, outline.tags):
+                    raise
+                told = would_be_refused(error)
+                yield DagsterEvent.engine_event(plan_context, told, EngineEventData())
+                yield from self._native().execute(plan_context, execution_plan)
+                return
             except Exception as error:
                 if self._failure_rule(outline) is OnMarketFailure.FAIL:
                     raise
@@ -172,6 +193,8 @@ class MarketExecutor(Executor):
         self, market: Market, outline: RunOutline, past: Mapping[str, int]
     ) -> tuple[Mapping[str, Allocation], Auction, bool]:
         """Returns the launcher's awards where they cover the run, else those of an own auction."""
+        if is_recommending(market.settings.mode, outline.tags):
+            self._recommend(market, outline)
         waiting = market.ledger.allocations(run_id=outline.run_id, states=[AllocationState.AWARDED])
         awards = {award.step_key: award for award in waiting}
         if all(step.step_key in awards for step in outline.steps):
@@ -183,12 +206,18 @@ class MarketExecutor(Executor):
             place="executor",
             attempts={step_key: attempt + 1 for step_key, attempt in past.items()},
         )
-        if cleared.auction.mode == Mode.RECOMMEND:
-            sentence, _ = auction_event(cleared.auction)
-            raise RecommendOnly(f"Recommendation only, nothing is bought or changed. {sentence}")
         return cleared.allocations, cleared.auction, True
 
+    @staticmethod
+    def _recommend(market: Market, outline: RunOutline) -> NoReturn:
+        """Raises RecommendOnly: with the auction that it holds, or without where one was held."""
+        if any(a.mode == Mode.RECOMMEND for a in market.ledger.auctions(outline.run_id, limit=1)):
+            raise RecommendOnly("the launcher has told", None)
+        raise RecommendOnly(*recommendation_event(market.clear(outline, place="executor").auction))
+
     def _failure_rule(self, outline: RunOutline) -> OnMarketFailure:
+        if is_recommending(self._settings.mode, outline.tags):
+            return OnMarketFailure.NATIVE
         said = outline.tags.get("cu/on_market_failure")
         return OnMarketFailure(said) if said else self._settings.on_market_failure
 

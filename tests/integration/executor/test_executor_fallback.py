@@ -100,10 +100,29 @@ def test_recommend_changes_nothing(bench: Bench) -> None:
     )
     assert bench.record(run_id).status == "SUCCESS"
     messages = bench.engine_messages(run_id)
-    assert any(m.startswith("Recommendation only, nothing is bought") for m in messages)
+    told = [m for m in messages if m.startswith("Recommendation only, nothing is bought")]
+    assert len(told) == 1
+    assert " against local/standard kept for its " in told[0]
     assert any("multiprocess executor" in message for message in messages)
     assert not any(message.startswith("Bill: ") for message in messages)
     assert not bench.allocations(run_id)
+
+
+def test_recommend_refuses_and_fails_nothing(bench: Bench, broken: Path) -> None:
+    """Neither what nobody can serve, nor a tag that cannot be read, nor a ledger that is broken."""
+    for settings, tags, said in (
+        ({"mode": "recommend"}, {"cu/for.greet": "cpu=1000"}, "would have been refused"),
+        ({}, {"cu/mode": "recommend", "cu/budget_usd": "minus one"}, "cu/budget_usd"),
+        (
+            {"mode": "recommend", "ledger_url": f"sqlite:///{broken}", "on_market_failure": "fail"},
+            {},
+            "The market cannot answer",
+        ),
+    ):
+        execution = {"market": {"settings": settings} if settings else {}}
+        run_id = bench.run("plain", execution, ops=GREET, op_selection=["greet"], tags=tags)
+        assert bench.record(run_id).status == "SUCCESS"
+        assert any(said in message for message in bench.engine_messages(run_id))
 
 
 @pytest.mark.parametrize("branch", ["multiprocess", "in_process"])
