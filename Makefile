@@ -13,7 +13,7 @@ WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test test-postgres test-kubernetes check clean \
-	bench-step-start bench-select bench-workflows bench-scale bench-ledger bench-launch \
+	bench-step-start bench-select bench-sim bench-workflows bench-scale bench-ledger bench-launch \
 	bench-pods bench-demand bench-live
 
 help:
@@ -46,7 +46,8 @@ test-postgres: $(STAMP)
 # Steps in pods of the cluster that KUBECONFIG names; tests/servers/kubernetes_cluster.py says what
 # else is to be set. One process: the tests share the cluster's room.
 test-kubernetes: $(STAMP)
-	$(BIN)/python -m pytest -q tests -m kubernetes $(ARGS)
+	$(BIN)/python -m pytest -q tests/integration/kubernetes tests/integration/executor \
+		--steps kubernetes $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -55,7 +56,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit tests/property tests/oracle
 
-bench-step-start bench-select bench-workflows bench-scale bench-ledger bench-launch bench-pods bench-demand \
+bench-step-start bench-select bench-sim bench-workflows bench-scale bench-ledger bench-launch bench-pods bench-demand \
 		bench-live: bench-%: $(STAMP)
 	@$(BIN)/python tests/benchmarks/bench_$(subst -,_,$*).py $(ARGS)
 
