@@ -80,7 +80,7 @@ def core_seconds(rows: Sequence[Allocation], start: datetime, end: datetime) -> 
 
 
 def most_at_once(rows: Sequence[Allocation]) -> int:
-    changes = [(row.leased_at, row.size.cpu_millis) for row in rows if row.leased_at]
+    changes = [(row.accepted_at, row.size.cpu_millis) for row in rows if row.accepted_at]
     changes += [(row.ended_at, -row.size.cpu_millis) for row in rows if row.ended_at]
     held = most = 0
     for _, amount in sorted(changes):  # at one moment, what ends comes first

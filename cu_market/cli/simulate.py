@@ -1,0 +1,123 @@
+"""`cu-market simulate`: recorded workflows replayed through the planner, policy beside policy."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cu_market.cli.output import make_table
+from cu_market.domain.problem import InvalidInputError, Problem
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from cu_market.sim.replay import Outcome
+    from cu_market.sim.study import Case
+
+
+def simulate_documents(
+    workflows: Sequence[Path],
+    catalogs: Sequence[Path],
+    policies: Sequence[str],
+    *,
+    spot: Path | None,
+    schedule_out: Path | None,
+    seconds: float,
+    options: Mapping[str, Any],
+) -> list[dict[str, Any]]:
+    """Returns one document a workflow; writes schedules where asked.
+
+    Args:
+        workflows: WfFormat files.
+        catalogs: price catalogues.
+        policies: names; all where there are none.
+        spot: a trace, or None for on demand only.
+        schedule_out: folder for DIR/workflow/policy.csv, or None.
+        seconds: limit of each plan.
+        options: further fields of the study's Case.
+
+    Raises:
+        InvalidInputError: a file or a policy cannot be used.
+    """
+    from cu_market.dnm.schedule import Budget
+    from cu_market.market.solver_process import SolverProcess
+    from cu_market.sim.inputs import read_machines, read_spot, read_workflow
+    from cu_market.sim.study import POLICIES, Case, study_with_outcomes
+
+    wrong = sorted(set(policies) - set(POLICIES))
+    if wrong:
+        remedy = f"one of {', '.join(POLICIES)}"
+        raise InvalidInputError(
+            [
+                Problem(where="--policy", value=n, what="no such policy", remedy=remedy)
+                for n in wrong
+            ]
+        )
+    machines = read_machines(catalogs)
+    trace = None if spot is None else read_spot(spot)
+    solver, documents = SolverProcess(), []
+    try:
+        for path in workflows:
+            tasks = read_workflow(path)
+            case = Case(name=path.stem, tasks=tasks, machines=machines, trace=trace, **options)
+            document, outcomes = study_with_outcomes(
+                case,
+                policies or POLICIES,
+                solver=solver,
+                budget=Budget(limit_seconds=seconds),
+                clock=time.perf_counter,
+            )
+            documents.append(document)
+            if schedule_out is not None:
+                _write_schedules(schedule_out / path.stem, case, outcomes)
+    finally:
+        solver.close()
+    return documents
+
+
+def simulate_table(document: Mapping[str, Any]) -> RenderableType:
+    """Returns one workflow's policies as a table, the cheapest first."""
+    columns = ("policy", "cost", "p95", "finish s", "p95 s", "late", "failed", "moves")
+    ordered = sorted(document["policies"].items(), key=lambda each: each[1]["cost_usd"])
+    rows = [
+        (
+            name,
+            f"${figures['cost_usd']:.4f}",
+            f"${figures['cost_usd_p95']:.4f}",
+            f"{figures['finish_seconds']:.1f}",
+            f"{figures['finish_seconds_p95']:.1f}",
+            f"{100 * figures['late_ratio']:.1f} %",
+            f"{figures['failed_attempts']:.2f}",
+            f"{figures['moves']:.1f}",
+        )
+        for name, figures in ordered
+    ]
+    title = (
+        f"{document['workflow']}: deadline {document['deadline_seconds']:.1f} s, bound "
+        f"${document['lower_bound_usd']:.4f}, gap {100 * document['gap_ratio']:.1f} %"
+    )
+    return make_table(title, columns, rows, right=columns[1:])
+
+
+def _write_schedules(folder: Path, case: Case, outcomes: Mapping[str, Outcome]) -> None:
+    """Writes each policy's first replay, from which its cost can be computed again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tasks = {task.task_id: task for task in case.tasks}
+    columns = "step,cu_id,instance_type,location,start_seconds,end_seconds,cpu_cores,memory_bytes"
+    for name, outcome in outcomes.items():
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns.split(","))
+            for stay in outcome.stays:
+                task = tasks[stay.task_id]
+                writer.writerow(
+                    [
+                        *(stay.task_id, stay.cu_id, stay.machine),
+                        "spot" if stay.is_spot else "on demand",
+                        *(stay.start_ms / 1000, stay.end_ms / 1000),
+                        *(task.cpu_millis / 1000, task.memory_bytes),
+                    ]
+                )

@@ -1,0 +1,1 @@
+"""Replay of recorded workflows on virtual time through the production planner."""

@@ -1,0 +1,158 @@
+"""What a simulation reads: workflows (WfFormat 1.5), price lists, spot traces.
+
+cpu = coreCount, else max(1, ceil(avgCPU / 100 - 0.1)); memory = 1.25 x peak rounded up to 128 MiB,
+at least 256 MiB, 1.5 GiB where unrecorded. Machines: amd64, no accelerator, not burstable,
+generation 5 or later, clock known; 93 % of their memory is usable, equal speed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cu_market.dnm.schedule import MachineType, Task
+from cu_market.domain.problem import InvalidInputError, Problem
+from cu_market.domain.units import MIB
+from cu_market.ral.catalog.rows import CatalogRow
+from cu_market.ral.catalog.store import read_file
+
+STARTUP_MS = 45_000
+MINIMUM_MS = 60_000
+USABLE_MEMORY_PERMILLE = 930
+LEAST_GENERATION = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpotTrace:
+    """Whether spot CUs could be had over time.
+
+    Attributes:
+        gap_ms: between two points.
+        available: one truth a point; between points the earlier one holds.
+    """
+
+    gap_ms: int
+    available: tuple[bool, ...]
+
+    def is_available(self, at_ms: float, offset: int) -> bool:
+        """Returns whether there is spot at a moment of a replay that starts at point offset."""
+        return self.available[self._point(at_ms, offset)]
+
+    def next_fall_ms(self, at_ms: float, offset: int) -> float | None:
+        """Returns when what is there now falls away, or None if it never does."""
+        first = int(at_ms // self.gap_ms)
+        for k in range(first + 1, first + 1 + len(self.available)):
+            if not self.available[(offset + k) % len(self.available)]:
+                return float(k * self.gap_ms)
+        return None
+
+    def _point(self, at_ms: float, offset: int) -> int:
+        return (offset + int(at_ms // self.gap_ms)) % len(self.available)
+
+
+def read_workflow(path: Path) -> tuple[Task, ...]:
+    """Returns a workflow's tasks in the file's order.
+
+    Raises:
+        InvalidInputError: not a WfFormat file.
+    """
+    try:
+        workflow = json.loads(path.read_text())["workflow"]
+        executed = {task["id"]: task for task in workflow["execution"]["tasks"]}
+        return tuple(
+            Task(
+                task_id=task["id"],
+                duration_ms=max(1, round(1000 * executed[task["id"]]["runtimeInSeconds"])),
+                cpu_millis=1000 * _cores(executed[task["id"]]),
+                memory_bytes=_memory(executed[task["id"]].get("memoryInBytes")),
+                parents=tuple(task["parents"]),
+            )
+            for task in workflow["specification"]["tasks"]
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise _unreadable("workflow", path, error, "give a WfFormat 1.5 JSON file") from error
+
+
+def read_machines(paths: Sequence[Path]) -> tuple[MachineType, ...]:
+    """Returns the eligible types of price catalogues, the cheapest region's price of each.
+
+    Raises:
+        InvalidInputError: every problem of every file.
+    """
+    found: dict[str, MachineType] = {}
+    for path in paths:
+        for row in read_file(path, path.stem).rows:
+            machine = _machine(row)
+            if machine is None:
+                continue
+            known = found.get(machine.name)
+            if known is None or machine.price_microusd_per_hour < known.price_microusd_per_hour:
+                found[machine.name] = machine
+    return tuple(found.values())
+
+
+def read_spot(path: Path) -> SpotTrace:
+    """Returns a spot trace: a point counts as available where it has an instance.
+
+    Raises:
+        InvalidInputError: not such a file.
+    """
+    try:
+        read = json.loads(path.read_text())
+        points = tuple(value > 0 for value in read["data"])
+        gap_ms = round(1000 * read["metadata"]["gap_seconds"])
+        if not points or gap_ms <= 0:
+            raise ValueError("no points")
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        remedy = "give a JSON file with metadata.gap_seconds and data"
+        raise _unreadable("spot trace", path, error, remedy) from error
+    return SpotTrace(gap_ms=gap_ms, available=points)
+
+
+def _machine(row: CatalogRow) -> MachineType | None:
+    generation = re.match(r"[a-z-]+(\d+)", row.instance_type)
+    if (
+        row.arch != "amd64"
+        or row.gpu_type is not None
+        or row.instance_type.startswith("t")
+        or generation is None
+        or int(generation[1]) < LEAST_GENERATION
+        or not row.clock_mhz
+        or row.price_microusd_per_hour is None
+    ):
+        return None
+    return MachineType(
+        name=row.instance_type,
+        cpu_millis=row.size.cpu_millis,
+        memory_bytes=row.size.memory_bytes * USABLE_MEMORY_PERMILLE // 1000,
+        price_microusd_per_hour=row.price_microusd_per_hour,
+        startup_ms=STARTUP_MS,
+        minimum_ms=MINIMUM_MS,
+        billing_step_ms=1000,
+    )
+
+
+def _cores(run: dict[str, Any]) -> int:
+    given = run.get("coreCount")
+    return int(given) if given else max(1, math.ceil(run.get("avgCPU", 100) / 100 - 0.1))
+
+
+def _memory(peak: float | None) -> int:
+    if not peak:
+        return 1536 * MIB
+    return max(256 * MIB, -(-int(1.25 * peak) // (128 * MIB)) * 128 * MIB)
+
+
+def _unreadable(what: str, path: Path, error: Exception, remedy: str) -> InvalidInputError:
+    problem = Problem(
+        where=what,
+        value=str(path),
+        what=f"cannot be read: {type(error).__name__}: {error}",
+        remedy=remedy,
+    )
+    return InvalidInputError([problem])

@@ -1,0 +1,172 @@
+"""Ways of running a workflow, each as a plan of CUs: what the market's joint plan is held against.
+
+static: the cheapest type that holds the peaks of the earliest-start schedule; its list schedule,
+longest tail first, sets the finish. right-sized: the cheapest single machine that meets the
+deadline. one-per-step: each task on the cheapest CU of its own. round-robin: tasks in turn on as
+many of the cheapest type that holds any task as the widest moment needs. skypilot-like: one CU a
+step, chosen by price an hour since every step is taken to last for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from cu_market.dnm.linear import LinearSolver
+from cu_market.dnm.schedule import (
+    Budget,
+    JointPlan,
+    MachineType,
+    PlannedCU,
+    PlannedStay,
+    Task,
+    Workload,
+    plan_workload,
+)
+from cu_market.dnm.schedule.bundle import Stay, peak_of, profile
+from cu_market.dnm.schedule.packing import windows
+from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
+from cu_market.dnm.solve import Clock
+from cu_market.domain.problem import InvalidInputError, Problem
+from cu_market.sim.replay import cheapest_for, tails_ms
+
+FOREVER_MS = 10**12
+
+
+def static_plan(tasks: Sequence[Task], machines: Sequence[MachineType]) -> JointPlan:
+    """Returns the plan of a machine bought for the peak, kept for the whole run.
+
+    Raises:
+        InvalidInputError: no machine holds the peak.
+    """
+    workload = Workload(tasks=tuple(tasks), machines=tuple(machines), deadline_ms=FOREVER_MS)
+    starts = windows(workload, [task.duration_ms for task in tasks]).earliest
+    stays = [
+        Stay(start, start + task.duration_ms, i)
+        for i, (start, task) in enumerate(zip(starts, tasks, strict=True))
+    ]
+    loads = [(t.cpu_millis, t.memory_bytes, 0) for t in tasks]
+    cpu, memory, _ = peak_of(profile(stays, loads)[1])
+    holding = [m for m in machines if m.cpu_millis >= cpu and m.memory_bytes >= memory]
+    if not holding:
+        what = f"no machine holds its peak of {cpu / 1000:g} cores and {memory / 2**30:.1f} GiB"
+        problem = Problem(where="workflow", value="", what=what, remedy="give another catalogue")
+        raise InvalidInputError([problem])
+    best = min(holding, key=lambda m: (m.price_microusd_per_hour, m.name))
+    hosts = list_schedule(workload, best, 1)
+    assert hosts is not None  # it holds everything at once
+    return _plan_of(workload, best, hosts)
+
+
+def right_sized_plan(workload: Workload) -> JointPlan | None:
+    """Returns the cheapest single machine's plan that meets the deadline, or None."""
+    found = []
+    for machine in workload.machines:
+        hosts = list_schedule(workload, machine, 1)
+        if hosts is not None and meets(workload, hosts):
+            found.append((machine.cost_microusd(finish_ms(hosts)), machine.name, machine, hosts))
+    if not found:
+        return None
+    _, _, machine, hosts = min(found, key=lambda each: each[:2])
+    return _plan_of(workload, machine, hosts)
+
+
+def one_per_step_plan(workload: Workload, *, is_by_the_hour: bool = False) -> JointPlan:
+    """Returns each task on the cheapest CU of its own; by the hour, that of the lowest price."""
+    starts = windows(workload, [task.duration_ms for task in workload.tasks]).earliest
+    by_hour = [replace(m, startup_ms=0, minimum_ms=3_600_000) for m in workload.machines]
+    named = {machine.name: machine for machine in workload.machines}
+    cus = []
+    for k, (task, start) in enumerate(zip(workload.tasks, starts, strict=True)):
+        machine = named[cheapest_for(by_hour if is_by_the_hour else workload.machines, task).name]
+        cus.append(_cu(f"{machine.name}/{k}", machine, [(task.task_id, start, task.duration_ms)]))
+    return _joint(cus, "one CU a step")
+
+
+def round_robin_plan(workload: Workload) -> JointPlan:
+    """Returns the tasks dealt out in turn over a pool of equal CUs."""
+    tasks = workload.tasks
+    cpu, memory = max(t.cpu_millis for t in tasks), max(t.memory_bytes for t in tasks)
+    holding = [m for m in workload.machines if m.cpu_millis >= cpu and m.memory_bytes >= memory]
+    machine = min(holding, key=lambda m: (m.price_microusd_per_hour, m.name))
+    starts = windows(workload, [task.duration_ms for task in tasks]).earliest
+    widest = _widest(starts, tasks)
+    count = max(1, -(-widest // machine.cpu_millis))
+    dealt: list[list[tuple[str, int, int]]] = [[] for _ in range(count)]
+    for k, i in enumerate(sorted(range(len(tasks)), key=lambda i: (starts[i], i))):
+        dealt[k % count].append((tasks[i].task_id, starts[i], tasks[i].duration_ms))
+    cus = [_cu(f"{machine.name}/{k}", machine, held) for k, held in enumerate(dealt) if held]
+    return _joint(cus, "round robin")
+
+
+def market_plan(
+    workload: Workload, *, solver: LinearSolver | None, budget: Budget, clock: Clock
+) -> JointPlan:
+    """Returns the production planner's plan; a deadline that forecasts say cannot be met gives way
+    to the earliest finish that they allow."""
+    takes = {task.task_id: task.duration_ms for task in workload.tasks}
+    longest = max(tails_ms(workload.tasks, takes).values(), default=0)
+    kept = replace(workload, deadline_ms=max(workload.deadline_ms, longest))
+    return plan_workload(kept, solver=solver, budget=budget, clock=clock)
+
+
+BASELINES: Mapping[str, Callable[[Workload], JointPlan | None]] = {
+    "right-sized": right_sized_plan,
+    "one-per-step": one_per_step_plan,
+    "round-robin": round_robin_plan,
+    "skypilot-like": lambda workload: one_per_step_plan(workload, is_by_the_hour=True),
+}
+
+
+def _plan_of(
+    workload: Workload, machine: MachineType, hosts: Sequence[Sequence[Stay]]
+) -> JointPlan:
+    tasks = workload.tasks
+    return _joint(
+        [
+            _cu(
+                f"{machine.name}/{k}",
+                machine,
+                [(tasks[s.task].task_id, s.start_ms, s.end_ms - s.start_ms) for s in stays],
+            )
+            for k, stays in enumerate(hosts)
+            if stays
+        ],
+        f"one {machine.name}",
+    )
+
+
+def _cu(name: str, machine: MachineType, held: Sequence[tuple[str, int, int]]) -> PlannedCU:
+    stays = tuple(
+        PlannedStay(task_id=task_id, start_ms=start, end_ms=start + takes)
+        for task_id, start, takes in sorted(held, key=lambda each: (each[1], each[0]))
+    )
+    span = max(s.end_ms for s in stays) - min(s.start_ms for s in stays)
+    return PlannedCU(
+        cu_id=name,
+        machine=machine.name,
+        stays=stays,
+        billed_ms=machine.billed_ms(span),
+        cost_microusd=machine.cost_microusd(span),
+    )
+
+
+def _joint(cus: Sequence[PlannedCU], found_by: str) -> JointPlan:
+    cost = sum(cu.cost_microusd for cu in cus)
+    return JointPlan(cus=tuple(cus), cost_microusd=cost, bound_microusd=0, found_by=found_by)
+
+
+def _widest(starts: Sequence[int], tasks: Sequence[Task]) -> int:
+    return max(_levels(starts, tasks), default=0)
+
+
+def _levels(starts: Sequence[int], tasks: Sequence[Task]) -> Iterator[int]:
+    changes = [(start, task.cpu_millis) for start, task in zip(starts, tasks, strict=True)]
+    changes += [
+        (start + task.duration_ms, -task.cpu_millis)
+        for start, task in zip(starts, tasks, strict=True)
+    ]
+    level = 0
+    for _, amount in sorted(changes):
+        level += amount
+        yield level

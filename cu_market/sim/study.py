@@ -1,0 +1,214 @@
+"""Many replays of one workflow under each policy: what it costs, when it ends, how often late.
+
+The error of a forecast is lognormal with mean one: the planner is given recorded x error, the
+replay has what was recorded. So at any error the deadline could be met by whoever knew the truth.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cu_market.dnm.linear import LinearSolver
+from cu_market.dnm.schedule import Budget, JointPlan, MachineType, Task, Workload
+from cu_market.dnm.solve import Clock
+from cu_market.domain.units import MICROUSD
+from cu_market.sim.inputs import SpotTrace
+from cu_market.sim.policies import BASELINES, market_plan, static_plan
+from cu_market.sim.replay import Outcome, Replay, Setting, tails_ms
+from cu_market.sim.risk import choose_spot
+
+LATE_MS = 1.0
+"""A millisecond of rounding is not late."""
+
+POLICIES = ("market", "static", "static-spot", *BASELINES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What a study is told.
+
+    Attributes:
+        name: the workflow's.
+        tasks, machines: see Workload.
+        deadline_factor: times the static plan's finish.
+        runtime_error: sigma of the forecast's error.
+        replays: of each policy.
+        seed: of errors and of the trace's offsets.
+        trace: of spot, or None: all on demand.
+        spot_permille: spot price in thousandths of that on demand.
+        reacts: whether the market renegotiates.
+        plans: with an error, so many plans are made and replayed in turn.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    machines: tuple[MachineType, ...]
+    deadline_factor: float = 1.0
+    runtime_error: float = 0.0
+    replays: int = 100
+    seed: int = 0
+    trace: SpotTrace | None = None
+    spot_permille: int = 350
+    reacts: bool = True
+    plans: int = 5
+
+
+def study(
+    case: Case,
+    policies: Sequence[str],
+    *,
+    solver: LinearSolver | None,
+    budget: Budget,
+    clock: Clock,
+) -> dict[str, Any]:
+    """Returns the figures by policy, ready for JSON; see docs/cli.md for the keys."""
+    return study_with_outcomes(case, policies, solver=solver, budget=budget, clock=clock)[0]
+
+
+def study_with_outcomes(
+    case: Case,
+    policies: Sequence[str],
+    *,
+    solver: LinearSolver | None,
+    budget: Budget,
+    clock: Clock,
+) -> tuple[dict[str, Any], dict[str, Outcome]]:
+    """Returns the figures, and each policy's first replay."""
+    firsts: dict[str, Outcome] = {}
+    static = static_plan(case.tasks, case.machines)
+    deadline_ms = round(case.deadline_factor * static.finish_ms)
+    truth = Workload(tasks=case.tasks, machines=case.machines, deadline_ms=deadline_ms)
+    found: dict[str, Any] = {}
+    plans = _market_plans(case, truth, solver, budget, clock) if "market" in policies else []
+    for name in policies:
+        settings = _settings(name, case, truth, static, plans)
+        if settings:
+            outcomes = [Replay(each).run() for each in settings]
+            firsts[name] = outcomes[0]
+            found[name] = _figures(outcomes, deadline_ms)
+    first = plans[0][0] if plans else static
+    document = {
+        "workflow": case.name,
+        "deadline_seconds": deadline_ms / 1000,
+        "policies": found,
+        "lower_bound_usd": first.bound_microusd / MICROUSD,
+        "gap_ratio": first.gap_ratio,
+        "construction_seconds": first.construction_ms / 1000,
+        "search_seconds": first.search_ms / 1000,
+    }
+    return document, firsts
+
+
+def _market_plans(
+    case: Case, truth: Workload, solver: LinearSolver | None, budget: Budget, clock: Clock
+) -> list[tuple[JointPlan, dict[str, int]]]:
+    """Returns plans with the forecasts that they were made on; one where nothing is in error."""
+    draws = random.Random(f"{case.seed} {case.name} errors")
+    found = []
+    for _ in range(case.plans if case.runtime_error else 1):
+        tasks = tuple(
+            replace(task, duration_ms=max(1, round(task.duration_ms * _error(case, draws))))
+            for task in case.tasks
+        )
+        takes = {task.task_id: task.duration_ms for task in tasks}
+        made = [
+            market_plan(
+                replace(truth, tasks=tasks, deadline_ms=deadline_ms),
+                solver=solver,
+                budget=budget,
+                clock=clock,
+            )
+            for deadline_ms in _horizons(case, truth, takes)
+        ]
+        best = min(made, key=lambda plan: expected_microusd(plan, truth, takes, case))
+        found.append((best, takes))
+    return found
+
+
+def _horizons(case: Case, truth: Workload, takes: dict[str, int]) -> list[int]:
+    """Returns the finishes to plan for: on spot, earlier ones too, which leave room to retry."""
+    if case.trace is None:
+        return [truth.deadline_ms]
+    earliest = max(tails_ms(truth.tasks, takes).values())
+    between = max(0, truth.deadline_ms - earliest)
+    return [earliest + between * quarter // 4 for quarter in range(5)]
+
+
+def expected_microusd(plan: JointPlan, truth: Workload, takes: dict[str, int], case: Case) -> int:
+    """Returns a plan's cost with the CUs that may be spot at the spot price."""
+    spot = choose_spot(plan, truth, takes, case.trace) if case.trace else frozenset()
+    return sum(
+        cu.cost_microusd * (case.spot_permille if cu.cu_id in spot else 1000) // 1000
+        for cu in plan.cus
+    )
+
+
+def _error(case: Case, draws: random.Random) -> float:
+    sigma = case.runtime_error
+    return math.exp(sigma * draws.gauss(0, 1) - sigma * sigma / 2) if sigma else 1.0
+
+
+def _settings(
+    name: str,
+    case: Case,
+    truth: Workload,
+    static: JointPlan,
+    plans: Sequence[tuple[JointPlan, dict[str, int]]],
+) -> list[Setting]:
+    exact = {task.task_id: task.duration_ms for task in case.tasks}
+    draws = random.Random(f"{case.seed} offsets")
+    offsets = [
+        draws.randrange(len(case.trace.available)) if case.trace else 0 for _ in range(case.replays)
+    ]
+    made = _fixed_plan(name, truth, static)
+    settings = []
+    for k, offset in enumerate(offsets):
+        plan, expected, spot = made, exact, frozenset[str]()
+        if name == "market":
+            plan, expected = plans[k % len(plans)]
+            spot = choose_spot(plan, truth, expected, case.trace) if case.trace else spot
+        elif name == "static-spot" and plan is not None:
+            spot = frozenset(cu.cu_id for cu in plan.cus)
+        if plan is None or (name == "static-spot" and case.trace is None):
+            return []
+        settings.append(
+            Setting(
+                workload=truth,
+                expected_ms=expected,
+                plan=plan,
+                spot_cus=spot,
+                trace=case.trace,
+                offset=offset,
+                spot_permille=case.spot_permille,
+                reacts=case.reacts and name == "market",
+            )
+        )
+    is_certain = case.trace is None and (name != "market" or not case.runtime_error)
+    return settings[:1] if is_certain else settings
+
+
+def _fixed_plan(name: str, truth: Workload, static: JointPlan) -> JointPlan | None:
+    if name == "market":
+        return None
+    return static if name.startswith("static") else BASELINES[name](truth)
+
+
+def _figures(outcomes: Sequence[Outcome], deadline_ms: int) -> dict[str, Any]:
+    costs = sorted(outcome.cost_microusd / MICROUSD for outcome in outcomes)
+    finishes = sorted(outcome.finish_ms / 1000 for outcome in outcomes)
+    late = [f for f in finishes if 1000 * f > deadline_ms + LATE_MS]
+    count = len(outcomes)
+    return {
+        "cost_usd": sum(costs) / count,
+        "finish_seconds": sum(finishes) / count,
+        "late_ratio": len(late) / count,
+        "failed_attempts": sum(outcome.failed_attempts for outcome in outcomes) / count,
+        "moves": sum(outcome.moves for outcome in outcomes) / count,
+        "cost_usd_p95": costs[min(count - 1, math.ceil(0.95 * count) - 1)],
+        "finish_seconds_p95": finishes[min(count - 1, math.ceil(0.95 * count) - 1)],
+        "replays": count,
+    }

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cu_market.dnm.schedule import (
+    Budget,
+    JointPlan,
+    MachineType,
+    PlannedCU,
+    PlannedStay,
+    Task,
+    Workload,
+)
+from cu_market.domain.problem import InvalidInputError
+from cu_market.market.ahead import plan_purchase
+from cu_market.sim.ahead import simulate_day
+from cu_market.sim.inputs import SpotTrace, read_spot, read_workflow
+from cu_market.sim.policies import BASELINES, static_plan
+from cu_market.sim.replay import Replay, Setting, tails_ms
+from cu_market.sim.risk import choose_spot, falls_per_ms, retriable, union_ms
+from cu_market.sim.study import POLICIES, Case, study
+
+SMALL = MachineType(
+    name="small",
+    cpu_millis=1000,
+    memory_bytes=4 * 2**30,
+    price_microusd_per_hour=3_600_000,
+    startup_ms=10_000,
+    minimum_ms=60_000,
+)
+BIG = replace(SMALL, name="big", cpu_millis=4000, price_microusd_per_hour=10_800_000)
+TASKS = (
+    Task(task_id="a", duration_ms=100_000),
+    Task(task_id="b", duration_ms=50_000, parents=("a",)),
+    Task(task_id="c", duration_ms=80_000, parents=("a",)),
+)
+WORK = Workload(tasks=TASKS, machines=(SMALL, BIG), deadline_ms=180_000)
+EXACT = {task.task_id: task.duration_ms for task in TASKS}
+
+
+def one_cu() -> JointPlan:
+    starts = {"a": 0, "c": 100_000, "b": 180_000}
+    stays = tuple(
+        PlannedStay(task_id=t, start_ms=s, end_ms=s + EXACT[t]) for t, s in starts.items()
+    )
+    cu = PlannedCU(cu_id="cu", machine="small", stays=stays, billed_ms=240_000, cost_microusd=0)
+    return JointPlan(cus=(cu,), cost_microusd=0, bound_microusd=0)
+
+
+def setting(**more: object) -> Setting:
+    values: dict[str, object] = {"workload": WORK, "expected_ms": EXACT, "plan": one_cu()}
+    return Setting(**(values | more))  # type: ignore[arg-type]
+
+
+def test_a_plan_that_is_left_alone_takes_what_it_says_and_costs_its_span() -> None:
+    outcome = Replay(setting(reacts=False)).run()
+    assert outcome.finish_ms == 230_000
+    assert outcome.cost_microusd == 1000 * (230 + 10)  # $3.60 an hour: 1000 a second
+    assert (outcome.moves, outcome.failed_attempts) == (0, 0)
+
+
+def test_what_has_not_started_is_moved_where_the_run_would_end_late() -> None:
+    outcome = Replay(setting()).run()
+    assert outcome.finish_ms == 180_000
+    assert outcome.moves == 1
+    assert {stay.task_id: stay.cu_id for stay in outcome.stays}["b"] != "small#1"
+    # One CU for 180 s and one for 50 s, both with their start-up.
+    assert outcome.cost_microusd == 1000 * (190 + 60)
+
+
+def test_spot_that_falls_away_is_billed_and_its_task_runs_again_on_demand() -> None:
+    trace = SpotTrace(gap_ms=60_000, available=(True, False, False, False, False, False, False))
+    outcome = Replay(setting(reacts=False, spot_cus=frozenset({"cu"}), trace=trace)).run()
+    assert outcome.failed_attempts == 1
+    assert outcome.finish_ms == 60_000 + 230_000
+    assert outcome.cost_microusd == 350 * (60 + 10) + 1000 * (230 + 10)
+    first = outcome.stays[0]
+    assert (first.has_failed, first.is_spot, first.end_ms) == (True, True, 60_000)
+
+
+def test_tails_and_the_cus_that_leave_room_for_a_retry() -> None:
+    assert tails_ms(TASKS, EXACT) == {"a": 180_000, "b": 50_000, "c": 80_000}
+    assert retriable(one_cu(), WORK, EXACT) == frozenset()
+    loose = replace(WORK, deadline_ms=300_000)
+    assert retriable(one_cu(), loose, EXACT) == {"cu"}
+
+
+def test_a_risk_is_taken_where_spot_hardly_ever_falls() -> None:
+    often = SpotTrace(gap_ms=60_000, available=(True, False) * 10)
+    assert falls_per_ms(often) == 10 / (10 * 60_000)
+    assert choose_spot(one_cu(), WORK, EXACT, often) == frozenset()
+    seldom = SpotTrace(gap_ms=60_000, available=(True,) * 10_000 + (False,))
+    assert choose_spot(one_cu(), WORK, EXACT, seldom) == {"cu"}
+    assert union_ms([(0, 10), (5, 20), (30, 40), (32, 35)]) == 30
+
+
+def test_every_policy_runs_every_task_once_and_the_market_is_never_dearest() -> None:
+    case = Case(name="w", tasks=TASKS, machines=(SMALL, BIG), replays=3)
+    found = study(case, POLICIES, solver=None, budget=Budget(rounds=50), clock=lambda: 0.0)
+    policies = found["policies"]
+    assert set(policies) == set(POLICIES) - {"static-spot"}
+    assert policies["market"]["finish_seconds"] <= found["deadline_seconds"]
+    assert policies["market"]["cost_usd"] == min(
+        p["cost_usd"] for p in policies.values() if p["late_ratio"] == 0
+    )
+    assert found["lower_bound_usd"] <= policies["market"]["cost_usd"]
+
+
+def test_equal_seeds_give_equal_figures() -> None:
+    case = Case(name="w", tasks=TASKS, machines=(SMALL, BIG), runtime_error=0.3, replays=6, plans=3)
+    budget = Budget(rounds=20)
+    both = [
+        study(each, ["market"], solver=None, budget=budget, clock=lambda: 0.0)
+        for each in (case, case)
+    ]
+    assert both[0] == both[1]
+    other = replace(case, seed=1)
+    third = study(other, ["market"], solver=None, budget=budget, clock=lambda: 0.0)
+    assert third != both[0]
+
+
+def test_static_is_one_machine_that_holds_the_peak() -> None:
+    plan = static_plan(TASKS, (SMALL, BIG))
+    assert [cu.machine for cu in plan.cus] == ["big"]
+    assert plan.finish_ms == 180_000
+    assert set(BASELINES) < set(POLICIES)
+
+
+def test_files_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"data": []}))
+    for read in (read_workflow, read_spot):
+        with pytest.raises(InvalidInputError, match="cannot be read"):
+            read(path)
+
+
+def test_a_cu_is_bought_ahead_only_where_waiting_costs_more() -> None:
+    startups = [170_000, 180_000, 190_000]
+    hour = 3_600_000
+    dear = plan_purchase(startups, price_microusd_per_hour=hour, value_of_time_microusd_per_hour=0)
+    assert dear is None
+    bought = plan_purchase(
+        startups, price_microusd_per_hour=hour, value_of_time_microusd_per_hour=9 * hour
+    )
+    assert bought is not None
+    assert bought.lead_ms == 190_000
+    assert bought.holding_microusd == 10 * 1000  # ready 10 s early on average, $3.60 an hour
+    assert bought.waiting_saved_microusd == 180 * 9000
+    unlikely = plan_purchase(
+        startups,
+        price_microusd_per_hour=9 * hour,
+        value_of_time_microusd_per_hour=hour,
+        probability_permille=100,
+    )
+    assert unlikely is None
+
+
+def test_a_day_of_a_schedule_bought_ahead_waits_less_for_little_more() -> None:
+    day = simulate_day(seed=1)
+    assert day["wait_ratio"] <= 0.3
+    assert day["cost_ratio"] <= 1.1
+    assert day["ahead"]["bought"] == day["ahead"]["used"]
