@@ -31,6 +31,7 @@ from cu_market.domain.problem import CUMarketError, InvalidInputError, Problem
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Auction, Ledger
+from cu_market.market.champions import published_forecaster
 from cu_market.market.replan import Situation
 from cu_market.market.report import auction_report
 from cu_market.market.requests import (
@@ -311,7 +312,10 @@ class Market:
             now=now,
             settings=self.settings,
             largest=largest,
-            forecaster=self._forecaster,
+            forecaster=self._forecaster
+            or published_forecaster(
+                self.ledger, {step.identity.code_location for step in outline.steps}
+            ),
             floors=floors,
         )
         self._tell_use()

@@ -1,0 +1,1 @@
+"""Which model sizes a code location's steps: trained, evaluated, compared, published as JSON."""

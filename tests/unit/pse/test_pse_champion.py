@@ -1,0 +1,128 @@
+"""Models are trained on the past alone, compared with their doubt, and read back as written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from cu_market.domain.problem import InvalidInputError
+from cu_market.domain.request import StepIdentity
+from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.pse.champion.drift import find_drift
+from cu_market.pse.champion.evaluation import compare, figures, score_all
+from cu_market.pse.champion.state import (
+    DEFAULT_PARAMETERS,
+    ChampionForecaster,
+    ModelState,
+    read_state,
+)
+from cu_market.pse.champion.training import train
+from cu_market.pse.empirical import EmpiricalForecaster
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+MIB = 2**20
+STEP = StepIdentity(code_location="here", node="fit")
+BAD = ModelState(parameters={**DEFAULT_PARAMETERS, "headroom_base_ratio": 9.0})
+
+
+def attempts(peaks_mib: Sequence[int], code_version: str = "") -> list[Usage]:
+    return [
+        Usage(
+            run_id=f"run-{number:03d}",
+            step_key="fit",
+            attempt=1,
+            identity=STEP,
+            code_version=code_version,
+            provider="local",
+            resource_id="local/standard",
+            started_at=T0 + timedelta(minutes=number),
+            ended_at=T0 + timedelta(minutes=number, seconds=10),
+            cpu_millis=1000,
+            memory_bytes=2048 * MIB,
+            measurement=Measurement(wall_ms=10_000, cpu_ms=9_000, peak_memory_bytes=peak * MIB),
+            ending=Ending.OK,
+        )
+        for number, peak in enumerate(peaks_mib)
+    ]
+
+
+GROWING = [200 + 5 * n for n in range(20)]
+STEADY = [400] * 20
+
+
+def test_wastage_by_hand() -> None:
+    (scored,) = score_all(EmpiricalForecaster(), attempts([100, 500]))
+    # One attempt of 100 MiB: 20 % headroom is 120, rounded up to 128; 500 takes 128, 256, 512.
+    assert scored.allocated_bytes == 128 * MIB
+    assert scored.failures == 2
+    assert scored.wastage == (128 + 256 + 12) * MIB * 10_000
+    assert scored.relative_wastage == pytest.approx((128 + 256 + 12) / 500)
+
+
+def test_no_score_looks_ahead() -> None:
+    model = EmpiricalForecaster()
+    before = score_all(model, attempts(GROWING))
+    after = score_all(model, attempts([*GROWING[:-1], 9999]))
+    assert [s.allocated_bytes for s in before] == [s.allocated_bytes for s in after]
+    assert len(before) == len(GROWING) - 1
+
+
+def test_training_sees_nothing_that_is_held_back() -> None:
+    usages = attempts(GROWING)
+    again = attempts([*GROWING[:14], *[5000] * 6])
+    assert train(usages).held_back_from == 14
+    assert train(usages).state == train(again).state
+    assert train(usages).state != train(attempts(STEADY)).state
+
+
+def test_the_trained_is_better_than_a_bad_one_and_the_doubt_is_told() -> None:
+    usages = attempts(STEADY)
+    trained = train(usages)
+    since = trained.held_back_from
+    bad = score_all(BAD.forecaster(), usages, since=since)
+    good = score_all(trained.state.forecaster(), usages, since=since)
+    found = compare(bad, good)
+    assert found.attempts == 6
+    assert found.is_better
+    assert found.low <= found.difference <= found.high < 0
+    assert not compare(good, bad).is_better
+    assert not compare(good, good).is_better
+    assert figures(good)["failed_ratio"] == 0
+    assert compare([], good).attempts == 0
+
+
+def test_a_step_that_needs_twice_as_much_drifts_and_a_steady_one_does_not() -> None:
+    model = EmpiricalForecaster()
+    steady = score_all(model, attempts(STEADY))
+    assert find_drift(steady, trained_on=20) == []
+    doubled = score_all(model, attempts([*STEADY, 900]))
+    (drift,) = find_drift(doubled, trained_on=20)
+    assert drift.step == "fit"
+    assert "wastage" in drift.reason
+    new_code = [*attempts(STEADY, "1"), *attempts([400] * 25, "2")[20:]]
+    (version,) = find_drift(score_all(model, new_code), trained_on=20, code_versions=["1"])
+    assert "new code version '2'" in version.reason
+
+
+def test_a_state_is_read_back_as_written_and_nothing_else_is() -> None:
+    state = train(attempts(STEADY)).state
+    assert read_state(state.to_record(), digest=state.digest) == state
+    with pytest.raises(InvalidInputError, match="digest"):
+        read_state(BAD.to_record(), digest=state.digest)
+    broken = {"family": "pickle", "parameters": {"window": 0, "spread_share": "x"}}
+    with pytest.raises(InvalidInputError) as caught:
+        read_state(broken)
+    assert len(caught.value.problems) == 5
+
+
+def test_each_location_has_its_own_champion() -> None:
+    default = EmpiricalForecaster()
+    both = ChampionForecaster(champions={"here": BAD.forecaster()}, default=default)
+    past = attempts([400])
+    elsewhere = StepIdentity(code_location="there", node="fit")
+    own, other = both.forecast(STEP, past), both.forecast(elsewhere, past)
+    assert own is not None
+    assert other is not None
+    assert own.allocation_bytes() > 1.5 * other.allocation_bytes()
