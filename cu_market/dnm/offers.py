@@ -147,7 +147,7 @@ def tabulate(
         raise InvalidInputError([*error.problems, *problems]) from error
     if problems:
         raise InvalidInputError(problems)
-    rooms, index = _rooms(offered, capacities, running)
+    rooms, index = rooms_of(offered, capacities, running)
     refused: dict[tuple[int, int], Refusals] = {}
     offers: list[tuple[Offer, ...]] = []
     for i, request in enumerate(ordered):
@@ -185,6 +185,19 @@ def tabulate(
         rooms=rooms,
         penalty_microusd=10 * dearest + 1,
     )
+
+
+def bids_in_order(bids: Sequence[Bid], capacities: Mapping[str, ResourceVector]) -> tuple[Bid, ...]:
+    """Returns the bids in canonical order.
+
+    Raises:
+        InvalidInputError: as tabulate.
+    """
+    offered = tuple(sorted(bids, key=_content))
+    problems = _bid_problems(offered, capacities)
+    if problems:
+        raise InvalidInputError(problems)
+    return offered
 
 
 def _content(bid: Bid) -> tuple[object, ...]:
@@ -238,12 +251,12 @@ def _bid_problems(bids: Sequence[Bid], capacities: Mapping[str, ResourceVector])
     return problems
 
 
-def _rooms(
+def rooms_of(
     bids: Sequence[Bid],
     capacities: Mapping[str, ResourceVector],
     running: Sequence[RunningLease],
 ) -> tuple[tuple[Room, ...], dict[tuple[str, str], int]]:
-    """Returns the rooms and the index of each (owner, dimension)."""
+    """Returns every limited amount and the index of each (owner, dimension)."""
     rooms: list[Room] = []
     for name in sorted(capacities):
         later = sorted(

@@ -22,6 +22,9 @@ from cu_market.domain.resources import ResourceVector
 
 CONSTRUCTION = "construction"
 
+LARGEST_TABLE = 10_000
+"""Pairs that are handed to a solver at once; more are selected in arrays, by columns and rows."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Search:
@@ -78,6 +81,20 @@ def plan(
         InvalidInputError: see offers.tabulate.
         CUMarketError: the construction does not verify, which is a defect.
     """
+    if fixed_starts and len(requests) * len(bids) > LARGEST_TABLE:
+        from cu_market.dnm.selection.planner import plan_selection  # numpy: off the light path
+
+        return plan_selection(
+            requests,
+            bids,
+            capacities,
+            solver=solver,
+            limit_seconds=limit_seconds,
+            gap=gap,
+            running=running,
+            surcharges=surcharges,
+            clock=clock,
+        )
     began = clock()
     table = tabulate(requests, bids, capacities, running=running, surcharges=surcharges)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cu_market.dnm.instance import ProgramData
 from cu_market.dnm.linear import LinearAnswer, LinearProgram
+
+if TYPE_CHECKING:
+    from cu_market.dnm.linear_program import LiveProgram
 
 INTEGRALITY = 1e-5
 
@@ -83,6 +86,12 @@ class InProcessSolver:
         from cu_market.dnm.linear_program import solve_linear
 
         return solve_linear(program, limit_seconds=limit_seconds, gap=gap)
+
+    def open_program(self, program: LinearProgram) -> LiveProgram:
+        """Returns the program on a live model; imports PuLP on the first call."""
+        from cu_market.dnm.linear_program import LiveProgram
+
+        return LiveProgram(program)
 
 
 def read_choice(data: ProgramData, answer: SolverAnswer) -> dict[int, int] | None:

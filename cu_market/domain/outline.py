@@ -19,6 +19,8 @@ class StepOutline:
         tags: the op's tags, all of them.
         depends_on: step keys that must end first.
         priority: Dagster's step priority; larger first.
+        code_version: the declared version of its assets' code, or empty.
+        input_bytes: of its inputs as measured when upstream wrote them, or None.
     """
 
     step_key: str
@@ -27,6 +29,8 @@ class StepOutline:
     tags: Mapping[str, str] = field(default_factory=dict)
     depends_on: tuple[str, ...] = ()
     priority: int = 0
+    code_version: str = ""
+    input_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

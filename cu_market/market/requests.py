@@ -17,8 +17,8 @@ from cu_market.domain.units import MICROUSD
 from cu_market.domain.usage import Usage
 from cu_market.market.replan import Situation
 from cu_market.market.settings import MarketSettings
-from cu_market.pse.empirical import EmpiricalForecaster
 from cu_market.pse.forecast import Forecast, Forecaster
+from cu_market.pse.models.forecaster import LearnedForecaster
 from cu_market.pse.sizing import SizedStep, size_step
 
 LATE_MICROUSD_PER_HOUR = 1000 * MICROUSD
@@ -86,20 +86,24 @@ def size_run(
         now: the auction's time.
         settings: defaults and thresholds.
         largest: the largest CU there is: headroom is cut at it.
-        forecaster: what turns history into distributions; the empirical one unless given.
+        forecaster: what turns history into distributions; the learned one unless given.
         floors: bytes by step key that an attempt ended for memory has shown to be too few.
 
     Raises:
         InvalidInputError: with every problem of every tag.
     """
     run, specs = read_specs(outline)
-    model = forecaster or EmpiricalForecaster()
+    model = forecaster or LearnedForecaster()
     sized: dict[str, SizedStep] = {}
     requests: list[ResourceRequest] = []
     for step in outline.steps:
         spec = specs[step.step_key]
         forecast: Forecast | None = model.forecast(
-            step.identity, history.get(step.identity, ()), declared=spec
+            step.identity,
+            history.get(step.identity, ()),
+            declared=spec,
+            code_version=step.code_version or None,
+            input_bytes=step.input_bytes,
         )
         size = size_step(
             spec,

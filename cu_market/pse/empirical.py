@@ -56,8 +56,8 @@ class EmpiricalForecaster:
         seen = evidence.ended or evidence.failed
         if not seen and not evidence.lower_bound_bytes:
             return None
-        peaks = _peaks(evidence)
-        knowledge = _knowledge(seen)
+        peaks = evident_peaks(evidence)
+        knowledge = knowledge_of(seen)
         headroom = self._headroom(peaks, knowledge)
         duration = _sample(evidence, reference_duration_ms_of) or Distribution.of([(1, 1.0)])
         return Forecast(
@@ -89,10 +89,10 @@ def next_after_oom(
 ) -> int:
     """Returns the size for the attempt that follows one ended for memory.
 
-    Twice what was reached, unless history knows of larger peaks: then what it takes to be safe,
-    but at least a quarter more than was reached. Where the largest CU has less than that but more
-    than the limit, all of it; where it has no more than the limit, the size that would be needed,
-    so that the market can say that nobody has it.
+    The next rung of the forecast's ladder. Without one twice what was reached, unless history knows
+    of larger peaks: then what it takes to be safe, but at least a quarter more than was reached.
+    Where the largest CU has less than that but more than the limit, all of it; where it has no more
+    than the limit, the size that would be needed, so that the market can say that nobody has it.
 
     Args:
         limit_bytes: the size it had.
@@ -102,7 +102,10 @@ def next_after_oom(
     """
     reached = max(limit_bytes, used_bytes)
     wanted = OOM_FACTOR * reached
-    if forecast is not None and forecast.attempts and forecast.memory_sample.largest > reached:
+    rung = forecast.next_rung(reached) if forecast is not None else None
+    if rung is not None:
+        wanted = rung
+    elif forecast is not None and forecast.attempts and forecast.memory_sample.largest > reached:
         wanted = max(forecast.allocation_bytes(Risk.SAFE), reached + reached // 4)
     size = round_memory(wanted)
     if largest_bytes is not None and limit_bytes < largest_bytes < size:
@@ -115,7 +118,7 @@ def reference_duration_ms_of(usage: Usage) -> int:
     return reference_duration_ms(usage.measurement)
 
 
-def _peaks(evidence: Evidence) -> Distribution:
+def evident_peaks(evidence: Evidence) -> Distribution:
     """Returns peaks in bytes; what was outgrown counts as twice that, until it is forgotten."""
     pairs = _pairs(evidence, lambda u: u.measurement.peak_memory_bytes)
     pairs += [(OOM_FACTOR * size, weight) for size, weight in evidence.outgrown_bytes]
@@ -143,7 +146,7 @@ def _quantiles(evidence: Evidence, amount: Callable[[Usage], int]) -> Quantiles:
     return sample.quantiles() if sample else Quantiles(p10=0, p50=0, p95=0)
 
 
-def _knowledge(seen: Sequence[Observation]) -> float:
+def knowledge_of(seen: Sequence[Observation]) -> float:
     """Returns how many attempts of the present code these are worth; at least a quarter of one."""
     if not seen:
         return OLD_CODE_RATIO

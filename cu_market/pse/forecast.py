@@ -21,6 +21,9 @@ MEMORY_FLOOR_BYTES = 64 * MIB
 OOM_FACTOR = 2
 """How much more a step gets after it was ended for memory."""
 
+NEXT_RUNG_RATIO = 1.1
+"""A step that was ended for memory gets at least this much of what it had."""
+
 RISK_RATIO = {Risk.COST: 0.9, Risk.BALANCED: 0.98, Risk.SAFE: 1.0}
 """Which quantile of the peaks seen each risk starts from."""
 
@@ -51,6 +54,8 @@ class Forecast:
             with their spread and with a change of code.
         lower_bound_bytes: the largest size under which it was ended for memory and has not since
             shown that less is enough; 0 where there is none.
+        ladders: for each risk the sizes to try, rising, planned by expected cost; empty where
+            sizes are the sample's quantiles with headroom.
     """
 
     identity: StepIdentity
@@ -64,20 +69,33 @@ class Forecast:
     attempts: int
     headroom_ratio: float
     lower_bound_bytes: int = 0
+    ladders: tuple[tuple[Risk, tuple[int, ...]], ...] = ()
 
     @property
     def floor_bytes(self) -> int:
         """Bytes that the learned lower bound asks for, 0 where there is none."""
         if not self.lower_bound_bytes:
             return 0
-        return round_memory(OOM_FACTOR * self.lower_bound_bytes)
+        rung = self.next_rung(self.lower_bound_bytes)
+        return round_memory(OOM_FACTOR * self.lower_bound_bytes) if rung is None else rung
+
+    def ladder(self, risk: Risk) -> tuple[int, ...]:
+        """Returns the planned sizes under a risk, or nothing where none are planned."""
+        return dict(self.ladders).get(risk, ())
+
+    def next_rung(self, reached_bytes: int) -> int | None:
+        """Returns the ladder's next size that is well above what was not enough, or None."""
+        least = round_memory(reached_bytes * NEXT_RUNG_RATIO)
+        return next((size for size in self.ladder(Risk.BALANCED) if size >= least), None)
 
     def allocation_bytes(self, risk: Risk = Risk.BALANCED) -> int:
         """Returns the bytes to ask for.
 
         quantile(risk) x (1 + headroom x share(risk)), rounded up, and never below what a learned
-        lower bound asks for.
+        lower bound asks for. With ladders the first rung instead.
         """
+        if ladder := self.ladder(risk):
+            return max(ladder[0], self.floor_bytes)
         base = self.memory_sample.quantile(RISK_RATIO[risk])
         size = base * (1 + RISK_HEADROOM[risk] * self.headroom_ratio)
         return max(round_memory(size), self.floor_bytes)

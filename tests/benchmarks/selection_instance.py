@@ -12,11 +12,14 @@ import csv
 import json
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from cu_market.dnm import Surcharge
 from cu_market.domain.bid import Bid, Rates
@@ -48,7 +51,7 @@ class Instance:
     input_bytes: Mapping[str, int]
     homes: Mapping[str, str]
 
-    def surcharge(self, request: ResourceRequest, bid: Bid) -> Surcharge:
+    def __call__(self, request: ResourceRequest, bid: Bid) -> Surcharge:
         """Returns egress where the bid is elsewhere, and the expected loss by interruption.
 
         An interrupted attempt loses half of its run on average:
@@ -65,6 +68,31 @@ class Instance:
         money = bid.price_for(request.needs) * hours
         lost = round(min(1.0, hazard * hours / 2) * money)
         return Surcharge(microusd=egress + lost, extra_ms=transfer_ms)
+
+    def table(
+        self, requests: Sequence[ResourceRequest], bids: Sequence[Bid]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Returns what calling it for every pair would: the same operations in the same order."""
+        home = np.array([self.homes[r.request_id] for r in requests])[:, None]
+        place = np.array([b.profile.location for b in bids])[None, :]
+        read = np.array([self.input_bytes[r.request_id] for r in requests])[:, None]
+        moved = np.where(home == place, 0, read)
+        transfer_ms = moved * EGRESS_SECONDS_PER_GB * 1000 // GB
+        egress = moved * round(EGRESS_USD_PER_GB * MICROUSD) // GB
+        duration = np.array([r.duration_ms for r in requests])[:, None]
+        speed = np.array([b.performance_millis for b in bids])[None, :]
+        startup = np.array([b.profile.startup_ms for b in bids])[None, :]
+        hours = (startup - (-duration * 1000 // speed) + transfer_ms) / 3_600_000
+        hazard = np.array([b.profile.interruption_millis_per_hour for b in bids]) / 1000
+        price = np.empty((len(requests), len(bids)))
+        for k, bid in enumerate(bids):
+            price[:, k] = (
+                bid.price_microusd_per_hour
+                if bid.rates is None
+                else [bid.price_for(request.needs) for request in requests]
+            )
+        lost = np.rint(np.minimum(1.0, hazard * hours / 2) * (price * hours)).astype(np.int64)
+        return egress + lost, transfer_ms
 
 
 def generate(data: Path, *, steps: int, bids: int, contention: float, seed: int) -> Instance:

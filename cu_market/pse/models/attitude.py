@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,19 +26,22 @@ class Attitude:
         most_failing: the first allocation fails with at most this probability.
         failure_gb_hours: a failure costs a person's patience besides, however short it was. So
             short and small tasks, where holding more costs next to nothing, hardly ever fail.
+        most_patience_ratio: the price of patience is at most this multiple of the distribution's
+            largest point held for the task's duration: memory held for nothing is also missing.
         min_history: with fewer completed tasks the first size is what its author asked for, unless
             more is expected.
     """
 
     delay_ratio: float
     failure_gb_hours: float
+    most_patience_ratio: float = math.inf
     most_failing: float = 1.0
     min_history: int = 0
 
 
 ATTITUDES = {
     Risk.COST: Attitude(delay_ratio=0.0, failure_gb_hours=0.0),
-    Risk.BALANCED: Attitude(delay_ratio=1.0, failure_gb_hours=0.01),
+    Risk.BALANCED: Attitude(delay_ratio=1.0, failure_gb_hours=0.01, most_patience_ratio=1.0),
     Risk.SAFE: Attitude(delay_ratio=0.0, failure_gb_hours=30.0, most_failing=0.0125, min_history=3),
 }
 
@@ -65,11 +69,13 @@ def plan_sizes(
     place = np.searchsorted(support, pool.values)
     weights = np.bincount(place, pool.time_masses, len(support)).astype(np.float64)
     masses = np.bincount(place, pool.masses, len(support)).astype(np.float64)
+    patience = attitude.failure_gb_hours * BYTE_MS_PER_GB_HOUR / max(duration_ms, 1.0)
+    largest = float(support[-1])
     return plan_ladder(
         support,
         weights,
         ttf=ttf,
-        delay_bytes=attitude.delay_ratio * float(support[-1]),
-        failure_price=attitude.failure_gb_hours * BYTE_MS_PER_GB_HOUR / max(duration_ms, 1.0),
+        delay_bytes=attitude.delay_ratio * largest,
+        failure_price=min(patience, attitude.most_patience_ratio * largest),
         probabilities=masses,
     )

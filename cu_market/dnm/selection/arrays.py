@@ -1,0 +1,252 @@
+"""Every pair of a request and a bid as arrays of whole numbers, and the rooms over time.
+
+The same definitions as in objective.py and feasibility.py, a whole matrix at a time: what is chosen
+is checked from the records afterwards, where a difference would show. numpy is imported here only:
+nothing on a step's path imports this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cu_market.dnm.graph import analyse
+from cu_market.dnm.objective import Surcharges, no_surcharge
+from cu_market.dnm.offers import Room, RunningLease, bids_in_order, rooms_of
+from cu_market.domain.bid import Bid
+from cu_market.domain.request import ResourceRequest
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.units import GB, MILLIS, MS_PER_HOUR
+
+Whole = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+INFEASIBLE = np.int64(2**60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The input of a selection with given starts; n requests, m bids, T distinct starts.
+
+    Attributes:
+        requests, bids: in canonical order.
+        costs: (n, m) micro-dollars; INFEASIBLE where the bid cannot serve the request.
+        money: (n, m) micro-dollars.
+        takes_ms: (n, m) expected time, start-up included.
+        prices: (n, m) micro-dollars an hour of one lease.
+        penalties: (n,) micro-dollars for leaving a request unserved.
+        first: (n,) index of the request's start among the distinct starts.
+        behind: (n, m) index of the first distinct start at or after the pair's end.
+        starts: (T,) distinct starts in milliseconds.
+        rooms: those that could be exceeded.
+        limits: (R, T) what each room has at each start, in its own unit.
+        uses: by bid: (room, (n,) what each request would hold there).
+    """
+
+    requests: tuple[ResourceRequest, ...]
+    bids: tuple[Bid, ...]
+    costs: Whole
+    money: Whole
+    takes_ms: Whole
+    prices: Whole
+    penalties: Whole
+    first: Whole
+    behind: Whole
+    starts: Whole
+    rooms: tuple[Room, ...]
+    limits: Whole
+    uses: tuple[tuple[tuple[int, Whole], ...], ...]
+
+
+def tabulate(
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    capacities: Mapping[str, ResourceVector],
+    *,
+    running: Sequence[RunningLease] = (),
+    surcharges: Surcharges = no_surcharge,
+) -> Selection:
+    """Returns the arrays, in the canonical order of offers.tabulate.
+
+    Surcharges are asked pair by pair, unless they have a method ``table(requests, bids)`` that
+    returns what calling them for every pair would: two (n, m) arrays, micro-dollars and extra
+    milliseconds.
+
+    Raises:
+        InvalidInputError: as offers.tabulate.
+    """
+    asked = tuple(sorted(requests, key=lambda request: request.request_id))
+    offered = bids_in_order(bids, capacities)
+    graph = analyse(asked)
+    extra_money, extra_ms = _surcharges(asked, offered, surcharges)
+    duration = _whole(r.duration_ms for r in asked)[:, None]
+    speed = _whole(b.performance_millis for b in offered)[None, :]
+    startup = _whole(b.profile.startup_ms for b in offered)[None, :]
+    takes = np.maximum(1, startup - (-duration * MILLIS // speed) + extra_ms)
+    prices = _prices(asked, offered)
+    money = _half_even(prices * takes, MS_PER_HOUR)
+    money = money * _whole(r.quantity for r in asked)[:, None] + extra_money
+    late = takes - duration - np.asarray(graph.slack_ms, dtype=np.int64)[:, None]
+    value = _whole(r.value_of_time_microusd_per_hour for r in asked)[:, None]
+    costs = money + _half_even(value * np.maximum(late, 0), MS_PER_HOUR)
+    feasible = _feasible(asked, offered, takes, prices)
+    dearest = int(costs[feasible].max()) if feasible.any() else 0
+    begin = _whole(r.earliest_start_ms for r in asked)
+    starts, first = np.unique(begin, return_inverse=True)
+    behind = np.searchsorted(starts, begin[:, None] + takes, side="left").astype(np.int64)
+    rooms, uses = _rooms(asked, offered, capacities, running, feasible)
+    limits = np.zeros((len(rooms), len(starts)), dtype=np.int64)
+    for k, room in enumerate(rooms):
+        limits[k] = [room.limit_at(int(at)) for at in starts] if room.running else room.limit
+    return Selection(
+        requests=asked,
+        bids=offered,
+        costs=np.where(feasible, costs, INFEASIBLE),
+        money=money,
+        takes_ms=takes,
+        prices=prices,
+        penalties=np.where(feasible.any(axis=1), 10 * dearest + 1, 0).astype(np.int64),
+        first=first.astype(np.int64),
+        behind=behind,
+        starts=starts,
+        rooms=rooms,
+        limits=limits,
+        uses=uses,
+    )
+
+
+def _whole(values: Iterable[int]) -> Whole:
+    found: Whole = np.fromiter(values, dtype=np.int64)
+    return found
+
+
+def _half_even(numerator: Whole, denominator: int) -> Whole:
+    """Returns the quotient rounded half-even, as divide_half_even does."""
+    quotient, rest = np.divmod(numerator, denominator)
+    up = (2 * rest > denominator) | ((2 * rest == denominator) & (quotient % 2 == 1))
+    rounded: Whole = quotient + up
+    return rounded
+
+
+def _surcharges(
+    requests: Sequence[ResourceRequest], bids: Sequence[Bid], surcharges: Surcharges
+) -> tuple[Whole, Whole]:
+    table = getattr(surcharges, "table", None)
+    if callable(table):
+        found: tuple[Whole, Whole] = table(requests, bids)
+        return found
+    shape = (len(requests), len(bids))
+    money, extra = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    for i, request in enumerate(requests):
+        for b, bid in enumerate(bids):
+            said = surcharges(request, bid)
+            money[i, b], extra[i, b] = said.microusd, said.extra_ms
+    return money, extra
+
+
+def _prices(requests: Sequence[ResourceRequest], bids: Sequence[Bid]) -> Whole:
+    cpu = _whole(r.needs.cpu_millis for r in requests)
+    memory = _whole(r.needs.memory_bytes for r in requests)
+    gpus = _whole(r.needs.gpu_count for r in requests)
+    columns = []
+    for bid in bids:
+        rates = bid.rates
+        if rates is None:
+            columns.append(np.full(len(requests), bid.price_microusd_per_hour, dtype=np.int64))
+            continue
+        exact = (
+            cpu * (rates.core_microusd_per_hour * (GB // MILLIS))
+            + memory * rates.gb_microusd_per_hour
+            + gpus * (rates.gpu_microusd_per_hour * GB)
+        )
+        columns.append(_half_even(exact, GB))
+    return np.stack(columns, axis=1) if columns else np.zeros((len(requests), 0), dtype=np.int64)
+
+
+def _feasible(
+    requests: Sequence[ResourceRequest], bids: Sequence[Bid], takes: Whole, prices: Whole
+) -> Flags:
+    """Returns which pairs feasibility.refusals finds no reason against."""
+    far = 2**62
+    cpu = _whole(r.needs.cpu_millis for r in requests)
+    memory = _whole(r.needs.memory_bytes for r in requests)
+    gpus = _whole(r.needs.gpu_count for r in requests)
+    quantity = _whole(r.quantity for r in requests)
+    most = _whole(
+        far if r.max_price_microusd_per_hour is None else r.max_price_microusd_per_hour
+        for r in requests
+    )
+    latest = _whole(far if r.latest_finish_ms is None else r.latest_finish_ms for r in requests)
+    begin = _whole(r.earliest_start_ms for r in requests)
+    wary = np.array([not r.interruptible for r in requests], dtype=bool)
+    found = (prices <= most[:, None]) & (begin[:, None] + takes <= latest[:, None])
+    for b, bid in enumerate(bids):
+        profile = bid.profile
+        column = (
+            (cpu <= profile.cpu_millis)
+            & (memory <= profile.memory_bytes)
+            & (gpus <= profile.gpu_count)
+        )
+        if bid.rates is None:
+            column &= quantity <= bid.quantity
+        if profile.interruption_millis_per_hour:
+            column &= ~wary
+        found[:, b] &= column
+    for i, request in enumerate(requests):
+        if request.gpu_type or request.providers or request.locations:
+            found[i] &= [_is_allowed(request, bid) for bid in bids]
+    for b, bid in enumerate(bids):
+        if bid.valid_until is not None:
+            found[:, b] &= [bid.valid_until > request.timestamp for request in requests]
+    return np.asarray(found)
+
+
+def _is_allowed(request: ResourceRequest, bid: Bid) -> bool:
+    wanted, profile = request.gpu_type, bid.profile
+    return (
+        (wanted is None or wanted.lower() == (profile.gpu_type or "").lower())
+        and (not request.providers or bid.provider in request.providers)
+        and (not request.locations or profile.location in request.locations)
+    )
+
+
+def _rooms(
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    capacities: Mapping[str, ResourceVector],
+    running: Sequence[RunningLease],
+    feasible: Flags,
+) -> tuple[tuple[Room, ...], tuple[tuple[tuple[int, Whole], ...], ...]]:
+    """Leaves out rooms that hold every request's largest amount at once."""
+    rooms, index = rooms_of(bids, capacities, running)
+    quantity = _whole(r.quantity for r in requests)
+    held: list[list[tuple[int, Whole]]] = []
+    largest = np.zeros((len(rooms), len(requests)), dtype=np.int64)
+    needs = {
+        name: _whole(getattr(r.needs, name) for r in requests) * quantity
+        for name in ("cpu_millis", "memory_bytes", "gpu_count")
+    }
+    for b, bid in enumerate(bids):
+        column: list[tuple[int, Whole]] = []
+        for name, amounts in needs.items():
+            room = index.get((bid.profile.capacity_id, name))
+            if room is not None:
+                fixed = getattr(bid.profile.size, name)
+                column.append((room, amounts if bid.rates is not None else fixed * quantity))
+        if bid.rates is None:
+            column.append((index[f"bid {bid.bid_id}", "units"], quantity))
+        held.append(column)
+        for room, amounts in column:
+            largest[room] = np.maximum(largest[room], np.where(feasible[:, b], amounts, 0))
+    tight = [
+        k
+        for k, room in enumerate(rooms)
+        if int(largest[k].sum()) > room.limit - sum(amount for _, amount in room.running)
+    ]
+    place = {room: k for k, room in enumerate(tight)}
+    return tuple(rooms[k] for k in tight), tuple(
+        tuple((place[room], amounts) for room, amounts in column if room in place)
+        for column in held
+    )

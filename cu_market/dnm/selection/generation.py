@@ -1,0 +1,170 @@
+"""The selection's linear relaxation by columns and rows, and selections guided by it.
+
+1. Columns: each request's few lowest reduced costs at the subgradients' prices, its cheapest, and
+   what a first selection chose. Rows: one per (room, start) that they could exceed.
+2. PuLP builds the program, HiGHS solves it on its live model.
+3. The bound is recomputed at the duals over all pairs, in whole numbers.
+4. The values guide a selection that fits; it is improved by single moves and swaps.
+5. Until the gap is proven: pairs of negative reduced cost join, and rows that the values exceed;
+   back to 2. At the end an integer program over the pairs that an optimum could still use: those of
+   reduced cost at most the distance between selection and bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cu_market.dnm.linear import LinearAnswer, LinearProgram
+from cu_market.dnm.selection.arrays import INFEASIBLE, Selection, Whole
+from cu_market.dnm.selection.master import Live, Master
+from cu_market.dnm.selection.multipliers import SHIFT, near, reduced_costs, subgradient
+from cu_market.dnm.selection.rounding import UNSERVED, Holding, improve, place
+
+FIRST_COLUMNS = 8
+CHEAPEST_COLUMNS = 2
+RISING = 500
+"""A bound that rose by more than one such part is still rising."""
+
+MOST_PROGRAM_COLUMNS = 20_000
+
+
+@dataclass(slots=True)
+class Found:
+    """Where the search stands.
+
+    Attributes:
+        choice: a bid per request, or UNSERVED; always fits.
+        cost, bound: micro-dollars; no selection costs less than the bound.
+        solver: what found the choice.
+        is_cut: the clock ended the search.
+        programs: solved.
+    """
+
+    choice: Whole
+    cost: int
+    bound: int
+    solver: str = "construction"
+    is_cut: bool = False
+    programs: int = 0
+
+    def is_proven(self, gap: float) -> bool:
+        """Whether the gap between cost and bound is small enough."""
+        return self.cost - self.bound <= gap * self.cost
+
+    def keep(self, holding: Holding, solver: str) -> None:
+        """Takes a selection if it costs less."""
+        cost = holding.cost()
+        if cost < self.cost:
+            self.choice, self.cost, self.solver = holding.choice.copy(), cost, solver
+
+
+def select(
+    selection: Selection,
+    open_program: Callable[[LinearProgram], Live] | None,
+    *,
+    gap: float,
+    left: Callable[[], float],
+) -> Found:
+    """Returns the best selection, its cost and a proven bound.
+
+    Args:
+        selection: the input.
+        open_program: builds a program and keeps it; None leaves out the programs.
+        gap: where the search ends.
+        left: seconds left.
+    """
+    order = np.argsort(-selection.costs.min(axis=1, initial=INFEASIBLE), kind="stable")
+    first = place(selection, order, selection.costs)
+    found = Found(choice=first.choice.copy(), cost=first.cost(), bound=0)
+    multipliers, found.bound = subgradient(selection, found.cost)
+    reduced = reduced_costs(selection, multipliers)
+    guided = place(selection, order, reduced)
+    improve(guided, passes=1)
+    found.keep(guided, "construction")
+    if not found.is_proven(gap) and open_program is not None:
+        _generate(selection, reduced, open_program, found, gap, left)
+    return found
+
+
+def _generate(
+    selection: Selection,
+    reduced: Whole,
+    open_program: Callable[[LinearProgram], Live],
+    found: Found,
+    gap: float,
+    left: Callable[[], float],
+) -> None:
+    wanted = near(reduced, FIRST_COLUMNS) | near(selection.costs, CHEAPEST_COLUMNS)
+    served = np.flatnonzero(found.choice != UNSERVED)
+    wanted[served, found.choice[served]] = True
+    master = Master(selection, wanted)
+    live = open_program(master.program())
+    while True:
+        if left() <= 0:
+            found.is_cut = True
+            return
+        answer = live.solve(limit_seconds=left())
+        found.programs += 1
+        if not answer.values or not answer.duals:
+            found.is_cut = answer.is_cut
+            return
+        reduced, lower = master.price(answer)
+        has_risen = lower > found.bound + found.bound // RISING
+        found.bound = max(found.bound, lower)
+        rows, columns = master.exceeded(answer), master.joining(reduced)
+        has_more = bool(rows) or bool(columns.any())
+        if not has_more or not has_risen:  # while the bound still rises, the values say little
+            _round(selection, master, answer, reduced, found)
+        if found.is_proven(gap):
+            return
+        if not has_more:
+            break
+        master.grow(live, rows, columns)
+    _finish(selection, reduced, open_program, found, gap, left)
+
+
+def _round(
+    selection: Selection, master: Master, answer: LinearAnswer, reduced: Whole, found: Found
+) -> None:
+    """Builds selections on the values: what is whole first, then by reduced cost."""
+    shares = master.shares(answer)
+    surest = shares.max(axis=1, initial=0.0)
+    dearest = selection.costs.min(axis=1, initial=INFEASIBLE)
+    order = np.lexsort((-dearest, -np.round(surest, 3)))
+    preference = reduced / 2.0**SHIFT - shares * 1e12
+    holding = place(selection, order, preference)
+    improve(holding)
+    found.keep(holding, "HiGHS")
+
+
+def _finish(
+    selection: Selection,
+    reduced: Whole,
+    open_program: Callable[[LinearProgram], Live],
+    found: Found,
+    gap: float,
+    left: Callable[[], float],
+) -> None:
+    """Asks the integer program over the pairs that a cheaper selection could use."""
+    least = np.minimum(reduced.min(axis=1), selection.penalties << SHIFT)
+    more = reduced - least[:, None]
+    useful = (reduced < INFEASIBLE) & (more <= (found.cost - found.bound) << SHIFT)
+    served = np.flatnonzero(found.choice != UNSERVED)
+    useful[served, found.choice[served]] = True
+    if useful.sum() > MOST_PROGRAM_COLUMNS or left() <= 0:
+        found.is_cut |= left() <= 0
+        return
+    master = Master(selection, useful)
+    live = open_program(master.program(found.choice, is_whole=True))
+    answer = live.solve(limit_seconds=left())
+    found.programs += 1
+    found.is_cut |= answer.is_cut
+    if answer.values:
+        shares = master.shares(answer)
+        order = np.argsort(-shares.max(axis=1, initial=0.0), kind="stable")
+        holding = place(selection, order, selection.costs - shares * 1e12)
+        improve(holding)
+        found.keep(holding, "HiGHS")

@@ -1,0 +1,202 @@
+"""A plan for thousands of requests with given starts: select in arrays, award from the records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from cu_market.dnm.feasibility import refusals
+from cu_market.dnm.linear import LinearAnswer, LinearProgram, LinearRow, LinearSolver
+from cu_market.dnm.objective import Surcharges
+from cu_market.dnm.offers import RunningLease
+from cu_market.dnm.selection.arrays import INFEASIBLE, Selection, tabulate
+from cu_market.dnm.selection.generation import Found, select
+from cu_market.dnm.selection.master import Live
+from cu_market.dnm.selection.rounding import UNSERVED, Holding
+from cu_market.dnm.solve import Clock
+from cu_market.dnm.verify import violations
+from cu_market.domain.bid import Bid
+from cu_market.domain.plan import Award, Loss, LossReason, Plan, Unserved
+from cu_market.domain.problem import CUMarketError
+from cu_market.domain.request import ResourceRequest
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.units import format_usd
+
+TOLD_LOSSES = 5
+"""Losers told of a served request: its cheapest other bids. An unserved one is told all."""
+
+
+@runtime_checkable
+class OpensPrograms(Protocol):
+    """A solver that keeps a program and solves it again after it has grown."""
+
+    def open_program(self, program: LinearProgram) -> Live:
+        """Builds the program."""
+
+
+@runtime_checkable
+class SolvesLinear(LinearSolver, Protocol):
+    """A solver that solves one program at a time."""
+
+
+class Rebuilt:
+    """A program that grows here and is handed over whole each time, for a solver that keeps none.
+
+    Args:
+        program: the first columns and rows.
+        solver: who solves.
+    """
+
+    def __init__(self, program: LinearProgram, solver: LinearSolver) -> None:
+        self._program, self._solver = program, solver
+
+    def add_column(
+        self, cost: float, upper: float, rows: list[int], coefficients: list[float]
+    ) -> None:
+        """Adds a column."""
+        old, number = self._program, len(self._program.costs)
+        changed = list(old.rows)
+        for row, amount in zip(rows, coefficients, strict=True):
+            changed[row] = replace(
+                changed[row],
+                columns=(*changed[row].columns, number),
+                coefficients=(*changed[row].coefficients, amount),
+            )
+        self._program = replace(
+            old, costs=(*old.costs, cost), uppers=(*old.uppers, upper), rows=tuple(changed)
+        )
+
+    def add_row(self, upper: float, columns: list[int], coefficients: list[float]) -> None:
+        """Adds a row."""
+        row = LinearRow(columns=tuple(columns), coefficients=tuple(coefficients), upper=upper)
+        self._program = replace(self._program, rows=(*self._program.rows, row))
+
+    def solve(self, *, limit_seconds: float) -> LinearAnswer:
+        """Returns the solver's answer to all of it."""
+        return self._solver.solve_linear(self._program, limit_seconds=limit_seconds)
+
+
+def plan_selection(
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    capacities: Mapping[str, ResourceVector],
+    *,
+    solver: object,
+    limit_seconds: float,
+    gap: float,
+    running: Sequence[RunningLease],
+    surcharges: Surcharges,
+    clock: Clock,
+) -> Plan:
+    """Returns the plan that planner.plan would for given starts, at a scale that it cannot.
+
+    Raises:
+        InvalidInputError: as planner.plan.
+        CUMarketError: the selection does not verify, which is a defect.
+    """
+    began = clock()
+    selection = tabulate(requests, bids, capacities, running=running, surcharges=surcharges)
+    tabulated = clock()
+    found = select(
+        selection,
+        _opener(solver),
+        gap=gap,
+        left=lambda: limit_seconds - (clock() - began),
+    )
+    searched = clock()
+    awards, unserved = _outcome(selection, found)
+    wrong = violations(
+        requests,
+        bids,
+        capacities,
+        awards,
+        running=running,
+        fixed_starts=True,
+        surcharges=surcharges,
+    )
+    if wrong:
+        told = "; ".join(f"{v.where}: {v.what}" for v in wrong[:5])
+        raise CUMarketError(f"the selection does not verify: {told}; report it with the auction")
+    place = {request.request_id: k for k, request in enumerate(requests)}
+    return Plan(
+        awards=tuple(sorted(awards, key=lambda award: place[award.request_id])),
+        unserved=tuple(sorted(unserved, key=lambda entry: place[entry.request_id])),
+        objective_microusd=found.cost,
+        bound_microusd=max(0, min(found.bound, found.cost)),
+        solver=found.solver,
+        is_cut=found.is_cut and not found.is_proven(gap),
+        build_ms=round(1000 * (tabulated - began)),
+        solve_ms=round(1000 * (searched - tabulated)),
+    )
+
+
+def _opener(solver: object) -> Callable[[LinearProgram], Live] | None:
+    if isinstance(solver, OpensPrograms):
+        return solver.open_program
+    if isinstance(solver, SolvesLinear):
+        return lambda program: Rebuilt(program, solver)
+    return None
+
+
+def _outcome(selection: Selection, found: Found) -> tuple[list[Award], list[Unserved]]:
+    holding = Holding(selection, found.choice)
+    awards: list[Award] = []
+    unserved: list[Unserved] = []
+    for i, request in enumerate(selection.requests):
+        b = int(found.choice[i])
+        if b == UNSERVED:
+            every = range(len(selection.bids))
+            losses = tuple(_loss(holding, i, k, None) for k in every)
+            unserved.append(Unserved(request_id=request.request_id, losses=losses))
+            continue
+        cost = int(selection.costs[i, b])
+        ranked = np.argsort(selection.costs[i], kind="stable")[: TOLD_LOSSES + 1]
+        others = [int(k) for k in ranked if int(k) != b][:TOLD_LOSSES]
+        bid = selection.bids[b]
+        awards.append(
+            Award(
+                request_id=request.request_id,
+                bid_id=bid.bid_id,
+                provider=bid.provider,
+                resource_id=bid.profile.cu_id,
+                capacity_id=bid.profile.capacity_id,
+                size=bid.size_for(request.needs),
+                price_microusd_per_hour=int(selection.prices[i, b]),
+                start_ms=request.earliest_start_ms,
+                expected_ms=int(selection.takes_ms[i, b]),
+                money_microusd=int(selection.money[i, b]),
+                cost_microusd=cost,
+                losses=tuple(_loss(holding, i, k, cost) for k in others),
+            )
+        )
+    return awards, unserved
+
+
+def _loss(holding: Holding, i: int, b: int, paid: int | None) -> Loss:
+    selection = holding.selection
+    request, bid, cost = selection.requests[i], selection.bids[b], int(selection.costs[i, b])
+    if cost >= INFEASIBLE:
+        takes = int(selection.takes_ms[i, b])
+        reasons = refusals(request, bid, expected_ms=takes)
+        reason, detail = reasons[0][0], "; ".join(said for _, said in reasons)
+        told: int | None = None
+    elif paid is not None and cost >= paid:
+        reason, told = LossReason.DEARER, cost
+        detail = f"{format_usd(cost - paid)} dearer: {format_usd(cost)} in all"
+    elif holding.fits(i, b):
+        reason, told = LossReason.CAPACITY, cost
+        detail = "cheaper here, but dearer for the plan as a whole"
+    else:
+        reason, told = LossReason.CAPACITY, cost
+        detail = f"{bid.bid_id}: its room is held by other requests at that time"
+    return Loss(
+        bid_id=bid.bid_id,
+        provider=bid.provider,
+        resource_id=bid.profile.cu_id,
+        reason=reason,
+        detail=detail,
+        cost_microusd=told,
+    )

@@ -1,0 +1,170 @@
+"""Selections that fit: one request after the other, then single moves and swaps that cost less."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from cu_market.dnm.selection.arrays import INFEASIBLE, Selection, Whole
+from cu_market.dnm.selection.multipliers import usage
+
+UNSERVED = -1
+PUSHED = 60
+PUSH_BIDS = 8
+PUSH_OTHERS = 4
+"""How many requests, those that pay most above their cheapest, may push how many others from how
+many of their cheapest bids: more cost more time than they save."""
+
+
+class Holding:
+    """What is held of every room at every start, and a bid (or UNSERVED) per request.
+
+    Args:
+        selection: the input.
+        choice: a selection that fits; nothing by default.
+    """
+
+    def __init__(self, selection: Selection, choice: Whole | None = None) -> None:
+        self.selection = selection
+        count = len(selection.requests)
+        self.choice = np.full(count, UNSERVED, dtype=np.int64) if choice is None else choice.copy()
+        self.free = selection.limits - usage(selection, self.choice)
+
+    def fits(self, request: int, bid: int) -> bool:
+        """Whether the bid has room for the request from its start to its end."""
+        s = self.selection
+        first, behind = s.first[request], s.behind[request, bid]
+        return all(
+            int(self.free[room, first:behind].min(initial=2**62)) >= int(amounts[request])
+            for room, amounts in s.uses[bid]
+        )
+
+    def put(self, request: int, bid: int) -> None:
+        """Moves the request to the bid, or to nowhere."""
+        for where, sign in ((int(self.choice[request]), 1), (bid, -1)):
+            if where != UNSERVED:
+                s = self.selection
+                first, behind = s.first[request], s.behind[request, where]
+                for room, amounts in s.uses[where]:
+                    self.free[room, first:behind] += sign * amounts[request]
+        self.choice[request] = bid
+
+    def cost(self) -> int:
+        """Returns costs and penalties in micro-dollars."""
+        s = self.selection
+        served = np.flatnonzero(self.choice != UNSERVED)
+        left = np.flatnonzero(self.choice == UNSERVED)
+        return int(s.costs[served, self.choice[served]].sum()) + int(s.penalties[left].sum())
+
+
+def place(
+    selection: Selection, order: Sequence[int] | Whole, preference: npt.NDArray[np.number]
+) -> Holding:
+    """Returns a selection that fits: each request on the bid of least preference with room.
+
+    Args:
+        selection: the input.
+        order: of the requests.
+        preference: (n, m); ties by cost, then by canonical order.
+    """
+    holding = Holding(selection)
+    for i in order:
+        options = np.flatnonzero(selection.costs[i] < INFEASIBLE)
+        ranked = options[np.lexsort((options, selection.costs[i][options], preference[i][options]))]
+        for b in ranked:
+            if holding.fits(int(i), int(b)):
+                holding.put(int(i), int(b))
+                break
+    return holding
+
+
+def improve(holding: Holding, passes: int = 2) -> None:
+    """Moves single requests to cheaper bids with room until no move is better.
+
+    A request that stands nowhere may push one other request aside where both together cost less.
+    """
+    s = holding.selection
+    ranked = np.argsort(s.costs, axis=1, kind="stable")
+    for _ in range(passes):
+        has_moved = False
+        for i in range(len(s.requests)):
+            old = int(holding.choice[i])
+            limit = int(s.penalties[i]) if old == UNSERVED else int(s.costs[i, old])
+            for b in ranked[i]:
+                if int(s.costs[i, b]) >= limit:
+                    break
+                if holding.fits(i, int(b)) or (
+                    old != UNSERVED and _fits_instead(holding, i, old, int(b))
+                ):
+                    holding.put(i, int(b))
+                    has_moved = True
+                    break
+        has_moved |= _push(holding, ranked)
+        if not has_moved:
+            return
+
+
+def _fits_instead(holding: Holding, request: int, old: int, new: int) -> bool:
+    """Whether there is room once the request has left where it is: bids may share a capacity."""
+    shared = {room for room, _ in holding.selection.uses[old]}
+    if not any(room in shared for room, _ in holding.selection.uses[new]):
+        return False
+    holding.put(request, UNSERVED)
+    can = holding.fits(request, new)
+    holding.put(request, old)
+    return can
+
+
+def _push(holding: Holding, ranked: Whole) -> bool:
+    """Serves a dear or unserved request by moving one other elsewhere, where that pays."""
+    s = holding.selection
+    served = holding.choice != UNSERVED
+    cheapest = np.minimum(s.costs.min(axis=1), s.penalties)
+    now = np.where(served, s.costs[np.arange(len(served)), holding.choice], s.penalties)
+    regret = now - cheapest
+    has_moved = False
+    for i in np.argsort(-regret, kind="stable")[:PUSHED]:
+        if regret[i] <= 0:
+            break
+        has_moved |= _push_one(holding, int(i), int(now[i]), ranked)
+    return has_moved
+
+
+def _push_one(holding: Holding, i: int, now: int, ranked: Whole) -> bool:
+    s = holding.selection
+    if holding.choice[i] != UNSERVED:
+        now = int(s.costs[i, holding.choice[i]])
+    for b in ranked[i][:PUSH_BIDS]:
+        saved = now - int(s.costs[i, b])
+        if saved <= 0:
+            return False
+        others = np.flatnonzero(
+            (holding.choice == b) & (s.first < s.behind[i, b]) & (s.behind[:, b] > s.first[i])
+        )
+        for j in others[:PUSH_OTHERS]:
+            if int(j) != i and _swap(holding, i, int(j), int(b), saved, ranked):
+                return True
+    return False
+
+
+def _swap(holding: Holding, i: int, j: int, b: int, saved: int, ranked: Whole) -> bool:
+    """Puts i where j was, and j on its next best bid, if that costs less in all."""
+    s = holding.selection
+    old = int(holding.choice[i])
+    own = int(s.costs[j, b])
+    holding.put(j, UNSERVED)
+    holding.put(i, UNSERVED)
+    if holding.fits(i, b):
+        holding.put(i, b)
+        for other in ranked[j]:
+            if int(s.costs[j, other]) - own >= saved:
+                break
+            if other != b and holding.fits(j, int(other)):
+                holding.put(j, int(other))
+                return True
+        holding.put(i, UNSERVED)
+    holding.put(i, old)
+    holding.put(j, b)
+    return False
