@@ -123,7 +123,7 @@ def _generate(
         if not has_more:
             break
         master.grow(live, rows, columns)
-    _finish(selection, reduced, open_program, found, gap, left)
+    _finish(selection, reduced, lower, open_program, found, left)
 
 
 def _round(
@@ -143,15 +143,19 @@ def _round(
 def _finish(
     selection: Selection,
     reduced: Whole,
+    lower: int,
     open_program: Callable[[LinearProgram], Live],
     found: Found,
-    gap: float,
     left: Callable[[], float],
 ) -> None:
-    """Asks the integer program over the pairs that a cheaper selection could use."""
+    """Asks the integer program over the pairs that a cheaper selection could use.
+
+    A selection with a pair costs at least lower plus what the pair's reduced cost is above its
+    request's least; reduced costs and lower are of the same multipliers.
+    """
     least = np.minimum(reduced.min(axis=1), selection.penalties << SHIFT)
     more = reduced - least[:, None]
-    useful = (reduced < INFEASIBLE) & (more <= (found.cost - found.bound) << SHIFT)
+    useful = (reduced < INFEASIBLE) & (more <= (found.cost - lower) << SHIFT)
     served = np.flatnonzero(found.choice != UNSERVED)
     useful[served, found.choice[served]] = True
     if useful.sum() > MOST_PROGRAM_COLUMNS or left() <= 0:
