@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 from cu_market.ral.kubernetes.api import ClusterApi, ClusterError, Json
@@ -24,16 +23,17 @@ class Cluster:
     Args:
         api: the cluster's.
         config: the provider's.
+        provider: its name.
     """
 
-    def __init__(self, api: ClusterApi, config: KubernetesConfig) -> None:
+    def __init__(self, api: ClusterApi, config: KubernetesConfig, provider: str) -> None:
         self._config = config
+        self._provider = provider
         space = f"/api/v1/namespaces/{config.namespace}"
         self._nodes = Mirror(api, "/api/v1/nodes", keep=_slim_node)
         self._pods = Mirror(api, "/api/v1/pods", {"fieldSelector": UNENDED}, keep=_slim_pod)
         self._quotas = Mirror(api, f"{space}/resourcequotas")
         self._ranges = Mirror(api, f"{space}/limitranges")
-        self._lock = threading.Lock()
 
     def state(self) -> ClusterState:
         """Returns the state as of the last word of each watch.
@@ -58,6 +58,7 @@ class Cluster:
             limit_ranges=ranges,
             namespace=self._config.namespace,
             deployment=self._config.deployment,
+            provider=self._provider,
         )
 
     def room(self, pool: NodePool, state: ClusterState) -> Room:

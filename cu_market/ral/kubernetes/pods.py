@@ -18,12 +18,11 @@ from cu_market.domain.resources import ResourceVector
 from cu_market.ral.kubernetes.config import KubernetesConfig
 from cu_market.ral.kubernetes.host import DISCONNECT_VARIABLE, TOKEN_VARIABLE
 from cu_market.ral.kubernetes.pool import NodePool
-from cu_market.ral.kubernetes.room import DEPLOYMENT_LABEL
+from cu_market.ral.kubernetes.room import DEPLOYMENT_LABEL, POOL_LABEL, PROVIDER_LABEL
 from cu_market.ral.provider import WorkerLaunch
 
 RUN_LABEL = "cu-market/run-id"
 STARTER_LABEL = "cu-market/started-by"
-PROVIDER_LABEL = "cu-market/provider"
 STEP_ANNOTATION = "cu-market/step"
 ATTEMPT_ANNOTATION = "cu-market/attempt"
 HOST_ARGUMENTS = ("-m", "cu_market.ral.kubernetes.host")
@@ -98,7 +97,10 @@ def build_pod(
     )
     manifest: dict[str, Any] = ApiClient().sanitize_for_serialization(job.spec.template)
     manifest.update(apiVersion="v1", kind="Pod")
-    _mark(manifest["metadata"], launch, config, provider, owner)
+    _mark(manifest["metadata"], launch, config, pool, provider)
+    if owner is not None:
+        named = manifest["metadata"].get("ownerReferences") or ()
+        manifest["metadata"]["ownerReferences"] = [*named, dict(owner)]
     _set_spec(manifest["spec"], pool)
     _set_container(manifest["spec"]["containers"][0], launch, config, token)
     size = pod_size(config, allocation.size)
@@ -177,8 +179,8 @@ def _mark(
     metadata: dict[str, Any],
     launch: WorkerLaunch,
     config: KubernetesConfig,
+    pool: NodePool,
     provider: str,
-    owner: Mapping[str, Any] | None,
 ) -> None:
     allocation = launch.allocation
     assert allocation is not None
@@ -188,6 +190,7 @@ def _mark(
         DEPLOYMENT_LABEL: config.deployment,
         RUN_LABEL: launch.run_id,
         PROVIDER_LABEL: provider,
+        POOL_LABEL: pool.name,
         STARTER_LABEL: starter_label(launch.starter),
     }
     metadata["annotations"] = {
@@ -197,8 +200,6 @@ def _mark(
         # An autoscaler must not move a step that is running.
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
     }
-    if owner is not None:
-        metadata["ownerReferences"] = [*(metadata.get("ownerReferences") or ()), dict(owner)]
 
 
 def _set_spec(spec: dict[str, Any], pool: NodePool) -> None:

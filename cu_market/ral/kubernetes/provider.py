@@ -63,7 +63,7 @@ class KubernetesProvider:
         )
         self._config = config
         self._api = api
-        self._cluster = Cluster(api, config)
+        self._cluster = Cluster(api, config, name)
         self._pools = {f"{name}/{pool.name}": pool.record() for pool in config.pools}
         self._mirrors: dict[str, Mirror] = {}
         self._lock = threading.Lock()

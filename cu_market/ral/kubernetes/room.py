@@ -1,7 +1,9 @@
 """How much of a cluster is free for the market, from nodes, pods, quotas and limit ranges.
 
 Free is what its scheduler would still place: allocatable, less the requests of bound pods that have
-not ended. The market's own pods are left out: the ledger counts their leases.
+not ended. A pool's own pods are left out: the ledger counts their leases. Those of another pool, or
+of another provider of the same cluster, count like anybody's, so that a node in two pools is sold
+once.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ class ClusterState:
         quotas: ResourceQuotas of the provider's namespace.
         limit_ranges: LimitRanges of it.
         namespace: the provider's.
-        deployment: the value of the label that marks the market's own pods.
+        deployment, provider: values of the labels that mark the provider's own pods.
     """
 
     nodes: Sequence[Json]
@@ -85,9 +87,22 @@ class ClusterState:
     limit_ranges: Sequence[Json]
     namespace: str
     deployment: str
+    provider: str
+
+    def is_own(self, pod: Json, pool: NodePool) -> bool:
+        """Whether a pod is the provider's, in that pool."""
+        labels = pod["metadata"].get("labels") or {}
+        wanted = {
+            DEPLOYMENT_LABEL: self.deployment,
+            PROVIDER_LABEL: self.provider,
+            POOL_LABEL: pool.name,
+        }
+        return all(labels.get(name) == value for name, value in wanted.items())
 
 
 DEPLOYMENT_LABEL = "cu-market/deployment"
+PROVIDER_LABEL = "cu-market/provider"
+POOL_LABEL = "cu-market/pool"
 
 
 def room_of(pool: NodePool, state: ClusterState, *, worker_bytes: int) -> Room:
@@ -98,7 +113,7 @@ def room_of(pool: NodePool, state: ClusterState, *, worker_bytes: int) -> Room:
         state: the cluster's.
         worker_bytes: what a warm worker takes beside each step; one a core is held back.
     """
-    taken = _taken_by_node(state, pool.gpu_resource)
+    taken = _taken_by_node(state, pool)
     free = [
         _less_workers(_allocatable(node, pool).minus(taken[node["metadata"]["name"]]), worker_bytes)
         for node in state.nodes
@@ -115,7 +130,7 @@ def room_of(pool: NodePool, state: ClusterState, *, worker_bytes: int) -> Room:
         waits = not size.fits_in(largest)
         largest = largest.largest(size)
         words += f", {missing} more can be added"
-    quota = _quota_left(state, pool.gpu_resource)
+    quota = _quota_left(state, pool)
     if quota is not None and not total.fits_in(quota):
         total, words = _smaller(total, quota), f"{words}, bounded by a resource quota"
     bound = _container_maximum(state.limit_ranges, pool.gpu_resource)
@@ -169,17 +184,13 @@ def pod_requests(pod: Json, gpu_resource: str) -> ResourceVector:
     return _vector(_sum([total, _amounts(spec.get("overhead"))]), gpu_resource)
 
 
-def _taken_by_node(state: ClusterState, gpu_resource: str) -> Mapping[str, ResourceVector]:
+def _taken_by_node(state: ClusterState, pool: NodePool) -> Mapping[str, ResourceVector]:
     taken: dict[str, ResourceVector] = defaultdict(ResourceVector)
     for pod in state.pods:
         node = (pod.get("spec") or {}).get("nodeName")
-        if node and not _is_own(pod, state.deployment) and not _has_ended(pod):
-            taken[node] = taken[node] + pod_requests(pod, gpu_resource)
+        if node and not state.is_own(pod, pool) and not _has_ended(pod):
+            taken[node] = taken[node] + pod_requests(pod, pool.gpu_resource)
     return taken
-
-
-def _is_own(pod: Json, deployment: str) -> bool:
-    return (pod["metadata"].get("labels") or {}).get(DEPLOYMENT_LABEL) == deployment
 
 
 def _has_ended(pod: Json) -> bool:
@@ -201,12 +212,12 @@ def _hard(quota: Json) -> Mapping[str, Any]:
     return status or (quota.get("spec") or {}).get("hard") or {}
 
 
-def _quota_left(state: ClusterState, gpu_resource: str) -> ResourceVector | None:
-    """Returns what the tightest quotas leave to the market, or None where nothing is bounded."""
-    own = ResourceVector()
+def _quota_left(state: ClusterState, pool: NodePool) -> ResourceVector | None:
+    """Returns what the tightest quotas leave to the pool, or None where nothing is bounded."""
+    own, gpu_resource = ResourceVector(), pool.gpu_resource
     for pod in state.pods:
         is_here = pod["metadata"].get("namespace") == state.namespace
-        if is_here and _is_own(pod, state.deployment) and not _has_ended(pod):
+        if is_here and state.is_own(pod, pool) and not _has_ended(pod):
             own += pod_requests(pod, gpu_resource)
     left: dict[str, int] = {}
     names = {

@@ -11,6 +11,8 @@ from cu_market.domain.resources import ResourceVector
 from cu_market.ral.kubernetes.pool import Autoscale, NodePool
 from cu_market.ral.kubernetes.room import (
     DEPLOYMENT_LABEL,
+    POOL_LABEL,
+    PROVIDER_LABEL,
     ClusterState,
     needs_cpu_limit,
     parse_quantity,
@@ -21,6 +23,7 @@ from cu_market.ral.kubernetes.room import (
 GIB = 2**30
 RATES = Rates(core_microusd_per_hour=1, gb_microusd_per_hour=1)
 POOL = NodePool(name="general", rates=RATES)
+OWN = {DEPLOYMENT_LABEL: "mine", PROVIDER_LABEL: "cluster", POOL_LABEL: "general"}
 
 
 def node(name: str, cpu: str = "4", memory: str = "16Gi", **spec: Any) -> dict[str, Any]:
@@ -51,7 +54,7 @@ def pod(where: str | None, cpu: str, memory: str, **more: Any) -> dict[str, Any]
 
 def state(**parts: Any) -> ClusterState:
     whole = {"nodes": (), "pods": (), "quotas": (), "limit_ranges": (), **parts}
-    return ClusterState(namespace="dagster", deployment="mine", **whole)
+    return ClusterState(namespace="dagster", deployment="mine", provider="cluster", **whole)
 
 
 def room(pool: NodePool = POOL, worker_bytes: int = 0, **parts: Any) -> tuple[int, int, int, int]:
@@ -82,10 +85,18 @@ def test_other_peoples_pods_take_room_where_they_are_bound() -> None:
         pod("a", "1500m", "4Gi"),
         pod(None, "3", "8Gi"),  # pending: bound to no node yet
         pod("b", "4", "16Gi", phase="Succeeded"),
-        pod("b", "1", "1Gi", labels={DEPLOYMENT_LABEL: "mine"}),  # the ledger counts its lease
-        pod("b", "500m", "1Gi", labels={DEPLOYMENT_LABEL: "another's"}),
+        pod("b", "1", "1Gi", labels=OWN),  # the ledger counts its lease
+        pod("b", "500m", "1Gi", labels={**OWN, DEPLOYMENT_LABEL: "another's"}),
     ]
     assert room(nodes=nodes, pods=pods) == (6000, 27 * GIB, 3500, 15 * GIB)
+
+
+def test_a_node_in_two_pools_is_sold_once() -> None:
+    other = NodePool(name="other", rates=RATES)
+    own = pod("a", "1", "1Gi", labels=OWN)
+    assert room(POOL, nodes=[node("a")], pods=[own])[0] == 4000
+    assert room(other, nodes=[node("a")], pods=[own])[0] == 3000
+    assert room(POOL, nodes=[node("a")], pods=[{**own, "metadata": {"name": "x"}}])[0] == 3000
 
 
 def test_what_the_scheduler_counts_for_a_pod() -> None:
@@ -147,7 +158,7 @@ def test_a_quota_bounds_what_is_left_but_for_the_markets_own() -> None:
             "used": {"requests.cpu": "2", "limits.memory": "6Gi"},
         },
     }
-    own = pod("a", "1", "2Gi", labels={DEPLOYMENT_LABEL: "mine"})
+    own = pod("a", "1", "2Gi", labels=OWN)
     assert room(nodes=[node("a")], quotas=[quota], pods=[own]) == (2000, 4 * GIB, 2000, 4 * GIB)
 
 
