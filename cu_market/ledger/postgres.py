@@ -106,8 +106,13 @@ class PostgresDialect:
             raise
 
     def prepare(self, connection: Connection) -> None:
-        """Creates the schema; see Dialect."""
-        connection.execute(CreateSchema(SCHEMA, if_not_exists=True))
+        """Creates the schema unless it is there; see Dialect.
+
+        Looked for first: IF NOT EXISTS asks for the right to create it even where it exists.
+        """
+        is_there = f"SELECT to_regnamespace('{SCHEMA}') IS NOT NULL"
+        if not connection.exec_driver_sql(is_there).scalar():
+            connection.execute(CreateSchema(SCHEMA))
 
     def is_contention(self, error: DBAPIError) -> bool:
         """Whether PostgreSQL gave up a deadlock or a serialization; see Dialect."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from postgres_server import PostgresServer
 from sqlalchemy import Boolean, Connection, Integer, MetaData, Table, insert, select
 
 from cu_market.ledger.database import Database
@@ -193,3 +194,33 @@ def test_other_tables_of_the_same_database_are_left_alone(postgres_url: str) -> 
     names = database.read(lambda c: [str(row[0]) for row in c.exec_driver_sql(read)])
     assert names == ["alembic_version", "allocations", "runs"]
     database.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("made_by", ["itself", "an administrator"])
+def test_a_user_with_the_rights_that_the_page_names_is_enough(
+    postgres: PostgresServer, made_by: str
+) -> None:
+    name = postgres.create_database()
+    user = f"least_{name}"
+    postgres.execute(f"CREATE ROLE {user} LOGIN PASSWORD 'its own'")
+    if made_by == "itself":
+        postgres.execute(f"GRANT CREATE ON DATABASE {name} TO {user}")
+    else:
+        postgres.execute(f"CREATE SCHEMA cu_market AUTHORIZATION {user}", database=name)
+    url = parse_url(postgres.url(name)).set(username=user, password="its own")
+    with open_ledger(url.render_as_string(hide_password=False)) as ledger:
+        assert ledger.allocations() == []
+    postgres.drop_database(name)
+    postgres.execute(f"DROP ROLE {user}")
+
+
+@pytest.mark.postgres
+def test_a_user_who_may_not_is_told_what_to_ask_for(postgres: PostgresServer) -> None:
+    name = postgres.create_database()
+    postgres.execute("CREATE ROLE nobody LOGIN PASSWORD 'its own'")
+    url = parse_url(postgres.url(name)).set(username="nobody", password="its own")
+    with pytest.raises(LedgerError, match=r"permission denied.*may use schema cu_market"):
+        open_ledger(url.render_as_string(hide_password=False))
+    postgres.drop_database(name)
+    postgres.execute("DROP ROLE nobody")
