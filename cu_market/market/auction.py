@@ -256,8 +256,9 @@ class Market:
         return Cleared(auction=auction, demand=demand, plan=outcome, round=bids, seconds=seconds)
 
     def capacity(self, capacity_id: str, provider: str) -> ResourceVector:
-        """Returns a capacity's total as its provider states it now."""
-        return self.providers[provider].pool().capacities[capacity_id]
+        """Returns a capacity's total as its provider states it now; nothing where it is gone."""
+        capacities = self.providers[provider].pool().capacities
+        return capacities.get(capacity_id, ResourceVector())
 
     def _plan(
         self,

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from dagster import DagsterEvent
 
 from cu_market.dagster_compat.events import EngineEventData
-from cu_market.deo.announcements import table
+from cu_market.deo.announcements import MAX_ROWS, table
 from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.units import format_usd
@@ -153,7 +153,7 @@ class Renegotiator:
         negotiation.move(proposal, moves)
         sentence = f"Renegotiated, since {'; '.join(causes)}: {verdict}."
         if moves:
-            sentence += " " + "; ".join(move.sentence() for move in moves[:3]) + "."
+            sentence += " " + "; ".join(move.sentence() for move in moves[:MAX_ROWS]) + "."
         rows = [
             {
                 "step": move.award.request_id,
@@ -162,7 +162,7 @@ class Renegotiator:
                 "price/h": format_usd(move.award.price_microusd_per_hour),
                 "why": move.sentence(),
             }
-            for move in moves[:5]
+            for move in moves[:MAX_ROWS]
         ]
         yield self._event(sentence, EngineEventData(metadata={"cu/moves": table(rows)}))
 

@@ -1,0 +1,42 @@
+"""A chain whose first step runs far longer than it says, until a file lets it end."""
+
+import os
+import time
+from pathlib import Path
+
+import dagster as dg
+
+from cu_market import compute, market_executor
+
+FOLDER = Path(os.environ.get("CHANGING_FOLDER", "."))
+
+
+@dg.op(tags=compute(cpu=0.5, memory="64MiB", duration="1s", sizing="fixed", provider="gamma"))
+def slow() -> int:
+    deadline = time.monotonic() + 120
+    time.sleep(3)
+    while not (FOLDER / "go").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return 0
+
+
+def _link(name: str, provider: str) -> dg.OpDefinition:
+    tags = compute(cpu=0.5, memory="64MiB", duration="1s", sizing="fixed", provider=provider)
+
+    @dg.op(name=name, tags=tags)
+    def link(before: int) -> int:
+        return before + 1
+
+    return link
+
+
+@dg.job(executor_def=market_executor, tags={"cu/deadline_seconds": "180"})
+def changing() -> None:
+    value = slow()
+    for k in range(2):
+        value = _link(f"cheap_{k}", "alpha,gamma")(value)
+    for k in range(2):
+        value = _link(f"gone_{k}", "beta,gamma")(value)
+
+
+defs = dg.Definitions(jobs=[changing])

@@ -1,0 +1,142 @@
+"""Under the daemon: a price rises, a provider goes, a step overruns; the run page says why."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus
+
+from cu_market.dagster_compat.submission import open_workspace, submit_job
+from cu_market.deo.settings import instance_settings
+from cu_market.domain.allocation import AllocationState
+from cu_market.market.opening import open_instance_ledger
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(280)]
+
+HERE = Path(__file__).parent
+CONFIG = """
+telemetry: {{enabled: false}}
+run_launcher:
+  module: cu_market
+  class: MarketRunLauncher
+  config:
+    market:
+      renegotiate_seconds: 1
+      providers:
+        alpha: {alpha}
+        beta: {beta}
+        gamma: {gamma}
+"""
+
+
+def provider(file: Path, price: float) -> str:
+    return json.dumps(
+        {
+            "kind": "changing_provider:ChangingProvider",
+            "file": str(file),
+            "cores": 0.5,
+            "memory": "256MiB",
+            "tariffs": [{"name": "only", "core_usd_per_hour": price, "gb_usd_per_hour": 0}],
+        }
+    )
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.1)
+
+
+def test_what_has_not_started_moves_and_the_run_page_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_storage: Callable[[], str]
+) -> None:
+    home, file = tmp_path / "home", tmp_path / "factors.json"
+    home.mkdir()
+    file.write_text(json.dumps({"alpha": 1, "beta": 1, "gamma": 1}))
+    prices = {"alpha": 10, "beta": 10, "gamma": 20}
+    providers = {name: provider(file, price) for name, price in prices.items()}
+    (home / "dagster.yaml").write_text(CONFIG.format(**providers) + new_storage())
+    workspace = home / "workspace.yaml"
+    workspace.write_text(
+        f"load_from: [{{python_file: {{relative_path: {HERE / 'changing_job.py'}, "
+        "location_name: tests, attribute: defs}}]\n"
+    )
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.setenv("CHANGING_FOLDER", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.syspath_prepend(str(HERE))
+    with (home / "daemon.log").open("w") as log:
+        daemon = subprocess.Popen(
+            [Path(sys.executable).with_name("dagster-daemon"), "run", "-w", str(workspace)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        with DagsterInstance.get() as instance, open_workspace(instance, str(workspace)) as opened:
+            changes(instance, opened, home, file, tmp_path)
+    finally:
+        daemon.send_signal(signal.SIGINT)
+        try:
+            daemon.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(daemon.pid, signal.SIGKILL)
+            daemon.wait()
+
+
+def changes(
+    instance: DagsterInstance, workspace: object, home: Path, file: Path, folder: Path
+) -> None:
+    run_id = submit_job(instance, workspace, location_name="tests", job_name="changing")  # type: ignore[arg-type]
+    ledger = open_instance_ledger(instance_settings(instance), str(home))
+
+    def messages() -> list[str]:
+        return [entry.message for entry in instance.all_logs(run_id)]
+
+    def status() -> DagsterRunStatus:
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        return run.status
+
+    def is_running() -> bool:
+        assert status() is not DagsterRunStatus.FAILURE, messages()
+        return bool(ledger.allocations(run_id=run_id, states=[AllocationState.ACCEPTED]))
+
+    wait_for(is_running, "the first step")
+    first = {row.step_key: row.resource_id for row in ledger.allocations(run_id=run_id)}
+    assert first == {
+        "slow": "gamma/only",
+        "cheap_0": "alpha/only",
+        "cheap_1": "alpha/only",
+        "gone_0": "beta/only",
+        "gone_1": "beta/only",
+    }
+    file.write_text(json.dumps({"alpha": 3, "beta": None, "gamma": 1}))
+    wait_for(lambda: any("gone_1 moves" in m for m in messages()), "the renegotiation")
+    wait_for(lambda: any("step slow runs for more" in m for m in messages()), "the slow step")
+    (folder / "go").touch()
+    wait_for(lambda: status() in (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE), "the end")
+    assert status() is DagsterRunStatus.SUCCESS
+    told = "\n".join(m for m in messages() if m.startswith("Renegotiated, since"))
+    assert "alpha/only asks $15.000000 an hour, no longer $5.000000" in told
+    assert "beta/only is no longer offered" in told
+    for step in ("cheap_0", "cheap_1"):
+        assert f"{step} moves from alpha/only to gamma/only" in told
+    for step in ("gone_0", "gone_1"):
+        assert f"{step} moves from beta/only to gamma/only at $10.000000 an hour" in told
+    settled = ledger.allocations(run_id=run_id, states=[AllocationState.SETTLED])
+    assert {row.step_key: row.resource_id for row in settled} == dict.fromkeys(first, "gamma/only")
+    record = instance.get_run_record_by_id(run_id)
+    assert record is not None
+    assert record.end_time is not None
+    assert record.end_time - record.create_timestamp.timestamp() < 180
+    ledger.close()

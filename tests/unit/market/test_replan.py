@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.bid import Bid, Rates
+from cu_market.domain.plan import Award, Plan
+from cu_market.domain.profile import CUProfile
+from cu_market.domain.request import ResourceRequest
+from cu_market.domain.resources import ResourceVector
+from cu_market.market.replan import MAX_MOVES, Move, choose_moves
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CORE = ResourceVector(cpu_millis=1000, memory_bytes=10**9)
+HOUR_MS = 3_600_000
+
+
+def bid(name: str, price: int, performance: int = 1000) -> Bid:
+    profile = CUProfile(
+        cu_id=name,
+        provider=name,
+        location="here",
+        capacity_id=name,
+        cpu_millis=1000,
+        memory_bytes=10**9,
+        price_microusd_per_hour=price,
+    )
+    return Bid(
+        bid_id=name,
+        profile=profile,
+        price_microusd_per_hour=price,
+        performance_millis=performance,
+        rates=Rates(core_microusd_per_hour=price, gb_microusd_per_hour=0),
+    )
+
+
+def request(step: str, *before: str) -> ResourceRequest:
+    return ResourceRequest(
+        request_id=step, timestamp=NOW, duration_ms=HOUR_MS, needs=CORE, depends_on=before
+    )
+
+
+def standing(step: str, name: str, price: int) -> Allocation:
+    return Allocation(
+        run_id="run",
+        step_key=step,
+        attempt=1,
+        state=AllocationState.AWARDED,
+        auction_id="a",
+        bid_id=name,
+        provider=name,
+        resource_id=name,
+        capacity_id=name,
+        size=CORE,
+        price_microusd_per_hour=price,
+        expected_ms=HOUR_MS,
+        awarded_at=NOW,
+    )
+
+
+def planned(winner: Bid, *steps: str) -> Plan:
+    takes = winner.duration_for(HOUR_MS)
+    money = winner.price_microusd_per_hour * takes // HOUR_MS
+    awards = tuple(
+        Award(
+            request_id=step,
+            bid_id=winner.bid_id,
+            provider=winner.provider,
+            resource_id=winner.profile.cu_id,
+            capacity_id=winner.profile.capacity_id,
+            size=CORE,
+            price_microusd_per_hour=winner.price_microusd_per_hour,
+            start_ms=0,
+            expected_ms=takes,
+            money_microusd=money,
+            cost_microusd=money,
+        )
+        for step in steps
+    )
+    return Plan(
+        awards=awards, unserved=(), objective_microusd=0, bound_microusd=0, solver="construction"
+    )
+
+
+def decide(
+    new: Bid,
+    offered: list[Bid],
+    *,
+    agreed: int = 1000,
+    made: int = 0,
+    latest: int | None = None,
+) -> tuple[list[Move], str]:
+    return choose_moves(
+        planned(new, "s"),
+        [request("s")],
+        offered,
+        {"s": standing("s", "old", agreed)},
+        moves_made={"s": made},
+        latest_finish_ms=latest,
+    )
+
+
+def test_a_step_moves_where_enough_is_saved() -> None:
+    old, cheap = bid("old", 3000), bid("cheap", 1500)
+    (move,), verdict = decide(cheap, [old, cheap])
+    assert move.is_elsewhere
+    assert "$0.001500 of $0.003000 are saved" in verdict
+    assert move.sentence() == (
+        "s moves from old to cheap at $0.001500 an hour: expected $0.001500 instead of $0.003000"
+    )
+
+
+def test_hysteresis_keeps_what_would_save_too_little() -> None:
+    old = bid("old", 1000)
+    for price, moves in ((905, 0), (895, 1)):
+        cheap = bid("cheap", price)
+        assert len(decide(cheap, [old, cheap])[0]) == moves
+
+
+def test_a_step_has_a_budget_of_moves_but_leaves_what_is_gone() -> None:
+    old, cheap = bid("old", 3000), bid("cheap", 10)
+    assert decide(cheap, [old, cheap], made=MAX_MOVES - 1)[0]
+    assert not decide(cheap, [old, cheap], made=MAX_MOVES)[0]
+    (forced,), verdict = decide(cheap, [cheap], made=MAX_MOVES)
+    assert forced.is_forced
+    assert verdict == "1 must move"
+    assert "old is no longer offered" in forced.sentence()
+
+
+def test_a_late_run_moves_to_what_is_quicker_though_dearer() -> None:
+    old, quick = bid("old", 1000), bid("quick", 5000, performance=2000)
+    assert not decide(quick, [old, quick], latest=HOUR_MS)[0]  # in time as it is
+    (move,), verdict = decide(quick, [old, quick], latest=HOUR_MS - 1)
+    assert move.award.resource_id == "quick"
+    assert "3600.0 s as it stands, 1800.0 s moved" in verdict
+
+
+def test_a_new_price_of_the_same_cu_is_taken_over_without_a_move() -> None:
+    old = bid("old", 3000)
+    (move,), _ = decide(old, [old], agreed=1000)
+    assert not move.is_elsewhere
+    assert move.sentence() == "s stays on old, now at $0.003000 an hour (was $0.001000)"
+    assert decide(old, [old], agreed=3000)[0] == []
