@@ -91,17 +91,17 @@ class LearnedPredictor:
         """Takes in a completed task: first how well each expert foresaw it, then the task."""
         history = self.histories.setdefault(question.process, History())
         x, preset = input_of(question), preset_of(question)
-        runtime = outcome.runtime_ms + 1
+        peak, runtime = max(outcome.peak_bytes, 1.0), outcome.runtime_ms + 1
         if len(history):
             expected = interval(memory_pool(history, x, preset))
             lasting = seconds(runtime_pool(history, x, question.running_ms))
-            self._memory.learn(question.process, expected, outcome.peak_bytes)
+            self._memory.learn(question.process, expected, peak)
             self._runtime.learn(question.process, lasting, outcome.runtime_ms / 1000)
-            memory_loss = losses_of(memory_answers(history, x, preset), outcome.peak_bytes)
+            memory_loss = losses_of(memory_answers(history, x, preset), peak)
             runtime_loss = losses_of(runtime_answers(history, x), runtime)
         else:
             memory_loss = runtime_loss = np.full(COUNT, FIRST_LOSS)
-        history.add(x, outcome.peak_bytes, runtime, preset, memory_loss, runtime_loss)
+        history.add(x, peak, runtime, preset, memory_loss, runtime_loss)
         self._lenders.update(
             lender_of(
                 question.process, history.peaks, history.x, history.presets, history.requested
