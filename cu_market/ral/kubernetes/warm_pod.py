@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import select
 import socket
 import threading
@@ -93,7 +92,10 @@ class WarmPod:
         self._refine = refine
         self._session = Session(token)
         self._ours, self._theirs = socket.socketpair()
-        self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        # Sockets rather than a pipe: one that is closed is never another's descriptor.
+        self._bell, self._rope = socket.socketpair()
+        self._bell.setblocking(False)
+        self._rope.setblocking(False)
         self._to_pod: deque[bytes] = deque()
         self._is_closing = False
         self._is_created = False
@@ -147,8 +149,8 @@ class WarmPod:
         return not self._thread.is_alive()
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError, OSError):
-            os.write(self._wake_write, b"!")
+        with contextlib.suppress(OSError):  # full, or the thread has ended: it needs no waking
+            self._rope.send(b"!")
 
     # -- the thread
 
@@ -164,6 +166,8 @@ class WarmPod:
         if self._is_created:
             self._delete()
         self._pods.forget(self._key)
+        self._bell.close()
+        self._rope.close()
 
     @property
     def _key(self) -> str:
@@ -295,7 +299,7 @@ class WarmPod:
                 continue
             if not channel.has_buffered():
                 timeout = 0.1 if self._is_closing else PING_SECONDS / 2
-                watched = [channel.fileno(), self._wake_read]
+                watched = [channel.fileno(), self._bell.fileno()]
                 ready, _, _ = select.select(watched, [], [], timeout)
                 if channel.fileno() not in ready:
                     continue
@@ -307,7 +311,7 @@ class WarmPod:
 
     def _take_from_owner(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
+            self._bell.recv(4096)
         while self._to_pod:
             self._session.write(self._to_pod.popleft())
         if self._is_closing:
@@ -346,7 +350,7 @@ class WarmPod:
         if self._is_closing:
             time.sleep(seconds)
         else:
-            select.select([self._wake_read], [], [], seconds)
+            select.select([self._bell], [], [], seconds)
             self._take_from_owner()
 
 
