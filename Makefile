@@ -41,7 +41,7 @@ test: $(STAMP)
 # binaries: each test session starts a server of its own.
 test-postgres: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/integration tests/contract --storage postgres \
-		-m "(postgres or pgbouncer or integration) and not kubernetes" $(ARGS)
+		-m "(postgres or pgbouncer) and not kubernetes" $(ARGS)
 
 # Steps in pods of the cluster that KUBECONFIG names; tests/servers/kubernetes_cluster.py says what
 # else is to be set. One process: the tests share the cluster's room.

@@ -67,6 +67,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--storage postgres`` whatever has a deployment is a test of PostgreSQL."""
+    if config.getoption("--storage") == "postgres":
+        for item in items:
+            if {"new_storage", "new_deployment"} & set(getattr(item, "fixturenames", ())):
+                item.add_marker("postgres")
+
+
 @pytest.fixture(scope="session")
 def new_storage(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     """Returns, called, what to add to a dagster.yaml for storage that nobody else has used."""
