@@ -189,6 +189,37 @@ app.add_typer(catalog_app)
 
 
 @app.command()
+def quote(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or 'last'.")
+    ],
+    points: Annotated[int, typer.Option(min=5, max=50, help="Of the curve.")] = 7,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also draw the curve: FILE.svg or FILE.png.")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what a run would cost now and when it would end, and cost against deadline.
+
+    Nothing is bought. CUs that are only quoted (price catalogues) count, too.
+    """
+    from cu_market.cli.homes import find_home
+    from cu_market.cli.quote import draw_quote, quote_document, quote_table
+
+    document = quote_document(find_home(home), run, points=points)
+    if picture is not None:
+        draw_quote(document, picture)
+    if as_json:
+        write_json(document)
+        return
+    console = make_console()
+    console.print(quote_table(document))
+    for name, notice in document["notices"].items():
+        console.print(f"{name}: {notice}", markup=False)
+
+
+@app.command()
 def simulate(
     workflows: Annotated[
         list[Path], typer.Argument(metavar="WORKFLOW.json...", help="WfFormat 1.5 files.")

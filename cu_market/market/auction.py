@@ -196,10 +196,10 @@ class Market:
             ),
         )
         demand = in_situation(demand, situation)
-        outcome = self._solve(demand, bids)
+        outcome = self.solve(demand, bids)
         if outcome.unserved:
             demand = without_deadline(demand)
-            outcome = self._solve(demand, bids)
+            outcome = self.solve(demand, bids)
         self._refuse_unserved(outcome, demand, bids)
         seconds = time.monotonic() - began
         auction = Auction(
@@ -277,12 +277,13 @@ class Market:
             and (mode is Mode.RECOMMEND or not self._only_quotes(bid.provider))
         )
         bids = replace(bids, bids=standing)
-        outcome = self._solve(demand, bids)
+        outcome = self.solve(demand, bids)
         self._refuse_unserved(outcome, demand, bids)
         self._recheck(outcome, {bid.bid_id: bid for bid in bids.bids}, self.now())
         return demand, bids, outcome
 
-    def _solve(self, demand: Demand, bids: BidRound) -> Plan:
+    def solve(self, demand: Demand, bids: BidRound) -> Plan:
+        """Returns the plan of a demand at these bids; writes nothing."""
         return plan(
             demand.requests,
             bids.bids,

@@ -1,0 +1,105 @@
+"""`cu-market quote`: what a run would cost now and when it would end; nothing is bought."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cu_market.cli.exits import NothingFoundError
+from cu_market.cli.output import make_table
+from cu_market.cli.pool import notice_of
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+def quote_document(home: Path, said: str, *, points: int) -> dict[str, Any]:
+    """Returns the quote of a run that Dagster knows, at today's prices.
+
+    Raises:
+        NothingFoundError: no such run, or it has no execution plan.
+        InvalidInputError, MarketUnavailableError: as an auction of it.
+    """
+    from dagster import DagsterInstance
+
+    from cu_market.dagster_compat.outline import outline_of_snapshot
+    from cu_market.deo.settings import instance_settings
+    from cu_market.market.opening import close_market, open_market
+    from cu_market.market.quote import quote_run
+
+    with DagsterInstance.from_config(str(home)) as instance:
+        runs = [run for run in instance.get_runs() if said == "last" or run.run_id.startswith(said)]
+        if not runs or runs[0].execution_plan_snapshot_id is None:
+            raise NothingFoundError(f"run {said!r}: Dagster has no run of it with a plan")
+        if said != "last" and len(runs) > 1:
+            raise NothingFoundError(f"run {said!r} may be any of {len(runs)}: write more of it")
+        run = runs[0]
+        assert run.execution_plan_snapshot_id is not None
+        snapshot = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+        outline = outline_of_snapshot(run, snapshot)
+        market = open_market(instance_settings(instance), str(home))
+        try:
+            quote = quote_run(market, outline, points=points)
+            now = datetime.now(UTC)
+            notices = {p.name: notice_of(p, now) for p in market.providers.values()}
+        finally:
+            close_market(market)
+    return {
+        "run_id": run.run_id,
+        "job": run.job_name,
+        "asked": quote.asked.to_record(),
+        "curve": [point.to_record() for point in quote.curve],
+        "steps": quote.cleared.auction.report["steps"],
+        "notices": {name: text for name, text in notices.items() if text},
+    }
+
+
+def quote_table(document: Mapping[str, Any]) -> RenderableType:
+    """Returns the curve as a table, the run's own terms first."""
+    columns = ("by", "cost p50", "cost p95", "ends p50", "ends p95")
+    rows = [_row("as asked", document["asked"])]
+    rows += [_row(f"{p['deadline_seconds']:.1f} s", p) for p in document["curve"]]
+    count = len(document["steps"])
+    title = f"{document['job']}, {count} steps: cost against deadline, nothing bought"
+    return make_table(title, columns, rows, right=columns[1:])
+
+
+def draw_quote(document: Mapping[str, Any], path: Path) -> None:
+    """Writes the curve as a picture; its ending says the format.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    points = [p for p in document["curve"] if p["is_feasible"]]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    deadlines = [p["deadline_seconds"] for p in points]
+    axes.step(deadlines, [p["cost_usd_p50"] for p in points], where="post", label="p50")
+    axes.step(deadlines, [p["cost_usd_p95"] for p in points], where="post", label="p95", ls="--")
+    asked = document["asked"]
+    if asked["is_feasible"]:
+        axes.plot([asked["deadline_seconds"]], [asked["cost_usd_p50"]], "o", label="as asked")
+    axes.set(
+        title=f"{document['job']}: cost against deadline", xlabel="deadline, s", ylabel="cost, $"
+    )
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.savefig(path)
+
+
+def _row(name: str, point: Mapping[str, Any]) -> tuple[str, ...]:
+    if not point["is_feasible"]:
+        return (name, "not to be had", "", "", "")
+    return (
+        name,
+        f"${point['cost_usd_p50']:.6f}",
+        f"${point['cost_usd_p95']:.6f}",
+        f"{point['finish_seconds_p50']:.1f} s",
+        f"{point['finish_seconds_p95']:.1f} s",
+    )

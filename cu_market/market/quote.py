@@ -1,0 +1,201 @@
+"""What a run would cost and when it would end, and how the one is had for the other.
+
+Nothing is written and nothing held. Each point of the curve is a plan of its own: the cheapest that
+ends by that deadline. How sure its figures are comes from the forecasts: each step's time is drawn
+from a lognormal through its median and its 95th percentile, and the plan is walked with it.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cu_market.domain.bid import Bid
+from cu_market.domain.outline import RunOutline
+from cu_market.domain.plan import Award, Plan
+from cu_market.domain.request import ResourceRequest
+from cu_market.domain.units import MICROUSD, lease_cost_microusd
+from cu_market.market.auction import Cleared, Market
+from cu_market.market.requests import Demand
+
+DRAWS = 400
+Z95 = 1.6448536269514722
+"""The standard normal's 95th percentile."""
+
+HURRY_MICROUSD_PER_HOUR = 10**6 * MICROUSD
+"""A value of time at which only time counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One plan's figures.
+
+    Attributes:
+        deadline_ms: what it was planned for.
+        cost_microusd: median and 95th percentile.
+        finish_ms: median and 95th percentile.
+        is_feasible: whether the plan serves every step by then; else there are no figures.
+    """
+
+    deadline_ms: int
+    cost_microusd: tuple[int, int] = (0, 0)
+    finish_ms: tuple[int, int] = (0, 0)
+    is_feasible: bool = True
+
+    def to_record(self) -> dict[str, Any]:
+        """Returns the point ready for JSON."""
+        (cost, cost_95), (finish, finish_95) = self.cost_microusd, self.finish_ms
+        figures = {
+            "cost_usd_p50": cost / MICROUSD,
+            "cost_usd_p95": cost_95 / MICROUSD,
+            "finish_seconds_p50": finish / 1000,
+            "finish_seconds_p95": finish_95 / 1000,
+        }
+        return {
+            "deadline_seconds": self.deadline_ms / 1000,
+            "is_feasible": self.is_feasible,
+            **(figures if self.is_feasible else dict.fromkeys(figures)),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """A run's quote.
+
+    Attributes:
+        cleared: the auction that was not held, at the run's own terms.
+        asked: its figures.
+        curve: from the earliest finish to that of the cheapest plan, by deadline.
+    """
+
+    cleared: Cleared
+    asked: Point
+    curve: tuple[Point, ...]
+
+
+def quote_run(market: Market, outline: RunOutline, *, points: int = 7, seed: int = 0) -> Quote:
+    """Returns the quote of a run.
+
+    Args:
+        market: open.
+        outline: the run's steps.
+        points: of the curve, at least 5.
+        seed: of the draws: equal input gives equal quotes.
+
+    Raises:
+        InvalidInputError, MarketUnavailableError: as Market.quote.
+    """
+    cleared = market.quote(outline)
+    bids = {bid.bid_id: bid for bid in cleared.round.bids}
+    requests = cleared.demand.requests
+
+    def figures(plan: Plan, deadline_ms: int) -> Point:
+        if plan.unserved:
+            return Point(deadline_ms=deadline_ms, is_feasible=False)
+        return _figures(plan, requests, bids, deadline_ms, seed)
+
+    def planned(deadline_ms: int | None, value_of_time: int) -> Plan:
+        return market.solve(
+            at_terms(cleared.demand, bids, deadline_ms, value_of_time), cleared.round
+        )
+
+    earliest = _finish_ms(planned(None, HURRY_MICROUSD_PER_HOUR))
+    latest = max(_finish_ms(planned(None, 0)), round(1.5 * earliest))
+    steps = max(5, points) - 1
+    deadlines = [earliest + (latest - earliest) * k // steps for k in range(steps + 1)]
+    curve = tuple(figures(planned(deadline, 0), deadline) for deadline in deadlines)
+    asked = figures(cleared.plan, _finish_ms(cleared.plan))
+    return Quote(cleared=cleared, asked=asked, curve=falling(curve))
+
+
+def at_terms(
+    demand: Demand, bids: Mapping[str, Bid], deadline_ms: int | None, value_of_time: int
+) -> Demand:
+    """Returns the demand with a deadline and a value of time of one's own.
+
+    A step's own latest end leaves what comes after it the time that the quickest bid needs.
+    """
+    fastest = max((bid.performance_millis for bid in bids.values()), default=1000)
+    after: dict[str, int] = {request.request_id: 0 for request in demand.requests}
+    for request in reversed(demand.requests):
+        takes = -(-request.duration_ms * 1000 // fastest)
+        for parent in request.depends_on:
+            if parent in after:
+                after[parent] = max(after[parent], after[request.request_id] + takes)
+    return replace(
+        demand,
+        requests=tuple(
+            replace(
+                request,
+                latest_finish_ms=None
+                if deadline_ms is None
+                else max(1, deadline_ms - after[request.request_id]),
+                value_of_time_microusd_per_hour=value_of_time,
+            )
+            for request in demand.requests
+        ),
+    )
+
+
+def falling(curve: Sequence[Point]) -> tuple[Point, ...]:
+    """Returns the curve with each point at most as dear as the one before it: a plan that meets an
+    earlier deadline meets a later one."""
+    found: list[Point] = []
+    for point in curve:
+        before = next((p for p in reversed(found) if p.is_feasible), None)
+        is_dearer = before is not None and (
+            not point.is_feasible or point.cost_microusd[0] > before.cost_microusd[0]
+        )
+        if is_dearer and before is not None:
+            point = replace(before, deadline_ms=point.deadline_ms)
+        found.append(point)
+    return tuple(found)
+
+
+def _figures(
+    plan: Plan,
+    requests: Sequence[ResourceRequest],
+    bids: Mapping[str, Bid],
+    deadline_ms: int,
+    seed: int,
+) -> Point:
+    draws = random.Random(seed)
+    awards = {award.request_id: award for award in plan.awards}
+    costs, finishes = [], []
+    for _ in range(DRAWS):
+        cost, ends = 0, dict[str, float]()
+        for request in requests:
+            award = awards[request.request_id]
+            takes = _drawn_ms(request, award, draws)
+            minimum = bids[award.bid_id].minimum_ms
+            cost += lease_cost_microusd(award.price_microusd_per_hour, max(round(takes), minimum))
+            ready = max((ends[p] for p in request.depends_on if p in ends), default=0.0)
+            # Where it waits for room by plan, it starts no earlier than planned.
+            ends[request.request_id] = max(ready, award.start_ms if not ready else 0.0) + takes
+        costs.append(cost)
+        finishes.append(max(ends.values(), default=0.0))
+    return Point(
+        deadline_ms=deadline_ms,
+        cost_microusd=(_quantile(costs, 0.5), _quantile(costs, 0.95)),
+        finish_ms=(_quantile(finishes, 0.5), _quantile(finishes, 0.95)),
+    )
+
+
+def _drawn_ms(request: ResourceRequest, award: Award, draws: random.Random) -> float:
+    quantiles = request.duration_quantiles_ms
+    if quantiles is None or quantiles.p50 <= 0 or quantiles.p95 <= quantiles.p50:
+        return float(award.expected_ms)
+    sigma = math.log(quantiles.p95 / quantiles.p50) / Z95
+    return award.expected_ms * math.exp(sigma * draws.gauss(0, 1))
+
+
+def _quantile(values: Sequence[float], share: float) -> int:
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)])
+
+
+def _finish_ms(plan: Plan) -> int:
+    return max((award.start_ms + award.expected_ms for award in plan.awards), default=0)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from cu_market.cli.quote import draw_quote
+from cu_market.domain.outline import RunOutline, StepOutline
+from cu_market.domain.request import StepIdentity
+from cu_market.domain.units import GIB
+from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.ledger.memory import InMemoryLedger
+from cu_market.market.auction import Market
+from cu_market.market.quote import Point, Quote, falling, quote_run
+from cu_market.market.settings import MarketSettings
+from cu_market.ral.local.machine import Machine
+from cu_market.ral.local.provider import LocalProvider
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TAGS = {"cu/cpu_cores": "1", "cu/memory_gb": "0.1"}
+
+
+def steps(count: int) -> tuple[StepOutline, ...]:
+    return tuple(
+        StepOutline(
+            step_key=f"s{k}",
+            op_name=f"s{k}",
+            identity=StepIdentity(node=f"s{k}"),
+            tags=TAGS,
+            depends_on=() if k == 0 else (f"s{k - 1}",),
+        )
+        for k in range(count)
+    )
+
+
+def known(step: str, attempt: int, seconds: float) -> Usage:
+    return Usage(
+        run_id="earlier",
+        step_key=step,
+        attempt=attempt,
+        identity=StepIdentity(node=step),
+        provider="local",
+        resource_id="local/standard",
+        started_at=NOW - timedelta(seconds=seconds),
+        ended_at=NOW,
+        cpu_millis=1000,
+        memory_bytes=GIB,
+        measurement=Measurement(
+            wall_ms=round(1000 * seconds), cpu_ms=round(1000 * seconds), peak_memory_bytes=10**7
+        ),
+        ending=Ending.OK,
+    )
+
+
+class KnownLedger(InMemoryLedger):
+    """A ledger that remembers some attempts of each step."""
+
+    def history(self, identities, *, limit=50):  # type: ignore[no-untyped-def]
+        return {
+            identity: [known(identity.node, k, 20 + 10 * (k % 3)) for k in range(9)]
+            for identity in identities
+        }
+
+
+def quoted(*, points: int = 6) -> tuple[Quote, InMemoryLedger]:
+    machine = Machine(cpu_millis=2000, memory_bytes=16 * GIB)
+    dear = {"name": "dear", "core_usd_per_hour": 3, "gb_usd_per_hour": 0}
+    local = LocalProvider.from_config("local", {"tariffs": [dear]}, machine=machine)
+    ledger = KnownLedger()
+    market = Market(settings=MarketSettings(), ledger=ledger, providers=[local], now=lambda: NOW)
+    outline = RunOutline(run_id="run", job_name="job", steps=steps(4))
+    return quote_run(market, outline, points=points), ledger
+
+
+def test_a_quote_leaves_no_trace_and_is_the_same_again() -> None:
+    (first, ledger), (second, _) = quoted(), quoted()
+    assert ledger.auctions() == []
+    assert ledger.allocations() == []
+    assert (first.asked, first.curve) == (second.asked, second.curve)
+
+
+def test_the_curve_falls_and_keeps_its_deadlines() -> None:
+    quote, _ = quoted(points=6)
+    assert len(quote.curve) == 6
+    deadlines = [point.deadline_ms for point in quote.curve]
+    assert deadlines == sorted(set(deadlines))
+    costs = [point.cost_microusd[0] for point in quote.curve]
+    assert costs == sorted(costs, reverse=True)
+    for point in (quote.asked, *quote.curve):
+        assert 0 < point.cost_microusd[0] < point.cost_microusd[1]
+        assert 0 < point.finish_ms[0] < point.finish_ms[1]
+
+
+def test_a_chain_of_four_takes_the_sum_and_is_surer_than_its_steps() -> None:
+    quote, _ = quoted()
+    quantiles = quote.cleared.demand.requests[0].duration_quantiles_ms
+    assert quantiles is not None
+    finish, finish_95 = quote.asked.finish_ms
+    assert finish == pytest.approx(4 * quantiles.p50, rel=0.1)
+    assert finish_95 / finish < quantiles.p95 / quantiles.p50
+
+
+def test_falling_keeps_the_better_of_two_plans() -> None:
+    points = [
+        Point(deadline_ms=1, is_feasible=False),
+        Point(deadline_ms=2, cost_microusd=(5, 6), finish_ms=(1, 2)),
+        Point(deadline_ms=3, cost_microusd=(7, 8), finish_ms=(2, 3)),
+        Point(deadline_ms=4, is_feasible=False),
+        Point(deadline_ms=5, cost_microusd=(3, 4), finish_ms=(4, 5)),
+    ]
+    curve = falling(points)
+    assert [p.deadline_ms for p in curve] == [1, 2, 3, 4, 5]
+    assert [p.cost_microusd[0] for p in curve] == [0, 5, 5, 5, 3]
+    assert [p.is_feasible for p in curve] == [False, True, True, True, True]
+    assert points[0].to_record()["cost_usd_p50"] is None
+
+
+def test_the_picture_is_drawn(tmp_path: Path) -> None:
+    quote, _ = quoted()
+    document = {
+        "job": "job",
+        "asked": quote.asked.to_record(),
+        "curve": [point.to_record() for point in quote.curve],
+    }
+    draw_quote(document, tmp_path / "quote.svg")
+    assert "cost against deadline" in (tmp_path / "quote.svg").read_text()
