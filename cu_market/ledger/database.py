@@ -14,6 +14,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from cu_market.ledger.dialects import BUSY_SECONDS, dialect_of
 from cu_market.ledger.interface import LedgerError
@@ -97,6 +98,11 @@ class Database:
                     answer = work(connection)
                 self._has_answered = True
                 return answer
+            except PoolTimeoutError as error:
+                raise LedgerError(
+                    f"ledger {shown(self.url)}: too many threads of this process use it at once "
+                    f"({error}); let fewer wait for each other"
+                ) from error
             except DBAPIError as error:
                 pause_seconds = self._pause_after(error)
                 if pause_seconds == 0 or time.monotonic() > deadline:

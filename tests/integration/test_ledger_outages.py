@@ -223,6 +223,31 @@ def test_a_process_that_stops_in_a_transaction_loses_it(
     database.close()
 
 
+def test_more_threads_than_connections_wait_and_in_the_end_are_told(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres_dialect, "BUSY_SECONDS", 0.2)
+    database = Database(parse_url(postgres_url))
+    entered, leave = threading.Semaphore(0), threading.Event()
+
+    def hold(_: object) -> None:
+        entered.release()
+        leave.wait()
+
+    holders = [threading.Thread(target=lambda: database.read(hold)) for _ in range(16)]
+    for holder in holders:
+        holder.start()
+    for _ in holders:
+        entered.acquire()
+    with pytest.raises(LedgerError, match="too many threads of this process"):
+        database.read(lambda _: None)
+    leave.set()
+    for holder in holders:
+        holder.join()
+    database.read(lambda _: None)
+    database.close()
+
+
 def test_a_lease_locks_rows_and_names_never_a_table(postgres_url: str) -> None:
     open_ledger(postgres_url).close()
     database = Database(parse_url(postgres_url))
