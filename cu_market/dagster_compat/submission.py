@@ -41,6 +41,7 @@ def submit_job(
     location_name: str,
     job_name: str,
     tags: Mapping[str, str] | None = None,
+    run_config: Mapping[str, object] | None = None,
 ) -> str:
     """Creates a run of a job and puts it into the queue; returns its id.
 
@@ -67,12 +68,12 @@ def submit_job(
         )
     )
     plan = location.get_execution_plan(
-        job, {}, step_keys_to_execute=None, known_state=None, instance=instance
+        job, dict(run_config or {}), step_keys_to_execute=None, known_state=None, instance=instance
     )
     run = instance.create_run(
         job_name=job_name,
         run_id=make_new_run_id(),
-        run_config={},
+        run_config=dict(run_config or {}),
         resolved_op_selection=job.resolved_op_selection,
         step_keys_to_execute=plan.execution_plan_snapshot.step_keys_to_execute,
         op_selection=None,

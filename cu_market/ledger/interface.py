@@ -238,6 +238,10 @@ class Ledger(Protocol):
         """Returns per resource_id the newest delivered_millis (see Measurement), newest first,
         those that are None left out."""
 
+    def keep_usages(self, usages: Iterable[Usage]) -> int:
+        """Writes attempts that no lease of this ledger was behind (imports); those whose key is
+        there already are left as they are. Returns how many are new."""
+
     # -- what is learned
 
     def keep_curve(

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, and_, delete, insert, or_, select
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
+from cu_market.domain.usage import Usage
 from cu_market.ledger.interface import AllocationKey
-from cu_market.ledger.records import from_us, to_us
+from cu_market.ledger.records import from_us, to_us, usage_row
 from cu_market.ledger.report import report_text
-from cu_market.ledger.schema import CURVES, FORECASTS
+from cu_market.ledger.schema import CURVES, FORECASTS, USAGES
 
 _CHUNK = 300
 
@@ -39,6 +40,20 @@ def keep_curve(
         "report": report_text(f"{run_id}/{step_key}", curve.to_record()),
     }
     connection.execute(insert(CURVES), row | _identity_row(identity))
+
+
+def keep_usages(connection: Connection, usages: Iterable[Usage]) -> int:
+    """Writes attempts whose key is not there yet; returns how many."""
+    rows = {(u.run_id, u.step_key, u.attempt): usage_row(u) for u in usages}
+    known: set[tuple[str, str, int]] = set()
+    key = (USAGES.c.run_id, USAGES.c.step_key, USAGES.c.attempt)
+    for run_id in sorted({run for run, _, _ in rows}):
+        found = connection.execute(select(*key).where(USAGES.c.run_id == run_id))
+        known.update((run, step, attempt) for run, step, attempt in found)
+    new = [row for name, row in rows.items() if name not in known]
+    if new:
+        connection.execute(insert(USAGES), new)
+    return len(new)
 
 
 def curves(connection: Connection, identity: StepIdentity, limit: int) -> list[UsageCurve]:

@@ -260,6 +260,14 @@ class InMemoryLedger:
                 found.setdefault(usage.resource_id, []).append(share)
         return found
 
+    def keep_usages(self, usages: Iterable[Usage]) -> int:
+        """Writes attempts that no lease was behind; returns how many are new."""
+        with self._turn:
+            new = {(u.run_id, u.step_key, u.attempt): u for u in usages}
+            new = {key: usage for key, usage in new.items() if key not in self._usages}
+            self._usages.update(new)
+            return len(new)
+
     def keep_curve(
         self, key: AllocationKey, identity: StepIdentity, curve: UsageCurve, *, ended_at: datetime
     ) -> None:

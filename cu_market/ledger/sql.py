@@ -193,6 +193,11 @@ class SqlLedger:
         """Returns per resource_id the newest known delivered_millis, newest first."""
         return self._database.read(lambda c: past_sql.delivered(c, limit))
 
+    def keep_usages(self, usages: Iterable[Usage]) -> int:
+        """Writes attempts that no lease was behind; returns how many are new."""
+        rows = tuple(usages)
+        return self._database.write(lambda c: learned_sql.keep_usages(c, rows))
+
     def keep_curve(
         self, key: AllocationKey, identity: StepIdentity, curve: UsageCurve, *, ended_at: datetime
     ) -> None:

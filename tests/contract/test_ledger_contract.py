@@ -688,3 +688,27 @@ class TestWhatIsLearned:
         assert ledger.published([a]) == {a: second}
         assert ledger.withdraw([a, a]) == 1
         assert ledger.published() == {b: whole}
+
+    def test_imported_attempts_are_kept_once(self, ledger: Ledger) -> None:
+        first, second = (
+            Usage(
+                run_id="import:x",
+                step_key=f"fit[{row}]",
+                attempt=1,
+                identity=StepIdentity(code_location="x", node="fit"),
+                provider="import",
+                resource_id="import/x",
+                started_at=T0,
+                ended_at=T0 + timedelta(seconds=row),
+                cpu_millis=0,
+                memory_bytes=5,
+                measurement=Measurement(wall_ms=1, cpu_ms=1, peak_memory_bytes=row),
+                ending=Ending.OK,
+                input_bytes=row,
+            )
+            for row in (1, 2)
+        )
+        assert ledger.keep_usages([first, first]) == 1
+        changed = replace(first, memory_bytes=99)
+        assert ledger.keep_usages([changed, second]) == 1
+        assert list(ledger.usages()) == [second, first]

@@ -79,3 +79,141 @@ def evaluate(
         write_json(document)
     else:
         make_console().print(evaluation_table(document))
+
+
+_Home = Annotated[str | None, typer.Option("--home", help="Dagster home.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@pse.command()
+def show(
+    step: Annotated[
+        str, typer.Argument(metavar="STEP", help="Asset key or op; location:STEP, STEP@partition.")
+    ],
+    home: _Home = None,
+    as_json: _Json = False,
+) -> None:
+    """Tell what is expected of a step, and from which attempts."""
+    from cu_market.cli.deployment import open_deployment
+    from cu_market.cli.homes import find_home
+    from cu_market.cli.pse.show import show_document, show_tables
+
+    with open_deployment(find_home(home)) as deployment:
+        document = show_document(deployment.ledger, step)
+    if as_json:
+        write_json(document)
+        return
+    console = make_console()
+    for shown in show_tables(document):
+        console.print(shown, markup=False)
+
+
+@pse.command()
+def models(home: _Home = None, as_json: _Json = False) -> None:
+    """List every version of every code location's model, and who is champion."""
+    from cu_market.cli.homes import find_home
+    from cu_market.cli.pse.models import models_document, models_table
+
+    document = models_document(find_home(home))
+    if as_json:
+        write_json(document)
+    else:
+        make_console().print(models_table(document))
+
+
+@pse.command()
+def promote(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="location@version, or a version.")],
+    home: _Home = None,
+    as_json: _Json = False,
+) -> None:
+    """Make a version champion: the next launch sizes by it."""
+    from cu_market.cli.deployment import open_deployment
+    from cu_market.cli.homes import find_home
+    from cu_market.cli.pse.models import promote_document
+
+    found = find_home(home)
+    with open_deployment(found) as deployment:
+        document = promote_document(found, deployment.ledger, model)
+    _tell(document, as_json)
+
+
+@pse.command()
+def rollback(
+    location: Annotated[
+        str | None, typer.Argument(metavar="LOCATION", help="Left out: the only one.")
+    ] = None,
+    home: _Home = None,
+    as_json: _Json = False,
+) -> None:
+    """Make the champion before this one champion again."""
+    from cu_market.cli.deployment import open_deployment
+    from cu_market.cli.homes import find_home
+    from cu_market.cli.pse.models import rollback_document
+
+    found = find_home(home)
+    with open_deployment(found) as deployment:
+        document = rollback_document(found, deployment.ledger, location)
+    _tell(document, as_json)
+
+
+@pse.command()
+def demand(
+    hours: Annotated[int, typer.Option(min=1, max=168, help="How far ahead.")] = 24,
+    home: _Home = None,
+    as_json: _Json = False,
+) -> None:
+    """Foretell what will be asked, by schedules, queue, backfills, sensors and people."""
+    from cu_market.cli.deployment import open_deployment
+    from cu_market.cli.homes import find_home
+    from cu_market.cli.pse.demand import demand_document, demand_tables
+
+    with open_deployment(find_home(home)) as deployment:
+        document = demand_document(deployment, hours)
+    if as_json:
+        write_json(document)
+        return
+    console = make_console()
+    for shown in demand_tables(document):
+        console.print(shown, markup=False)
+
+
+@pse.command("import")
+def import_history(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Left out: Dagster's own event log.")
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="nextflow, wfformat or prometheus; left out: by the file's content."),
+    ] = None,
+    location: Annotated[
+        str, typer.Option(help="Code location that the steps are to belong to.")
+    ] = "",
+    runs: Annotated[int, typer.Option(min=1, help="Newest runs of the event log.")] = 1000,
+    home: _Home = None,
+    as_json: _Json = False,
+) -> None:
+    """Take in what is already known of steps: traces, container metrics, the event log. Once."""
+    from cu_market.cli.deployment import open_deployment
+    from cu_market.cli.homes import find_home
+    from cu_market.cli.pse.importing import import_events, import_file, import_lines, read_source
+
+    source = read_source(format)
+    with open_deployment(find_home(home)) as deployment:
+        if file is None:
+            document = import_events(deployment, runs)
+        else:
+            document = import_file(deployment, file, source, location)
+    if as_json:
+        write_json(document)
+        return
+    for line in import_lines(document):
+        make_console().print(line, markup=False)
+
+
+def _tell(document: dict[str, object], as_json: bool) -> None:
+    if as_json:
+        write_json(document)
+    else:
+        make_console().print(f"{document['champion']} is champion now", markup=False)

@@ -122,7 +122,8 @@ class Watch:
             return 0.0
         # Memory itself may not fall: what an earlier curve gives back is no growth of this one.
         slowest, _ = _line(times, held)
-        for match in matches or [None]:
+        explanations: Sequence[Match | None] = matches or [None]
+        for match in explanations:
             if slowest <= 0:
                 return 0.0
             left = [

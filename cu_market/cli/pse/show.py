@@ -1,0 +1,139 @@
+"""`cu-market pse show`: what is expected of a step, from which attempts, with a small plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cu_market.cli.exits import NothingFoundError
+from cu_market.cli.output import make_table
+from cu_market.domain.request import StepIdentity
+from cu_market.domain.spec import Risk
+from cu_market.domain.units import format_bytes
+from cu_market.domain.usage import Usage
+from cu_market.ledger.interface import Ledger
+from cu_market.market.champions import published_forecaster
+from cu_market.pse.champion.state import location_identity
+from cu_market.pse.empirical import EmpiricalForecaster
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+NEWEST = 20_000
+BARS = " ▁▂▃▄▅▆▇█"
+PLOT_POINTS = 60
+
+
+def show_document(ledger: Ledger, said: str) -> dict[str, Any]:
+    """Returns what is expected of the steps that are meant, from which attempts.
+
+    Args:
+        ledger: of histories and champions.
+        said: a step's node, or ``location:node``, ``node@partition``.
+
+    Raises:
+        NothingFoundError: the ledger has no attempt of it.
+    """
+    steps = _find(ledger, said)
+    history = ledger.history(steps)
+    return {"steps": [_step(ledger, step, history[step]) for step in steps if step in history]}
+
+
+def show_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
+    """Returns, for each step, what is expected, and the attempts that it rests on."""
+    shown: list[RenderableType | str] = []
+    for step in document["steps"]:
+        forecast = step["forecast"]
+        shown.append(f"{step['step']}: sized by {step['model']}")
+        if forecast:
+            shown.append(
+                f"  memory {forecast['in_words']}; next asks for "
+                + ", ".join(f"{format_bytes(v)} ({k})" for k, v in forecast["allocation"].items())
+            )
+            shown.append(
+                f"  duration p50 {forecast['duration_p50_seconds']:.1f} s, p95 "
+                f"{forecast['duration_p95_seconds']:.1f} s; {forecast['useful_cores']:g} cores used"
+            )
+        shown.append(f"  peaks, oldest first: {step['plot']}")
+        if step["curve_plot"]:
+            shown.append(f"  newest attempt's memory over time: {step['curve_plot']}")
+        columns = ("attempt of", "ended", "peak", "given", "wall s", "CPU s", "end")
+        rows = [
+            (
+                attempt["run_id"][:8],
+                attempt["ended_at"][:19],
+                format_bytes(attempt["peak_memory_bytes"]),
+                format_bytes(attempt["memory_bytes"]),
+                f"{attempt['wall_seconds']:.2f}",
+                f"{attempt['cpu_seconds']:.2f}",
+                attempt["ending"],
+            )
+            for attempt in step["attempts"][:15]
+        ]
+        shown.append(make_table("Attempts, newest first", columns, rows, right=columns[2:6]))
+    return shown
+
+
+def bars(values: Sequence[float]) -> str:
+    """Returns a line of bars, the largest full."""
+    step = max(1, -(-len(values) // PLOT_POINTS))
+    held = [max(values[i : i + step]) for i in range(0, len(values), step)]
+    most = max(held, default=0) or 1
+    return "".join(BARS[round(value / most * (len(BARS) - 1))] for value in held)
+
+
+def _find(ledger: Ledger, said: str) -> list[StepIdentity]:
+    known = {usage.identity for usage in ledger.usages(limit=NEWEST)}
+    found = [
+        each
+        for each in known
+        if said in (each.node, f"{each.code_location}:{each.node}", str(each))
+        or said == f"{each.node}@{each.partition}"
+    ]
+    if not found:
+        near = sorted({str(each) for each in known if said.lower() in str(each).lower()})[:8]
+        listed = ", ".join(near or sorted(map(str, known))[:8]) or "none yet"
+        raise NothingFoundError(f"step {said!r}: the ledger has no attempt of it; known: {listed}")
+    return sorted(found, key=str)[:20]
+
+
+def _step(ledger: Ledger, step: StepIdentity, history: Sequence[Usage]) -> dict[str, Any]:
+    model = published_forecaster(ledger, [step.code_location]) or EmpiricalForecaster()
+    champion = ledger.published([location_identity(step.code_location)])
+    forecast = model.forecast(step, history)
+    curves = ledger.curves(step, limit=1)
+    return {
+        "step": str(step),
+        "model": next((p.model for p in champion.values()), "the default forecaster"),
+        "forecast": forecast
+        and {
+            "in_words": forecast.in_words(),
+            "memory_p10_bytes": forecast.memory.p10,
+            "memory_p50_bytes": forecast.memory.p50,
+            "memory_p95_bytes": forecast.memory.p95,
+            "duration_p50_seconds": forecast.duration_ms.p50 / 1000,
+            "duration_p95_seconds": forecast.duration_ms.p95 / 1000,
+            "useful_cores": forecast.useful_cpu_millis / 1000,
+            "lower_bound_bytes": forecast.lower_bound_bytes,
+            "allocation": {str(risk): forecast.allocation_bytes(risk) for risk in Risk},
+        },
+        "plot": bars([u.measurement.peak_memory_bytes for u in reversed(history)]),
+        "curve_plot": bars(curves[0].memory_bytes) if curves else "",
+        "attempts": [_attempt(usage) for usage in history],
+    }
+
+
+def _attempt(usage: Usage) -> dict[str, Any]:
+    return {
+        "run_id": usage.run_id,
+        "step_key": usage.step_key,
+        "attempt": usage.attempt,
+        "ended_at": usage.ended_at.isoformat(),
+        "code_version": usage.code_version,
+        "memory_bytes": usage.memory_bytes,
+        "peak_memory_bytes": usage.measurement.peak_memory_bytes,
+        "input_bytes": usage.input_bytes,
+        "wall_seconds": usage.measurement.wall_ms / 1000,
+        "cpu_seconds": usage.measurement.cpu_ms / 1000,
+        "ending": str(usage.ending),
+    }

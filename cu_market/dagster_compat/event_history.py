@@ -1,0 +1,82 @@
+"""Usage as Dagster's own event log tells it: how long steps took, and what they asked for.
+
+Private: the execution plan snapshot, by outline.py; step start and end events are public. Memory is
+not known from the log: the size asked for (``cu/`` tags, dagster-k8s requests) stands for the peak,
+which a learned forecast then starts from.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
+
+from cu_market.dagster_compat.outline import outline_of_snapshot, template_key
+from cu_market.domain.outline import StepOutline
+from cu_market.domain.tags import parse_step_tags
+from cu_market.domain.usage import Ending, Measurement, Usage
+
+ENDS = {
+    DagsterEventType.STEP_SUCCESS: Ending.OK,
+    DagsterEventType.STEP_FAILURE: Ending.ERROR,
+}
+
+
+def event_usages(instance: DagsterInstance, *, limit: int, bad: Counter[str]) -> Iterator[Usage]:
+    """Yields one usage a step of finished runs, the newest runs first.
+
+    Args:
+        instance: whose log is read.
+        limit: how many runs.
+        bad: takes what is left out, by why.
+    """
+    finished = RunsFilter(statuses=[DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE])
+    for run in instance.get_runs(finished, limit=limit):
+        if not run.execution_plan_snapshot_id:
+            bad["run without a plan"] += 1
+            continue
+        snapshot = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
+        outline = outline_of_snapshot(run, snapshot)
+        steps = {step.step_key: step for step in outline.steps}
+        started: dict[str, float] = {}
+        for entry in instance.all_logs(run.run_id):
+            event = entry.dagster_event
+            if event is None or event.step_key is None:
+                continue
+            if event.event_type is DagsterEventType.STEP_START:
+                started[event.step_key] = entry.timestamp
+            elif event.event_type in ENDS and event.step_key in started:
+                step = steps.get(event.step_key) or steps.get(template_key(event.step_key))
+                size = _asked(step)
+                if step is None or size is None:
+                    bad["step that asks for no memory" if step else "step not in its plan"] += 1
+                    continue
+                began = started.pop(event.step_key)
+                wall_ms = max(1, round(1000 * (entry.timestamp - began)))
+                yield Usage(
+                    run_id=run.run_id,
+                    step_key=event.step_key,
+                    attempt=1,
+                    identity=step.identity,
+                    job_name=run.job_name,
+                    provider="import",
+                    resource_id="import/events",
+                    started_at=datetime.fromtimestamp(began, UTC),
+                    ended_at=datetime.fromtimestamp(entry.timestamp, UTC),
+                    cpu_millis=size[0],
+                    memory_bytes=size[1],
+                    measurement=Measurement(
+                        wall_ms=wall_ms, cpu_ms=wall_ms * size[0] // 1000, peak_memory_bytes=size[1]
+                    ),
+                    ending=ENDS[DagsterEventType(event.event_type_value)],
+                )
+
+
+def _asked(step: StepOutline | None) -> tuple[int, int] | None:
+    """Returns milli-cores and bytes that a step asks for; None where it asks for no memory."""
+    if step is None:
+        return None
+    spec, _ = parse_step_tags(step.tags, f"op '{step.op_name}'")
+    return None if spec.memory_bytes is None else (spec.cpu_millis or 1000, spec.memory_bytes)

@@ -1,0 +1,83 @@
+"""Usage as a table and back: what the assets hand to one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from cu_market.domain.request import StepIdentity
+from cu_market.domain.usage import Ending, Measurement, Usage
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MEASURED = (
+    "wall_ms",
+    "cpu_ms",
+    "peak_memory_bytes",
+    "baseline_bytes",
+    "read_bytes",
+    "written_bytes",
+    "waited_ms",
+)
+PLAIN = (
+    "run_id",
+    "step_key",
+    "attempt",
+    "code_version",
+    "job_name",
+    "provider",
+    "resource_id",
+    "started_at",
+    "ended_at",
+    "cpu_millis",
+    "memory_bytes",
+    "input_bytes",
+    "external",
+)
+IDENTITY = ("code_location", "node", "partition")
+
+
+def frame_of(usages: Iterable[Usage]) -> pd.DataFrame:
+    """Returns one row an attempt, oldest first; columns as the fields are named."""
+    import pandas as pd
+
+    rows = [
+        {name: getattr(usage.identity, name) for name in IDENTITY}
+        | {name: getattr(usage, name) for name in PLAIN}
+        | {name: getattr(usage.measurement, name) for name in MEASURED}
+        | {"ending": str(usage.ending)}
+        for usage in sorted(usages, key=lambda u: (u.ended_at, u.run_id, u.step_key, u.attempt))
+    ]
+    columns = [*IDENTITY, *PLAIN, *MEASURED, "ending"]
+    return pd.DataFrame(rows, columns=columns).astype(
+        {"input_bytes": "Int64", "waited_ms": "Int64"}
+    )
+
+
+def usages_of(frame: pd.DataFrame) -> list[Usage]:
+    """Returns the attempts of a table; the other way of frame_of."""
+    import pandas as pd
+
+    found = []
+    for row in frame.to_dict("records"):
+        optional = {
+            name: None if pd.isna(row[name]) else int(row[name])
+            for name in ("input_bytes", "waited_ms")
+        }
+        moments = {n: pd.Timestamp(row[n]).to_pydatetime() for n in ("started_at", "ended_at")}
+        found.append(
+            Usage(
+                identity=StepIdentity(**{str(name): row[name] for name in IDENTITY}),
+                measurement=Measurement(
+                    **{n: row[n] for n in MEASURED} | _only(optional, MEASURED)
+                ),
+                ending=Ending(row["ending"]),
+                **{name: row[name] for name in PLAIN} | moments | _only(optional, PLAIN),
+            )
+        )
+    return found
+
+
+def _only(values: dict[str, int | None], names: tuple[str, ...]) -> dict[str, int | None]:
+    return {name: value for name, value in values.items() if name in names}

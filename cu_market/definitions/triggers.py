@@ -1,0 +1,99 @@
+"""What starts a retraining: the clock, and drift; what sends a champion back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from cu_market.definitions.home import opened_ledger, registry_of
+from cu_market.definitions.models import LEAST_ATTEMPTS
+from cu_market.domain.usage import Ending, Usage
+from cu_market.ledger.interface import Ledger
+from cu_market.pse.champion.drift import find_drift
+from cu_market.pse.champion.evaluation import by_location, score_all
+from cu_market.tracking.promotion import is_worse, live_comparison, rollback
+from cu_market.tracking.registry import CHAMPION
+
+LOOKED_AT = 2_000
+"""Newest attempts that the sensor reads."""
+
+NEW_ATTEMPTS = 3
+"""A location is not trained anew before so many good ends have come since the last time."""
+
+retraining = dg.define_asset_job(
+    "retraining",
+    selection=dg.AssetSelection.groups("predictive_scaling"),
+    description="Trains, evaluates, and promotes what is better; forecasts steps and demand.",
+)
+
+every_night = dg.ScheduleDefinition(
+    name="retrain_every_night", job=retraining, cron_schedule="0 3 * * *"
+)
+
+
+@dg.sensor(job=retraining, minimum_interval_seconds=30)
+def drift(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    """Retrains where error, coverage or code has left its band; sends worse champions back.
+
+    The cursor holds how many good ends each location had when it was last trained for.
+    """
+    counted = _read_cursor(context.cursor)
+    reasons: list[str] = []
+    notes: list[str] = []
+    with opened_ledger(context.instance) as ledger:
+        for location, usages in by_location(ledger.usages(limit=LOOKED_AT)).items():
+            good = sum(u.ending is Ending.OK and not u.external for u in usages)
+            sent_back = _send_back(context.instance, ledger, location, usages)
+            if sent_back:
+                notes.append(sent_back)
+                counted[location] = good  # the data has not changed: no need to train again
+                continue
+            if good < LEAST_ATTEMPTS or 0 <= good - counted.get(location, 0) < NEW_ATTEMPTS:
+                continue
+            found = _reasons(context.instance, location, usages)
+            if found:
+                counted[location] = good
+                reasons += [f"{location or 'default'}: {reason}" for reason in found]
+    cursor = ";".join(f"{location}={count}" for location, count in sorted(counted.items()))
+    if not reasons:
+        context.update_cursor(cursor)
+        return dg.SkipReason("; ".join(notes) or "every champion is within its band")
+    request = dg.RunRequest(
+        run_key=f"drift-{cursor}", tags={"cu_market/retrain_reason": "; ".join(reasons)[:190]}
+    )
+    return dg.SensorResult(run_requests=[request], cursor=cursor)
+
+
+def _reasons(instance: dg.DagsterInstance, location: str, usages: Sequence[Usage]) -> list[str]:
+    champion = registry_of(instance, location).alias(CHAMPION)
+    if champion is None:
+        return ["no model yet"]
+    found = find_drift(
+        score_all(champion.state.forecaster(), usages),
+        trained_on=champion.state.trained_on,
+        code_versions=champion.details.get("code_versions", ()),
+    )
+    return [f"{each.step} {each.reason}".strip() for each in found]
+
+
+def _send_back(
+    instance: dg.DagsterInstance, ledger: Ledger, location: str, usages: Sequence[Usage]
+) -> str:
+    """Rolls a champion back whose live error is worse than its predecessor's; says so."""
+    registry = registry_of(instance, location)
+    found = live_comparison(registry, ledger, usages)
+    if found is None or not is_worse(found):
+        return ""
+    sent_back = registry.alias(CHAMPION)
+    chosen = rollback(registry, ledger, now=datetime.now(UTC))
+    return (
+        f"{sent_back.name if sent_back else location} was sent back for {chosen.name}: it wastes "
+        f"{found.difference:+.3f} of the need more on {found.attempts} live attempts"
+    )
+
+
+def _read_cursor(cursor: str | None) -> dict[str, int]:
+    pairs = (part.rpartition("=") for part in (cursor or "").split(";") if part)
+    return {location: int(count) for location, _, count in pairs if count.isdigit()}

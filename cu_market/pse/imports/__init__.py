@@ -1,0 +1,1 @@
+"""What people already have, as usage: traces, metrics, event logs. Pure."""

@@ -1,0 +1,181 @@
+"""The assets in one process: trained, promoted only when better, pictured, told to MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from cu_market.definitions.checks import bands_hold, champion_is_not_worse_than_the_default
+from cu_market.definitions.definitions import defs
+from cu_market.definitions.frames import frame_of, usages_of
+from cu_market.definitions.models import (
+    TrainingConfig,
+    champion,
+    evaluation,
+    step_models,
+    training_frame,
+    usage_history,
+)
+from cu_market.definitions.outlook import resource_demand, step_forecasts
+from cu_market.domain.request import StepIdentity
+from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.ledger.sql import SqlLedger, open_ledger
+from cu_market.market.champions import published_forecaster
+from cu_market.pse.champion.state import DEFAULT_PARAMETERS, ModelState, location_identity
+from cu_market.tracking.mirror import tell, tracking_uri
+from cu_market.tracking.promotion import is_worse, live_comparison, promote, rollback
+from cu_market.tracking.registry import (
+    CHAMPION,
+    PREVIOUS,
+    NoSuchModelError,
+    Registry,
+    models_folder,
+)
+
+pytestmark = pytest.mark.integration
+
+MIB = 2**20
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+BAD = ModelState(parameters={**DEFAULT_PARAMETERS, "headroom_base_ratio": 9.0})
+ASSETS = [
+    usage_history,
+    training_frame,
+    step_models,
+    evaluation,
+    champion,
+    step_forecasts,
+    resource_demand,
+]
+
+
+def attempt(number: int, peak_mib: int, since: datetime = T0) -> Usage:
+    at = since + timedelta(minutes=number)
+    return Usage(
+        run_id=f"{since:%Y}-{number:03d}",
+        step_key="fit",
+        attempt=1,
+        identity=StepIdentity(code_location="growing", node="fit"),
+        provider="local",
+        resource_id="local/standard",
+        started_at=at,
+        ended_at=at + timedelta(seconds=10),
+        cpu_millis=1000,
+        memory_bytes=2048 * MIB,
+        measurement=Measurement(wall_ms=10_000, cpu_ms=9_000, peak_memory_bytes=peak_mib * MIB),
+        ending=Ending.OK,
+    )
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    with dg.DagsterInstance.get() as found:
+        yield found
+
+
+@pytest.fixture
+def ledger(instance: dg.DagsterInstance) -> Iterator[SqlLedger]:
+    folder = Path(instance.root_directory) / "cu-market"
+    with open_ledger(f"sqlite:///{folder / 'ledger.db'}") as found:
+        yield found
+
+
+def retrain(instance: dg.DagsterInstance, **config: list[float]) -> dg.ExecuteInProcessResult:
+    run_config = dg.RunConfig(ops={"step_models": TrainingConfig(**config)})
+    return dg.materialize(ASSETS, instance=instance, run_config=run_config)
+
+
+@pytest.mark.filterwarnings("default")  # MLflow's and its database's own
+def test_a_better_challenger_is_promoted_a_worse_is_not(
+    instance: dg.DagsterInstance, ledger: SqlLedger
+) -> None:
+    ledger.keep_usages([attempt(n, 400) for n in range(20)])
+    registry = Registry(models_folder(instance.root_directory), "growing")
+    identity = location_identity("growing")
+    retrain(instance, headroom_base_ratios=[9.0])
+    assert registry.aliases()[CHAMPION] == 1
+    assert ledger.published([identity])[identity].model == "growing@1"
+    result = retrain(instance)
+    assert registry.aliases() == {CHAMPION: 2, PREVIOUS: 1}
+    materialized = result.asset_materializations_for_node("evaluation")[0].metadata
+    assert "base64," in str(materialized["growing: before and after"].value)
+    retrain(instance, headroom_base_ratios=[9.0])
+    assert registry.aliases()[CHAMPION] == 2
+    assert ledger.published([identity])[identity].model == "growing@2"
+    model = published_forecaster(ledger, ["growing"])
+    assert model is not None
+    forecast = model.forecast(identity, [attempt(1, 400)])
+    assert forecast is not None
+    assert forecast.allocation_bytes() < 600 * MIB
+    check_mlflow(instance, registry)
+
+
+def check_mlflow(instance: dg.DagsterInstance, registry: Registry) -> None:
+    import mlflow
+
+    mlflow.set_tracking_uri(tracking_uri(instance.root_directory))
+    client = mlflow.MlflowClient()
+    for version in registry.versions():
+        assert version.mlflow_run_id is not None
+        run = client.get_run(version.mlflow_run_id)
+        assert run.data.tags["digest"] == version.state.digest
+        assert run.data.metrics["held_back_attempts"] == 6
+        assert run.inputs.dataset_inputs
+        names = {each.path for each in client.list_artifacts(version.mlflow_run_id, "pictures")}
+        assert "pictures/before_and_after.png" in names
+        nested = client.search_runs(
+            [run.info.experiment_id], f"tags.mlflow.parentRunId = '{version.mlflow_run_id}'"
+        )
+        assert len(nested) == 3
+    assert int(client.get_model_version_by_alias("cu_market.growing", CHAMPION).version) == 2
+
+
+def test_a_champion_that_got_worse_is_known_and_sent_back(
+    instance: dg.DagsterInstance, ledger: SqlLedger
+) -> None:
+    ledger.keep_usages([attempt(n, 400) for n in range(10)])
+    registry = Registry(models_folder(instance.root_directory), "growing")
+    with pytest.raises(NoSuchModelError):
+        rollback(registry, ledger, now=T0)
+    for state in (ModelState(), BAD):
+        added = registry.add(state, created_at=T0, figures={}, details={})
+        promote(registry, ledger, added.version, now=T0 + timedelta(hours=1))
+    assert live_comparison(registry, ledger, ledger.usages()) is None
+    later = T0 + timedelta(hours=2)
+    ledger.keep_usages([replace(attempt(n, 400, later), run_id=f"later-{n}") for n in range(6)])
+    found = live_comparison(registry, ledger, ledger.usages())
+    assert found is not None
+    assert is_worse(found)
+    assert rollback(registry, ledger, now=later).version == 1
+    identity = location_identity("growing")
+    assert ledger.published([identity])[identity].model == "growing@1"
+
+
+def test_mlflow_away_stops_nothing(
+    instance: dg.DagsterInstance, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry(models_folder(instance.root_directory), "growing")
+    registry.add(ModelState(), created_at=T0, figures={}, details={})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert tell(instance.root_directory, registry)
+    assert registry.version(1).mlflow_run_id is None
+
+
+def test_a_table_of_usage_is_read_back_as_written() -> None:
+    usages = [attempt(1, 400), replace(attempt(2, 500), input_bytes=7, code_version="v2")]
+    assert usages_of(frame_of(usages)) == usages
+
+
+def test_the_location_has_checks_schedule_and_sensor() -> None:
+    repository = defs.get_repository_def()
+    assert {each.name for each in repository.sensor_defs} == {"drift"}
+    assert {each.name for each in repository.schedule_defs} == {"retrain_every_night"}
+    checks = [*bands_hold.check_keys, *champion_is_not_worse_than_the_default.check_keys]
+    assert len(checks) == 2

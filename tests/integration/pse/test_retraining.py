@@ -1,0 +1,215 @@
+"""Thirty runs under the real daemon: drift is noticed, learned from, tracked, promoted, undone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunsFilter
+
+from cu_market.dagster_compat.submission import open_workspace, submit_job
+from cu_market.deo.settings import instance_settings
+from cu_market.ledger.sql import SqlLedger
+from cu_market.market.opening import open_instance_ledger
+from cu_market.pse.champion.state import DEFAULT_PARAMETERS, ModelState, location_identity
+from cu_market.tracking.mirror import tracking_uri
+from cu_market.tracking.promotion import promote
+from cu_market.tracking.registry import CHAMPION, PREVIOUS, Registry, models_folder
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+JOB = Path(__file__).with_name("growing_job.py")
+RUNS, DRIFT_AT = 30, 20
+CONFIG = """
+telemetry: {enabled: false}
+run_launcher:
+  module: cu_market
+  class: MarketRunLauncher
+  config:
+    market:
+      providers: {local: {cores: 2, memory: 3GiB}}
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config: {max_concurrent_runs: 2, dequeue_interval_seconds: 1}
+"""
+WORKSPACE = f"""
+load_from:
+  - python_file: {{relative_path: {JOB}, location_name: growing, attribute: defs}}
+  - python_module:
+      {{module_name: cu_market.definitions.definitions, location_name: cu_market, attribute: defs}}
+"""
+
+
+class Deployment:
+    """A home with a running daemon."""
+
+    def __init__(self, instance: DagsterInstance, workspace: Any, home: Path) -> None:
+        self.instance, self.workspace, self.home = instance, workspace, home
+        self.ledger: SqlLedger = open_instance_ledger(instance_settings(instance), str(home))
+        self.registry = Registry(models_folder(home), "growing")
+
+    def run_growing(self, number: int) -> str:
+        run_id = submit_job(
+            self.instance,
+            self.workspace,
+            location_name="growing",
+            job_name="growing",
+            tags={"test/number": str(number)},
+        )
+        self.wait_for(lambda: self.is_finished(run_id), f"run {number}")
+        return run_id
+
+    def is_finished(self, run_id: str) -> bool:
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None
+        assert run.status is not DagsterRunStatus.FAILURE, [
+            entry.message for entry in self.instance.all_logs(run_id)
+        ][-8:]
+        return run.is_finished
+
+    def retrainings(self) -> int:
+        done = RunsFilter(job_name="retraining", statuses=[DagsterRunStatus.SUCCESS])
+        failed = RunsFilter(job_name="retraining", statuses=[DagsterRunStatus.FAILURE])
+        for run in self.instance.get_runs(failed):
+            pytest.fail(str([entry.message for entry in self.instance.all_logs(run.run_id)][-8:]))
+        return self.instance.get_runs_count(done)
+
+    def champion(self) -> int | None:
+        return self.registry.aliases().get(CHAMPION)
+
+    def published(self) -> str:
+        identity = location_identity("growing")
+        return self.ledger.published([identity])[identity].model
+
+    @staticmethod
+    def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def deployment(
+    tmp_path_factory: pytest.TempPathFactory, new_storage: Callable[[], str]
+) -> Iterator[Deployment]:
+    home = tmp_path_factory.mktemp("home")
+    (home / "dagster.yaml").write_text(CONFIG + new_storage())
+    workspace = home / "workspace.yaml"
+    workspace.write_text(WORKSPACE)
+    os.environ["DAGSTER_HOME"] = str(home)
+    with (home / "daemon.log").open("w") as log:
+        daemon = subprocess.Popen(
+            [Path(sys.executable).with_name("dagster-daemon"), "run", "-w", str(workspace)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        with DagsterInstance.get() as instance, open_workspace(instance, str(workspace)) as opened:
+            turn_on_the_sensor(instance, opened)
+            yield Deployment(instance, opened, home)
+    finally:
+        daemon.send_signal(signal.SIGINT)
+        try:
+            daemon.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(daemon.pid, signal.SIGKILL)
+            daemon.wait()
+        del os.environ["DAGSTER_HOME"]
+
+
+def turn_on_the_sensor(instance: DagsterInstance, workspace: Any) -> None:
+    location = workspace.get_code_location("cu_market")
+    (repository,) = location.get_repositories().values()
+    instance.start_sensor(repository.get_sensor("drift"))
+
+
+def test_drift_is_noticed_learned_tracked_promoted_and_undone(deployment: Deployment) -> None:
+    for number in range(1, DRIFT_AT):
+        deployment.run_growing(number)
+    deployment.wait_for(lambda: deployment.champion() is not None, "a first champion")
+    before = deployment.retrainings()
+    for number in range(DRIFT_AT, RUNS + 1):
+        deployment.run_growing(number)
+    deployment.wait_for(lambda: deployment.retrainings() > before, "retraining after the drift")
+    versions = deployment.registry.versions()
+    assert len(versions) >= 2
+    tags = [
+        run.tags["cu_market/retrain_reason"]
+        for run in deployment.instance.get_runs(RunsFilter(job_name="retraining"))
+    ]
+    assert any("no model yet" in reason for reason in tags)
+    assert any("fit" in reason for reason in tags)
+    # The retraining itself went through the market.
+    retrained = deployment.instance.get_runs(RunsFilter(job_name="retraining"))[0]
+    assert deployment.ledger.auctions(retrained.run_id)
+    assert deployment.published() == f"growing@{deployment.champion()}"
+    check_pictures(deployment)
+    check_mlflow(deployment)
+    check_a_bad_challenger_is_not_promoted(deployment)
+    check_a_bad_champion_is_sent_back(deployment)
+
+
+def check_pictures(deployment: Deployment) -> None:
+    event = deployment.instance.get_latest_materialization_event(AssetKey("evaluation"))
+    assert event is not None
+    materialization = event.asset_materialization
+    assert materialization is not None
+    picture = materialization.metadata["growing: before and after"]
+    assert "data:image/png;base64," in str(picture.value)
+
+
+def check_mlflow(deployment: Deployment) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    mlflow.set_tracking_uri(tracking_uri(deployment.home))
+    client = mlflow.MlflowClient()
+    for version in deployment.registry.versions():
+        assert version.mlflow_run_id is not None
+        run = client.get_run(version.mlflow_run_id)
+        assert run.data.tags["digest"] == version.state.digest
+        assert run.inputs.dataset_inputs
+        names = {each.path for each in client.list_artifacts(version.mlflow_run_id, "pictures")}
+        assert "pictures/before_and_after.png" in names
+    model = client.get_model_version_by_alias("cu_market.growing", CHAMPION)
+    assert int(model.version) == deployment.champion()
+
+
+def check_a_bad_challenger_is_not_promoted(deployment: Deployment) -> None:
+    champion, count = deployment.champion(), deployment.retrainings()
+    submit_job(
+        deployment.instance,
+        deployment.workspace,
+        location_name="cu_market",
+        job_name="retraining",
+        run_config={"ops": {"step_models": {"config": {"headroom_base_ratios": [9.0]}}}},
+    )
+    deployment.wait_for(lambda: deployment.retrainings() > count, "the bad challenger's training")
+    newest = deployment.registry.versions()[-1]
+    assert newest.state.parameters["headroom_base_ratio"] == 9.0
+    assert deployment.champion() == champion
+
+
+def check_a_bad_champion_is_sent_back(deployment: Deployment) -> None:
+    good = deployment.champion()
+    bad = deployment.registry.add(
+        ModelState(parameters={**DEFAULT_PARAMETERS, "headroom_base_ratio": 9.0}),
+        created_at=datetime.now(UTC),
+        figures={},
+        details={},
+    )
+    promote(deployment.registry, deployment.ledger, bad.version, now=datetime.now(UTC))
+    assert deployment.registry.aliases()[PREVIOUS] == good
+    for number in range(RUNS + 1, RUNS + 5):
+        deployment.run_growing(number)
+    deployment.wait_for(lambda: deployment.champion() == good, "the bad champion sent back")
+    assert deployment.published() == f"growing@{good}"
