@@ -36,7 +36,11 @@ def open_market(settings: MarketSettings, dagster_home: str | None) -> Market:
 
 
 def close_market(market: Market) -> None:
-    """Ends the solver's process and frees the ledger's connections."""
+    """Ends the solver's process and the providers' watches, frees the ledger's connections."""
     if isinstance(market.solver, SolverProcess):
         market.solver.close()
+    for provider in market.providers.values():
+        close = getattr(provider, "close", None)  # one that watches something has it
+        if close is not None:
+            close()
     market.ledger.close()

@@ -61,6 +61,11 @@ class Cluster:
             provider=self._provider,
         )
 
+    def close(self) -> None:
+        """Ends the watches."""
+        for mirror in (self._nodes, self._pods, self._quotas, self._ranges):
+            mirror.stop()
+
     def room(self, pool: NodePool, state: ClusterState) -> Room:
         """Returns a node pool's room in that state."""
         return room_of(pool, state, worker_bytes=self._config.worker_memory)

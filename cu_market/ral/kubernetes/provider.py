@@ -81,6 +81,14 @@ class KubernetesProvider:
         read = read_config(name, config)
         return cls(name, read, ClusterApi(read.context, read.kubeconfig_path()))
 
+    def close(self) -> None:
+        """Ends its watches; those of pods that are still being ended go on until they are."""
+        self._cluster.close()
+        with self._lock:
+            for mirror in self._mirrors.values():
+                mirror.stop()
+            self._mirrors.clear()
+
     # -- what it sells
 
     def pool(self) -> ResourcePool:

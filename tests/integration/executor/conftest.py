@@ -44,7 +44,7 @@ def new_deployment(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]
         server.host = cluster.host_address  # by which pods find it too
         patch.setenv(PASSWORD_VARIABLE, PASSWORD)
         options = cluster.options()
-        options["config"]["env_vars"] = [PASSWORD_VARIABLE]
+        options["config"]["env_vars"] = [PASSWORD_VARIABLE, "DAGSTER_HOME"]
         market = {"providers": {"cluster": options}, "bid_deadline_seconds": 10}
         launcher = {
             "module": "cu_market",
