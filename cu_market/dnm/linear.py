@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +59,7 @@ class LinearAnswer:
     failure: str = ""
 
 
+@runtime_checkable
 class LinearSolver(Protocol):
     """Solves linear and integer programs within a limit; a failure is an answer."""
 

@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cu_market.dnm.bound import floor_bound, lagrangian_bound
-from cu_market.dnm.construction import Schedule, construct
+from cu_market.dnm.construction import Schedule, construct_best
 from cu_market.dnm.descent import descend
 from cu_market.dnm.explain import explain
+from cu_market.dnm.linear import LinearSolver
 from cu_market.dnm.objective import Surcharges, no_surcharge
 from cu_market.dnm.offers import OfferTable, RunningLease, tabulate
 from cu_market.dnm.rows import assemble
 from cu_market.dnm.solve import Clock, Solver, SolverAnswer, no_clock, read_choice
 from cu_market.dnm.verify import violations
+from cu_market.dnm.waiting import waiting_bound
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Plan, Unserved
 from cu_market.domain.problem import CUMarketError
@@ -61,7 +63,8 @@ def plan(
     5. Recompute the bound from its duals, check the schedule from the records; keep the better.
     6. Say why every other bid lost.
 
-    With free starts, the bound is that of step 2, since the program knows only its own starts.
+    With free starts, the bound is that of step 2 or of waiting.py, since the program knows only its
+    own starts.
     A request that no bid could serve is unserved and costs nothing; one that found no room costs a
     penalty above ten of the dearest offers.
 
@@ -111,7 +114,7 @@ def plan(
         )
         return awards, unserved, "; ".join(f"{v.where}: {v.what}" for v in wrong)
 
-    first = construct(table, fixed_starts=fixed_starts)
+    first = construct_best(table, fixed_starts=fixed_starts)
     if fixed_starts:
         first = descend(table, first)
     search = _Search(schedule=first, bound=floor_bound(table), build_seconds=clock() - began)
@@ -149,17 +152,23 @@ def _improve(
     schedule, name = search.schedule, search.solver
     choice = read_choice(data, answer)
     if choice is not None:
-        found = construct(table, fixed_starts=fixed_starts, chosen=choice)
+        found = construct_best(table, fixed_starts=fixed_starts, chosen=choice)
         if fixed_starts:
             found = descend(table, found)
         if _rank(found, fixed_starts) < _rank(schedule, fixed_starts):
             schedule, name = found, answer.solver or "solver"
     bound, is_independent = search.bound, True
+    if not fixed_starts and not schedule.unserved_count and not _is_proven(schedule, bound, gap):
+        left = limit_seconds - (clock() - asked)
+        if left > 0 and isinstance(solver, LinearSolver):
+            bound = max(bound, waiting_bound(table, schedule, solver, limit_seconds=left))
     if fixed_starts:
         bound = max(bound, lagrangian_bound(data, answer.duals))
         claimed = _claimed(answer, schedule.objective_microusd)
         if claimed > bound and not _is_proven(schedule, bound, gap):
             bound, is_independent = claimed, False
+    if bound > search.bound and name == CONSTRUCTION:
+        name = f"{CONSTRUCTION}, bound by {answer.solver or 'solver'}"
     is_cut = answer.is_cut and not _is_proven(schedule, bound, gap)
     return _Search(
         schedule=schedule,

@@ -96,10 +96,17 @@ class Catalogue:
             self._cached[key] = found
         return found
 
-    def cheapest(self, peak: Load, mask: int, span_ms: int) -> tuple[int, int] | None:
-        """Returns (cost, type) of the cheapest type that holds the load so long, or None."""
+    def cheapest(
+        self, peak: Load, mask: int, span_ms: int, own: int | None = None
+    ) -> tuple[int, int] | None:
+        """Returns (cost, type) of the cheapest type that holds the load so long, or None.
+
+        Types that are counted are left out, but for the one that the CU has already.
+        """
         best: tuple[int, int] | None = None
         for k in self.holding(peak, mask):
+            if self.machines[k].quantity is not None and k != own:
+                continue
             found = (self.cost(k, span_ms), k)
             if best is None or found < best:
                 best = found
@@ -169,18 +176,21 @@ def _dominates(a: MachineType, b: MachineType) -> bool:
     )
 
 
-def make(catalogue: Catalogue, stays: Sequence[Stay], mask: int) -> Bundle | None:
+def make(
+    catalogue: Catalogue, stays: Sequence[Stay], mask: int, own: int | None = None
+) -> Bundle | None:
     """Returns the stays as one CU on its cheapest type; None where no type holds them.
 
     Args:
         catalogue: the types.
         stays: at least one; times are those of the mask's speed.
         mask: types of one speed.
+        own: a type of which one unit is had already; other counted types are left out.
     """
     for stay in stays:
         mask &= catalogue.masks[stay.task]
     times, used = profile(stays, catalogue.loads)
-    found = catalogue.cheapest(peak_of(used), mask, times[-1] - times[0])
+    found = catalogue.cheapest(peak_of(used), mask, times[-1] - times[0], own)
     return None if found is None else on_machine(stays, times, used, mask, found)
 
 

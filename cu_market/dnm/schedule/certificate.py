@@ -58,7 +58,7 @@ class Prices:
     precedence: Mapping[tuple[int, int], float]
 
 
-class _Density:
+class Density:
     """The integral of a step function, in whole numbers."""
 
     def __init__(self, edges: Sequence[int], values: Sequence[int]) -> None:
@@ -126,7 +126,7 @@ def _intervals(
     ends on edges.
     """
     price = m.price_microusd_per_hour << SHIFT
-    total = _Density(edges, density)
+    total = Density(edges, density)
     flat = max(m.minimum_ms - m.startup_ms, 1)
     short_bill = price * max(m.minimum_ms, m.startup_ms + flat)
     for edge in edges:
@@ -151,7 +151,7 @@ def _cheapest_start(
     """Returns the least that the task pays over all its starts and speeds."""
     load = catalogue.loads[task]
     density = [sum(a * p for a, p in zip(load, bucket, strict=True)) for bucket in capacity]
-    paid = _Density(edges, density)
+    paid = Density(edges, density)
     earliest, latest = windows.earliest[task], windows.latest[task]
     best: int | None = None
     for mask in catalogue.speeds:

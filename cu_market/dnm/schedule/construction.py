@@ -8,6 +8,7 @@ from cu_market.dnm.schedule.bundle import Catalogue, Stay, make
 from cu_market.dnm.schedule.packing import Packing, best_spot, empty
 from cu_market.dnm.schedule.search import split_idle
 from cu_market.dnm.schedule.seeds import list_schedule, meets, smallest_pool
+from cu_market.dnm.schedule.workload import MachineType
 
 INSERTION = "insertion"
 LARGEST_POOL_TYPES = 12
@@ -51,7 +52,7 @@ def constructions(
     for machine in catalogue.machines:
         found = list_schedule(catalogue.workload, machine, 1)
         if found is not None and meets(catalogue.workload, found):
-            seed = _packed(catalogue, found)
+            seed = _packed(catalogue, machine, found)
             if seed is not None:
                 yield f"one {machine.name}", seed
         if is_over():
@@ -63,27 +64,26 @@ def constructions(
     for machine in by_core[:LARGEST_POOL_TYPES]:
         pool = smallest_pool(catalogue.workload, machine, len(catalogue.loads))
         if pool is not None:
-            seed = _packed(catalogue, pool)
+            seed = _packed(catalogue, machine, pool)
             if seed is not None:
                 yield f"{len(pool)} {machine.name}", seed
         if is_over():
             return
 
 
-def _packed(catalogue: Catalogue, hosts: Sequence[Sequence[Stay]]) -> Packing | None:
+def _packed(
+    catalogue: Catalogue, machine: MachineType, hosts: Sequence[Sequence[Stay]]
+) -> Packing | None:
+    """Returns the stays as a schedule; None for a type that is counted: insertion counts."""
+    if machine.quantity is not None:
+        return None
     packing = empty(catalogue)
-    if any(m.quantity is not None for m in catalogue.machines):
-        return None  # a pool of machines that are counted is left to insertion
+    kind = catalogue.machines.index(machine)
+    mask = next(m for m in catalogue.speeds if m >> kind & 1)
     for stays in hosts:
-        takes = stays[0].end_ms - stays[0].start_ms
-        mask = next(m for m in catalogue.speeds if _has_duration(catalogue, m, stays[0], takes))
         bundle = make(catalogue, stays, mask)
         if bundle is None:
             return None
         packing.set(-1, bundle)
     split_idle(packing)
     return packing
-
-
-def _has_duration(catalogue: Catalogue, mask: int, stay: Stay, takes: int) -> bool:
-    return catalogue.duration(stay.task, mask) == takes

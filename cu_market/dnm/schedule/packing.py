@@ -133,7 +133,7 @@ class Packing:
             old = self.bundles.pop(key)
             left = [stay for stay in old.stays if stay.task not in members]
             if left:
-                smaller = make(self.catalogue, left, old.mask)
+                smaller = make(self.catalogue, left, old.mask, old.machine)
                 assert smaller is not None  # what held more holds less
                 self.bundles[key] = smaller
 

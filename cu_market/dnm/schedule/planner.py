@@ -72,7 +72,7 @@ def plan_workload(
     began = clock()
 
     is_late = _over(clock, began, CONSTRUCTION_SHARE * limits.limit_seconds)
-    served, made = _construct(workload, is_late)
+    served, made = _construct(_canonical(workload), is_late)
     (name, first), starts = made[0], [packing for _, packing in made]
     catalogue = first.catalogue
     kept = {task.task_id for task in served.tasks}
@@ -168,6 +168,12 @@ def _construct(
             others = [entry for entry in whole[1:] if entry[0] == INSERTION][:1]
             return served, [whole[0], *others]
         served = _without(served, {i for i, key in enumerate(made[0][1].where) if key < 0})
+
+
+def _canonical(workload: Workload) -> Workload:
+    """Returns the workload with tasks by id, so that the order of arrival changes nothing."""
+    tasks = tuple(sorted(workload.tasks, key=lambda task: task.task_id))
+    return Workload(tasks=tasks, machines=workload.machines, deadline_ms=workload.deadline_ms)
 
 
 def _hopeless(workload: Workload) -> set[int]:

@@ -40,6 +40,8 @@ def retimed(packing: Packing, solver: LinearSolver, *, limit_seconds: float) -> 
     stays = [stay for stay in packing.stays if stay is not None]
     if len(stays) < len(packing.stays):
         return None
+    if any(m.quantity is not None for m in packing.catalogue.machines):
+        return None  # units would need rows over time
     answer = solver.solve_linear(_program(packing, stays), limit_seconds=limit_seconds)
     if len(answer.values) < len(stays):
         return None

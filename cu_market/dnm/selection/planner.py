@@ -37,11 +37,6 @@ class OpensPrograms(Protocol):
         """Builds the program."""
 
 
-@runtime_checkable
-class SolvesLinear(LinearSolver, Protocol):
-    """A solver that solves one program at a time."""
-
-
 class Rebuilt:
     """A program that grows here and is handed over whole each time, for a solver that keeps none.
 
@@ -136,7 +131,7 @@ def plan_selection(
 def _opener(solver: object) -> Callable[[LinearProgram], Live] | None:
     if isinstance(solver, OpensPrograms):
         return solver.open_program
-    if isinstance(solver, SolvesLinear):
+    if isinstance(solver, LinearSolver):
         return lambda program: Rebuilt(program, solver)
     return None
 

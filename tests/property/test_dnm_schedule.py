@@ -1,0 +1,237 @@
+"""Joint plans: always verified, never above one machine, the same in any order of arrival."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cu_market.dnm.linear import LinearAnswer, LinearProgram
+from cu_market.dnm.schedule import (
+    Budget,
+    JointPlan,
+    MachineType,
+    Task,
+    Workload,
+    flaws,
+    plan_workload,
+)
+from cu_market.dnm.schedule.bundle import Catalogue
+from cu_market.dnm.schedule.certificate import Prices, certify
+from cu_market.dnm.schedule.packing import empty
+from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
+from cu_market.dnm.solve import InProcessSolver
+from cu_market.domain.problem import InvalidInputError
+
+BUDGET = Budget(limit_seconds=60, rounds=60, gap=0.0)
+GIB = 2**30
+
+
+@st.composite
+def tasks_of(draw: st.DrawFn) -> tuple[Task, ...]:
+    count = draw(st.integers(1, 9))
+    return tuple(
+        Task(
+            task_id=f"t{i}",
+            duration_ms=draw(st.sampled_from([1, 999, 10_000, 60_000, 600_000])),
+            cpu_millis=1000 * draw(st.integers(1, 4)),
+            memory_bytes=draw(st.integers(0, 8)) * GIB,
+            gpu_count=draw(st.sampled_from([0, 0, 0, 1])),
+            parents=tuple(f"t{j}" for j in range(i) if draw(st.integers(0, 3)) == 0),
+            earliest_start_ms=draw(st.sampled_from([0, 0, 5000])),
+            latest_finish_ms=draw(st.sampled_from([None, None, None, 700_000])),
+            machines=draw(st.sampled_from([None, None, None, frozenset({"m0", "m1"})])),
+        )
+        for i in range(count)
+    )
+
+
+@st.composite
+def machines_of(draw: st.DrawFn) -> tuple[MachineType, ...]:
+    return tuple(
+        MachineType(
+            name=f"m{k}",
+            cpu_millis=1000 * draw(st.sampled_from([1, 2, 4, 8])),
+            memory_bytes=draw(st.sampled_from([2, 8, 32])) * GIB,
+            gpu_count=draw(st.sampled_from([0, 0, 1])),
+            price_microusd_per_hour=draw(st.integers(0, 400_000)),
+            performance_millis=draw(st.sampled_from([1000, 1000, 700, 1500])),
+            startup_ms=draw(st.sampled_from([0, 45_000])),
+            ready_ms=draw(st.sampled_from([0, 0, 30_000])),
+            minimum_ms=draw(st.sampled_from([0, 60_000])),
+            billing_step_ms=draw(st.sampled_from([1, 1000])),
+            quantity=draw(st.sampled_from([None, None, 1, 2])),
+        )
+        for k in range(draw(st.integers(1, 4)))
+    )
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Workload:
+    return Workload(
+        tasks=draw(tasks_of()),
+        machines=draw(machines_of()),
+        deadline_ms=draw(st.sampled_from([60_000, 700_000, 2_000_000, 10_000_000])),
+    )
+
+
+def planned(workload: Workload, solver: object = None) -> JointPlan:
+    return plan_workload(workload, solver=solver, budget=BUDGET)  # type: ignore[arg-type]
+
+
+@settings(max_examples=40, deadline=None)
+@given(workloads())
+def test_every_plan_passes_the_independent_checker(workload: Workload) -> None:
+    plan = planned(workload)
+    assert not flaws(workload, plan)
+    for machine in workload.machines:
+        if machine.quantity is None:
+            alone = list_schedule(workload, machine, 1)
+            if alone is not None and meets(workload, alone):
+                assert not plan.unplaced
+                first = min(stay.start_ms for host in alone for stay in host)
+                assert plan.cost_microusd <= machine.cost_microusd(finish_ms(alone) - first)
+
+
+@settings(max_examples=20, deadline=None)
+@given(workloads(), st.randoms(use_true_random=False))
+def test_the_order_of_arrival_changes_nothing(workload: Workload, random: object) -> None:
+    tasks, machines = list(workload.tasks), list(workload.machines)
+    random.shuffle(tasks)  # type: ignore[attr-defined]
+    random.shuffle(machines)  # type: ignore[attr-defined]
+    mixed = Workload(tasks=tuple(tasks), machines=tuple(machines), deadline_ms=workload.deadline_ms)
+    first, second = planned(workload), planned(mixed)
+    assert first.cus == second.cus
+    assert set(first.unplaced) == set(second.unplaced)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    workloads(),
+    st.lists(st.floats(0, 1e12), min_size=3, max_size=12),
+    st.lists(st.integers(1, 3_000_000), min_size=2, max_size=6, unique=True),
+)
+def test_any_prices_give_a_bound_below_every_plan(
+    workload: Workload, values: list[float], moments: list[int]
+) -> None:
+    plan = planned(workload)
+    if plan.unplaced:
+        return
+    catalogue = Catalogue(workload)
+    edges = tuple(sorted(moments))
+    triples = [tuple(values[(3 * t + d) % len(values)] for d in range(3)) for t in range(9)]
+    prices = Prices(
+        edges=edges,
+        capacity=tuple((c, m / 2**30, g) for c, m, g in triples[: len(edges) - 1]),
+        precedence={
+            (p, c): values[(p + c) % len(values)]
+            for c, parents in enumerate(workload.parents)
+            for p in parents
+        },
+    )
+    assert certify(catalogue, empty(catalogue).windows, prices) <= plan.cost_microusd
+
+
+class Hostile:
+    """Answers every program with one value and one dual everywhere, or fails."""
+
+    def __init__(self, value: float, dual: float, *, is_dead: bool) -> None:
+        self.value, self.dual, self.is_dead = value, dual, is_dead
+
+    def solve_linear(
+        self, program: LinearProgram, *, limit_seconds: float, gap: float = 0.0
+    ) -> LinearAnswer:
+        if self.is_dead:
+            return LinearAnswer(failure="died", is_cut=True)
+        return LinearAnswer(
+            solver="liar",
+            values=(self.value,) * len(program.costs),
+            duals=(self.dual,) * len(program.rows),
+        )
+
+
+HOSTILE = st.builds(
+    Hostile,
+    st.sampled_from([0.0, 0.5, 1.0, -7.0, 1e9]),
+    st.sampled_from([0.0, 1.0, -1.0, 1e200, float("inf"), float("nan")]),
+    is_dead=st.booleans(),
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(workloads(), HOSTILE)
+def test_a_hostile_solver_changes_nothing_but_the_gap(workload: Workload, solver: Hostile) -> None:
+    plan, alone = planned(workload, solver), planned(workload)
+    assert not flaws(workload, plan)
+    assert (plan.cus, plan.unplaced) == (alone.cus, alone.unplaced)
+
+
+def test_the_checker_sees_every_kind_of_tampering() -> None:
+    machine = MachineType(
+        name="m", cpu_millis=2000, memory_bytes=GIB, price_microusd_per_hour=3_600_000
+    )
+    workload = Workload(
+        tasks=(
+            Task(task_id="a", duration_ms=10),
+            Task(task_id="b", duration_ms=10, parents=("a",)),
+            Task(task_id="c", duration_ms=10, cpu_millis=2000),
+        ),
+        machines=(replace(machine, quantity=1),),
+        deadline_ms=100,
+    )
+    plan = planned(workload, InProcessSolver())
+    [cu] = plan.cus
+    assert not flaws(workload, plan)
+    a, b, c = sorted(cu.stays, key=lambda stay: stay.task_id)
+
+    def told(*cus: object, **changes: object) -> str:
+        changed = replace(plan, **({"cus": cus or plan.cus} | changes))  # type: ignore[arg-type]
+        return " ".join(map(str, flaws(workload, changed)))
+
+    assert "costs 30, not 1" in told(cost_microusd=1)
+    assert "bound 31 above cost 30" in told(bound_microusd=31)
+    assert "neither placed nor named" in told(replace(cu, stays=(a, b)))
+    assert "unknown, or twice" in told(replace(cu, stays=(a, b, c, c)))
+    assert "no such type" in told(replace(cu, machine="x"))
+    assert "bill is 30 ms" in told(replace(cu, billed_ms=1))
+    assert "too late" in told(replace(cu, stays=(a, b, replace(c, start_ms=95, end_ms=105))))
+    assert "too early" in told(replace(cu, stays=(replace(a, start_ms=-5, end_ms=5), b, c)))
+    assert "stays 11, takes 10" in told(replace(cu, stays=(replace(a, end_ms=11), b, c)))
+    moved = replace(b, start_ms=a.start_ms, end_ms=a.end_ms)
+    assert "a ends at" in told(replace(cu, stays=(a, moved, c)))
+    crowded = replace(c, start_ms=a.start_ms, end_ms=a.end_ms)
+    assert "cpu_millis: 3000 held" in told(replace(cu, stays=(a, b, crowded)))
+    other = replace(cu, cu_id="m#2", stays=(replace(c, start_ms=b.start_ms, end_ms=b.end_ms),))
+    assert "2 units at" in told(replace(cu, stays=(a, b)), other)
+
+
+def test_bad_input_is_told_all_at_once() -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        Workload(
+            tasks=(
+                Task(task_id="a", duration_ms=0),
+                Task(task_id="a", duration_ms=1, parents=("z",)),
+            ),
+            machines=(
+                MachineType(name="m", cpu_millis=0, memory_bytes=1, price_microusd_per_hour=-1),
+            ),
+            deadline_ms=1,
+        )
+    assert [problem.where for problem in caught.value.problems] == [
+        "Task.task_id",
+        "Task 'a'.duration_ms",
+        "Task 'a'.parents",
+        "MachineType 'm'.cpu_millis",
+        "MachineType 'm'.price_microusd_per_hour",
+    ]
+    with pytest.raises(InvalidInputError, match="a cycle"):
+        Workload(
+            tasks=(
+                Task(task_id="a", duration_ms=1, parents=("b",)),
+                Task(task_id="b", duration_ms=1, parents=("a",)),
+            ),
+            machines=(),
+            deadline_ms=1,
+        )
