@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.schema import CreateSchema
 
 from cu_market.ledger.dialects import BUSY_SECONDS
@@ -123,8 +123,11 @@ class PostgresDialect:
         code = _code(error)
         if code:
             return code.startswith(_OUTAGES)
-        said = str(error.orig)
-        return error.connection_invalidated or not _REFUSED.search(said)
+        if error.connection_invalidated:
+            return True
+        # Without a code: the driver's own words of a connection, or a mistake in a statement.
+        is_of_connection = isinstance(error, (OperationalError, InterfaceError))
+        return is_of_connection and not _REFUSED.search(str(error.orig))
 
     def explain(self, error: DBAPIError) -> str:
         """Returns what is wrong and what to do; see Dialect."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg2
 import pytest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from cu_market.ledger.postgres import PostgresDialect
 
@@ -45,6 +45,11 @@ def test_what_may_come_back_is_an_outage(said: str) -> None:
 def test_what_will_not_change_is_none(said: str) -> None:
     assert not PostgresDialect().is_outage(error(said))
     assert "check user, password and database" in PostgresDialect().explain(error(said))
+
+
+def test_a_mistake_in_a_statement_is_none() -> None:
+    cause = psycopg2.ProgrammingError("can't adapt type 'object'")
+    assert not PostgresDialect().is_outage(ProgrammingError("statement", None, cause))
 
 
 def test_a_connection_that_was_lost_is_an_outage_whatever_was_said() -> None:
