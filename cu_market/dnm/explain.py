@@ -10,7 +10,7 @@ from cu_market.dnm.offers import Offer, OfferTable
 from cu_market.dnm.timeline import Timeline
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Loss, LossReason, Unserved
-from cu_market.domain.units import format_usd
+from cu_market.domain.units import MS_PER_HOUR, format_usd
 
 
 def explain(table: OfferTable, schedule: Schedule) -> tuple[list[Award], list[Unserved]]:
@@ -98,7 +98,8 @@ def _verdict(
         return LossReason.CAPACITY, "room only if other requests gave way"
     more = cost - winner.cost_microusd
     if more > 0:
-        return LossReason.DEARER, f"{format_usd(more)} dearer: {format_usd(cost)} in all"
+        detail = f"{format_usd(more)} dearer: {format_usd(cost)} in all"
+        return LossReason.DEARER, detail + _winning_price(table, offer, more)
     if more == 0:
         return LossReason.DEARER, "costs the same; the winner is first in order or ends earlier"
     if offer.expected_ms > winner.offer.expected_ms:
@@ -108,6 +109,14 @@ def _verdict(
             f"{format_usd(-more)} cheaper but ends {later:g} s later, and others wait for it",
         )
     return LossReason.CAPACITY, "cheaper here, but dearer for the plan as a whole"
+
+
+def _winning_price(table: OfferTable, offer: Offer, more: int) -> str:
+    """Says the price an hour at which the loser would have cost less than the winner, if any."""
+    leases = table.requests[offer.request].quantity
+    too_much = -(-(more + 1) * MS_PER_HOUR // (offer.expected_ms * leases))
+    price = offer.price_microusd_per_hour - too_much
+    return f"; would have won at {format_usd(price)}/h" if price >= 0 else ""
 
 
 def _room_detail(

@@ -58,8 +58,12 @@ def test_one_request_takes_the_cheapest_bid_without_a_solver() -> None:
     assert (found.solver, found.gap_ratio, found.is_cut) == ("construction", 0.0, False)
     assert award.runner_up is not None
     assert award.runner_up.reason is LossReason.DEARER
-    assert award.runner_up.detail == "$0.000600 dearer: $0.000900 in all"
+    assert award.runner_up.detail == (
+        "$0.000600 dearer: $0.000900 in all; would have won at $0.000299/h"
+    )
     assert solver.programs == []
+    cheaper = planned([asks("r")], [offers("dear", 299), offers("cheap", 300)], solver=solver)
+    assert cheaper.awards[0].bid_id == "dear"
 
 
 def test_speed_wins_where_time_is_worth_more_than_its_price() -> None:
