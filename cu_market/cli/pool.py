@@ -12,7 +12,8 @@ from cu_market.cli.deployment import Deployment
 from cu_market.cli.output import make_table
 from cu_market.domain.profile import ResourcePool
 from cu_market.domain.units import MICROUSD, format_bytes, format_usd
-from cu_market.pse.performance import performance_millis
+from cu_market.market.scores import measured_scores
+from cu_market.pse.performance import PRIOR_MILLIS
 from cu_market.ral.asking import Answer, ask_all
 from cu_market.ral.provider import Provider
 
@@ -70,6 +71,7 @@ def pool_document(deployment: Deployment) -> dict[str, Any]:
     One that does not answer is listed with what it said instead, and no CUs.
     """
     delivered = deployment.ledger.delivered()
+    scores = measured_scores(deployment.ledger)
     providers = []
     asked = deployment.providers()
     answers = ask_all(asked, _look, deadline_seconds=DEADLINE_SECONDS)
@@ -88,7 +90,7 @@ def pool_document(deployment: Deployment) -> dict[str, Any]:
                 {
                     **profile.to_record(),
                     "capacity_id": profile.capacity_id,
-                    "performance_score": performance_millis(measured) / 1000,
+                    "performance_score": scores.get(profile.cu_id, PRIOR_MILLIS) / 1000,
                     "measurements": len(measured),
                 }
             )

@@ -41,9 +41,9 @@ from cu_market.market.requests import (
     size_run,
     without_deadline,
 )
+from cu_market.market.scores import measured_scores
 from cu_market.market.settings import MarketSettings
 from cu_market.pse.forecast import Forecaster
-from cu_market.pse.performance import performance_millis
 from cu_market.ral.bids import BidRound, collect_bids
 from cu_market.ral.provider import Observant, Provider
 
@@ -306,7 +306,6 @@ class Market:
         self, outline: RunOutline, floors: Mapping[str, int], now: datetime
     ) -> tuple[Demand, BidRound]:
         history = self.ledger.history({step.identity for step in outline.steps})
-        delivered = self.ledger.delivered()
         largest = self._largest()
         demand = size_run(
             outline,
@@ -326,7 +325,7 @@ class Market:
             demand.requests,
             now=now,
             deadline_seconds=self.settings.bid_deadline_seconds,
-            performance={cu: performance_millis(values) for cu, values in delivered.items()},
+            performance=measured_scores(self.ledger),
         )
         if not bids.bids and not bids.pool.profiles:
             reasons = "; ".join(str(p) for ps in bids.problems.values() for p in ps)

@@ -170,7 +170,11 @@ class Endings:
         if kind is EndKind.UNSTARTED:
             negotiation.release(attempt.lease)
         else:
-            negotiation.settle(attempt.lease, _ENDINGS.get(kind, Ending.LOST), None)
+            ending = _ENDINGS.get(kind, Ending.LOST)
+            # Kept, so that the CU's score knows of it; what it used is not known.
+            held_ms = round(1000 * (time.monotonic() - attempt.began_at))
+            lost = Measurement(wall_ms=held_ms, cpu_ms=0, peak_memory_bytes=0)
+            negotiation.settle(attempt.lease, ending, lost if ending is Ending.LOST else None)
         detail = f"its CU's worker is gone ({gone.detail}, exit code {gone.exit_code})"
         if gone.end is not None:
             detail = f"{kind}: {gone.end.detail}"
