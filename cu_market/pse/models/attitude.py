@@ -12,8 +12,9 @@ from cu_market.pse.ladder.program import plan_ladder
 from cu_market.pse.models.mixture import Pool
 from cu_market.pse.protocols.score import BYTE_MS_PER_GB_HOUR
 
-RUNGS = 64
-"""Points of the support that the ladder is planned over."""
+LEVELS = np.concatenate([(np.arange(63) + 1) / 64, 1 - np.geomspace(1 / 96, 1e-4, 12), [1.0]])
+"""Where the distribution is cut into the support that the ladder is planned over: evenly, and finer
+at the top, where it is decided how rarely a first allocation fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class Attitude:
 ATTITUDES = {
     Risk.COST: Attitude(delay_ratio=0.0, failure_gb_hours=0.0),
     Risk.BALANCED: Attitude(delay_ratio=1.0, failure_gb_hours=0.01, most_patience_ratio=1.0),
-    Risk.SAFE: Attitude(delay_ratio=0.0, failure_gb_hours=30.0, most_failing=0.0125, min_history=3),
+    Risk.SAFE: Attitude(delay_ratio=0.0, failure_gb_hours=100.0, most_failing=0.01, min_history=3),
 }
 
 
@@ -59,7 +60,7 @@ def plan_sizes(
     """
     count = len(pool.values)
     reached = np.cumsum(pool.time_masses)
-    levels = (np.arange(RUNGS) + 1) / RUNGS * reached[-1] * (1 - 1e-12)
+    levels = LEVELS * reached[-1] * (1 - 1e-12)
     support = np.unique(pool.values[np.minimum(np.searchsorted(reached, levels), count - 1)])
     if attitude.most_failing < 1:
         floor = pool.quantile(1 - attitude.most_failing)

@@ -113,7 +113,7 @@ def losses_of(answers: Answers, amount: float) -> Floats:
         places = np.searchsorted(mass[row], _LEVELS * mass[row, -1])
         points[row] = rising[row, np.minimum(places, last)]
     score = np.abs(points - amount).mean(axis=1) - points @ _SPACING
-    return np.asarray(np.minimum(score / amount, MOST_LOSS))
+    return np.asarray(np.clip(score / amount, 0.0, MOST_LOSS))
 
 
 def pool_experts(answers: Answers, weights: Floats, durations: Floats) -> Pool:

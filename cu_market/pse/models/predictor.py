@@ -31,7 +31,7 @@ from cu_market.pse.protocols.predictor import UNKNOWN, Interval, Outcome, Predic
 UNDECLARED_BYTES = 8e9
 """What stands for a preset where nobody asked for anything."""
 
-TAIL_DIVISOR = 4.0
+TAIL_DIVISOR = 6.0
 """The memory's tail has mass 1 / (TAIL_DIVISOR n_eff + 1)."""
 
 HEADROOM_OVER_PRESET = 1.1
@@ -42,7 +42,7 @@ RUNTIME_WIDTH, RUNTIME_DOUBT = 0.5, 4.0
 """Standard deviation of the logarithm, and count of samples, of the doubt in a short history."""
 
 
-DOUBT_POWER = 1.5
+DOUBT_POWER = 2.0
 
 RUNTIME_RECENCY = 0.97
 """Each runtime weighs this much of the next newer one."""
