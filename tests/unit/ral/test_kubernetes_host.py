@@ -170,6 +170,15 @@ def test_a_deleted_pods_worker_is_ended_and_told_of(pods: list[Pod]) -> None:
     assert pod.process.wait(20) == 143
 
 
+def test_it_is_the_standard_librarys_alone() -> None:
+    code = "import cu_market.ral.kubernetes.host, sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    roots = {name.partition(".")[0] for name in done.stdout.split()}
+    assert roots - {"cu_market", "__main__"} <= {*sys.stdlib_module_names, "_distutils_hack"} | {
+        name for name in roots if name.startswith("__editable__")
+    }
+
+
 def test_it_is_not_started_by_hand() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "cu_market.ral.kubernetes.host"],
