@@ -1,10 +1,12 @@
 """A running attempt's outlook: its peak, its remaining time, and whether its limit will be hit.
 
 Two ways lead to a limit. Everything is larger than before: the earlier curve, scaled by what was
-seen so far, passes the limit later on. Or something grows that did not: what the best earlier
-curve leaves unexplained has risen along a line for TREND_MS, and the line, laid upon what is still
-to come, passes the limit within HORIZON_MS. Either is believed once it has been so for CONFIRM
-samples in a row. Without earlier curves only the second is known, on the memory itself.
+seen so far, passes the limit later on. Or something grows that did not: what earlier curves leave
+unexplained has risen along a line for one of TRENDS_MS, and the line, laid upon what is still to
+come, passes the limit within HORIZON_MS. A ramp that is twice as high looks like one that is twice
+as quick until it has left every earlier peak behind: from then on its own line is followed. Each
+is believed once it has been so for CONFIRM looks in a row. Without earlier curves only the second
+is known, on the memory itself.
 """
 
 from __future__ import annotations
@@ -16,14 +18,14 @@ from cu_market.domain.curve import UsageCurve
 from cu_market.domain.request import Quantiles
 from cu_market.pse.live.matching import Match, match_all, plausible
 
-TREND_MS = 1000.0
-"""How long a growth must have gone on."""
+TRENDS_MS = (1000.0, 3000.0)
+"""How long a growth must have gone on: the steep soon, the slow once it stands out from noise."""
 
 HORIZON_MS = 30_000.0
 LOOK_AHEAD_STEPS = 60
 
 TREND_RATIO, TREND_BYTES = 0.015, 2 * 2**20
-"""A growth counts if over TREND_MS it was this share of the expected peak, and so many bytes."""
+"""A growth counts if over its time it was this share of the expected peak, and so many bytes."""
 
 TREND_FIT = 0.85
 """Share of the window's variance that a line must explain."""
@@ -38,6 +40,9 @@ SCALE_SEEN = 0.25
 """And once so much of its own peak has been seen."""
 
 SCALE_MARGIN = 1.03
+BEYOND_RATIO = 1.18
+"""Past so much of every earlier peak, earlier curves say nothing: its own line is followed."""
+
 CONFIRM = 2
 
 EARLIER = 5
@@ -100,11 +105,18 @@ class Watch:
         return outlook
 
     def _look(self, now_ms: float) -> Outlook:
-        settled = max(1, _first_after(self._times, now_ms - TREND_MS))
         earlier = self.earlier[:EARLIER]
-        matches = plausible(match_all(self._times[:settled], self._memory[:settled], earlier))
-        growth = self._growth(matches, settled)
-        limit_in, reason = self._limit_by_growth(matches, growth, now_ms)
+        matches: Sequence[Match] = ()
+        limit_in, reason, growth = None, "", 0.0
+        for window_ms in TRENDS_MS:
+            settled = max(1, _first_after(self._times, now_ms - window_ms))
+            matches = plausible(match_all(self._times[:settled], self._memory[:settled], earlier))
+            growth = self._growth(matches, settled, window_ms)
+            if growth == 0 and self._is_beyond(earlier):
+                matches, growth = [], self._growth([], settled, window_ms)
+            limit_in, reason = self._limit_by_growth(matches, growth, now_ms)
+            if limit_in is not None:
+                break
         if limit_in is None and earlier:
             limit_in, reason = self._limit_by_scale(now_ms)
         return Outlook(
@@ -115,10 +127,14 @@ class Watch:
             reason=reason,
         )
 
-    def _growth(self, matches: Sequence[Match], settled: int) -> float:
+    def _is_beyond(self, earlier: Sequence[UsageCurve]) -> bool:
+        most = max((curve.peak_bytes for curve in earlier), default=0)
+        return most > 0 and self._memory[-1] > BEYOND_RATIO * most
+
+    def _growth(self, matches: Sequence[Match], settled: int, window_ms: float) -> float:
         """Returns bytes a millisecond on top of what any plausible match expects; 0 if none."""
         times, held = self._times[settled:], self._memory[settled:]
-        if len(times) < 5 or times[-1] - times[0] < 0.8 * TREND_MS:
+        if len(times) < 5 or times[-1] - times[0] < 0.8 * window_ms:
             return 0.0
         # Memory itself may not fall: what an earlier curve gives back is no growth of this one.
         slowest, _ = _line(times, held)
@@ -132,7 +148,7 @@ class Watch:
             ]
             slope, fit = _line(times, left)
             expected = match.scale * match.curve.peak_bytes if match else max(self._memory)
-            is_growth = slope * TREND_MS > max(TREND_BYTES, TREND_RATIO * expected)
+            is_growth = slope * window_ms > max(TREND_BYTES, TREND_RATIO * expected)
             if not is_growth or fit < TREND_FIT or not self._is_steady(times, left, slope):
                 return 0.0
             slowest = min(slowest, slope)
@@ -152,7 +168,7 @@ class Watch:
         best = matches[0] if matches else None
         base = best.memory_at(now_ms) if best else 0.0
         # A step that grows takes longer than it did; half as long again is looked at.
-        end = 1.5 * max(best.duration_ms, now_ms) + TREND_MS if best else float("inf")
+        end = 1.5 * max(best.duration_ms, now_ms) + TRENDS_MS[0] if best else float("inf")
         for step in range(1, LOOK_AHEAD_STEPS + 1):
             ahead = HORIZON_MS * step / LOOK_AHEAD_STEPS
             if now_ms + ahead > end:

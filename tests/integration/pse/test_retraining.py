@@ -39,7 +39,7 @@ run_launcher:
 run_coordinator:
   module: dagster.core.run_coordinator
   class: QueuedRunCoordinator
-  config: {max_concurrent_runs: 2, dequeue_interval_seconds: 1}
+  config: {max_concurrent_runs: 3, dequeue_interval_seconds: 1}
 """
 WORKSPACE = f"""
 load_from:
@@ -57,16 +57,20 @@ class Deployment:
         self.ledger: SqlLedger = open_instance_ledger(instance_settings(instance), str(home))
         self.registry = Registry(models_folder(home), "growing")
 
-    def run_growing(self, number: int) -> str:
-        run_id = submit_job(
-            self.instance,
-            self.workspace,
-            location_name="growing",
-            job_name="growing",
-            tags={"test/number": str(number)},
-        )
-        self.wait_for(lambda: self.is_finished(run_id), f"run {number}")
-        return run_id
+    def run_growing(self, first: int, last: int) -> None:
+        """Runs them in their order, as fast as the queue takes them."""
+        run_ids = [
+            submit_job(
+                self.instance,
+                self.workspace,
+                location_name="growing",
+                job_name="growing",
+                tags={"test/number": str(number)},
+            )
+            for number in range(first, last + 1)
+        ]
+        for number, run_id in enumerate(run_ids, first):
+            self.wait_for(lambda run_id=run_id: self.is_finished(run_id), f"run {number}")
 
     def is_finished(self, run_id: str) -> bool:
         run = self.instance.get_run_by_id(run_id)
@@ -135,12 +139,10 @@ def turn_on_the_sensor(instance: DagsterInstance, workspace: Any) -> None:
 
 
 def test_drift_is_noticed_learned_tracked_promoted_and_undone(deployment: Deployment) -> None:
-    for number in range(1, DRIFT_AT):
-        deployment.run_growing(number)
+    deployment.run_growing(1, DRIFT_AT - 1)
     deployment.wait_for(lambda: deployment.champion() is not None, "a first champion")
     before = deployment.retrainings()
-    for number in range(DRIFT_AT, RUNS + 1):
-        deployment.run_growing(number)
+    deployment.run_growing(DRIFT_AT, RUNS)
     deployment.wait_for(lambda: deployment.retrainings() > before, "retraining after the drift")
     versions = deployment.registry.versions()
     assert len(versions) >= 2
@@ -209,7 +211,6 @@ def check_a_bad_champion_is_sent_back(deployment: Deployment) -> None:
     )
     promote(deployment.registry, deployment.ledger, bad.version, now=datetime.now(UTC))
     assert deployment.registry.aliases()[PREVIOUS] == good
-    for number in range(RUNS + 1, RUNS + 5):
-        deployment.run_growing(number)
+    deployment.run_growing(RUNS + 1, RUNS + 4)
     deployment.wait_for(lambda: deployment.champion() == good, "the bad champion sent back")
     assert deployment.published() == f"growing@{good}"
