@@ -20,12 +20,12 @@ from cu_market.deo.executor.workers import WorkerGone, Workers
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(240),
     # Dagster reads its config classes in a way that pydantic has deprecated.
     pytest.mark.filterwarnings("ignore:The `__fields__` attribute is deprecated"),
 ]
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 120.0
 
 
 def wait_until(reached: Callable[[], object]) -> None:
