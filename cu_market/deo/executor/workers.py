@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 WORKER_ARGUMENTS = ("-m", "cu_market.deo.worker")
 
+IN_THE_WAY_SECONDS = 3.0
+"""How long an idle worker is kept while another of its place is starting."""
+
 WorkerKey = tuple[str, str, str]
 """Provider's name, its worker key, and a digest of the step's tags that it goes by."""
 
@@ -163,10 +166,15 @@ class Workers:
             self._close(warm)
 
     def end_idle(self) -> None:
-        """Closes exclusive workers that have had no step for their provider's time."""
+        """Closes exclusive workers that have had no step for their provider's time.
+
+        Where another of the same place is still starting, sooner: it may be waiting for that room.
+        """
         now = time.monotonic()
-        for warm in [w for w in self._workers if w.is_idle]:
-            if now - warm.idle_since > warm.idle_seconds:
+        starting = {w.key[:2] for w in self._workers if w.size is not None and not w.is_ready}
+        for warm in [w for w in self._workers if w.is_idle and w.is_ready]:
+            patience = IN_THE_WAY_SECONDS if warm.key[:2] in starting else warm.idle_seconds
+            if now - warm.idle_since > min(patience, warm.idle_seconds):
                 self._close(warm)
 
     def poll(self, timeout: float) -> Iterator[tuple[WarmWorker, list[Frame]] | WorkerGone]:
