@@ -23,7 +23,7 @@ from typing import Any
 
 from cu_market.dnm.planner import plan
 from cu_market.dnm.solve import Solver
-from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Award, Plan
@@ -31,6 +31,7 @@ from cu_market.domain.problem import CUMarketError, InvalidInputError, Problem
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Auction, Ledger
+from cu_market.market.awarding import allocation_of
 from cu_market.market.champions import published_forecaster
 from cu_market.market.replan import Situation
 from cu_market.market.report import auction_report
@@ -378,34 +379,6 @@ class Market:
             bid = bids[award.bid_id]
             if bid.valid_until is not None and bid.valid_until < now:
                 raise MarketUnavailableError(f"bid {bid.bid_id!r} expired before it was awarded")
-
-
-def allocation_of(
-    award: Award,
-    run_id: str,
-    auction_id: str,
-    attempt: int,
-    now: datetime,
-    *,
-    minimum_ms: int = 0,
-) -> Allocation:
-    """Returns an award as the ledger's row."""
-    return Allocation(
-        run_id=run_id,
-        step_key=award.request_id,
-        attempt=attempt,
-        state=AllocationState.AWARDED,
-        auction_id=auction_id,
-        bid_id=award.bid_id,
-        provider=award.provider,
-        resource_id=award.resource_id,
-        capacity_id=award.capacity_id,
-        size=award.size,
-        price_microusd_per_hour=award.price_microusd_per_hour,
-        expected_ms=award.expected_ms,
-        awarded_at=now,
-        minimum_ms=minimum_ms,
-    )
 
 
 def step_report(report: Mapping[str, Any], step_key: str) -> Mapping[str, Any] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from cu_market.domain.allocation import Allocation
+from cu_market.domain.allocation import HOLDING, Allocation
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.domain.units import format_usd
@@ -20,6 +20,7 @@ from cu_market.market.accounts import (
     used_core_ms,
 )
 from cu_market.market.auction import Market
+from cu_market.ral.provider import Revocable
 
 NOTE_SECONDS = 1.0
 """How often a run that waits says so again."""
@@ -63,6 +64,26 @@ class Purse:
         now = self.market.now()
         spent = committed_microusd(self.market.ledger.allocations(run_id=self.run_id), now)
         return _beyond(award, ahead, spent, self.budget_microusd, "cu/budget_usd of this run is")
+
+    def take_back(self, award: Allocation, refusal: Refusal) -> list[Allocation]:
+        """Revokes spot leases for a step that is not spot; returns them, the newest first.
+
+        None are where they would not be enough. Whoever holds one learns it from the ledger.
+        """
+        provider = self.market.providers[award.provider]
+        if not isinstance(provider, Revocable) or provider.is_revocable(award):
+            return []
+        ledger, free = self.market.ledger, refusal.free
+        victims: list[Allocation] = []
+        for lease in ledger.allocations(states=HOLDING):
+            if award.size.fits_in(free):
+                break
+            if lease.capacity_id == award.capacity_id and provider.is_revocable(lease):
+                victims.append(lease)
+                free = free + lease.size
+        if not award.size.fits_in(free) or not victims:
+            return []
+        return list(ledger.revoke_leases([v.key for v in victims], now=self.market.now()))
 
     def note_waiting(self, award: Allocation | None) -> None:
         """Tells the ledger what the run waits for, or that it waits no more."""

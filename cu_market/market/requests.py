@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from cu_market.domain.spec import ComputeSpec, OnOom, RunSpec, target_names
 from cu_market.domain.tags import check_override_targets, parse_run_tags, parse_step_tags
 from cu_market.domain.units import MICROUSD
 from cu_market.domain.usage import Usage
+from cu_market.domain.vocabulary import OVERRIDE_PREFIX
 from cu_market.market.replan import Situation
 from cu_market.market.settings import MarketSettings
 from cu_market.pse.forecast import Forecast, Forecaster
@@ -119,6 +120,25 @@ def size_run(
         sized[step.step_key] = size
         requests.append(_request(step, size, run, now, settings))
     return Demand(requests=tuple(requests), sized=sized, run=run)
+
+
+def part_of(outline: RunOutline, steps: Collection[str]) -> RunOutline:
+    """Returns the outline of these steps alone, free of dependencies on all others and of overrides
+    of steps that are not among them."""
+    wanted = set(steps)
+    kept = tuple(
+        replace(step, depends_on=tuple(p for p in step.depends_on if p in wanted))
+        for step in outline.steps
+        if step.step_key in wanted
+    )
+    names = {name for step in kept for name in _names(step)}
+    tags = {
+        name: value
+        for name, value in outline.tags.items()
+        if not name.startswith(OVERRIDE_PREFIX)
+        or name.removeprefix(OVERRIDE_PREFIX).partition("@")[0] in names
+    }
+    return replace(outline, tags=tags, steps=kept)
 
 
 def in_situation(demand: Demand, situation: Situation) -> Demand:

@@ -11,23 +11,21 @@ from datetime import timedelta
 from typing import Any
 
 from cu_market.dagster_compat.outline import template_key
-from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
+from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.resources import ResourceVector
-from cu_market.domain.spec import OnOom, target_names
+from cu_market.domain.spec import OnOom
 from cu_market.domain.tags import parse_run_tags
 from cu_market.domain.usage import Ending, Measurement, Usage
-from cu_market.domain.vocabulary import OVERRIDE_PREFIX
 from cu_market.ledger.interface import Auction, LeaseLostError, Refusal
 from cu_market.market.accounts import DEFAULT_ACCOUNT
 from cu_market.market.auction import Cleared, Market, step_report
 from cu_market.market.purse import Purse
 from cu_market.market.replan import Move
-from cu_market.market.requests import read_specs
+from cu_market.market.requests import part_of, read_specs
 from cu_market.market.settings import OnBudget
 from cu_market.pse.empirical import next_after_oom
-from cu_market.ral.provider import Revocable
 
 logger = logging.getLogger(__name__)
 
@@ -150,26 +148,6 @@ class Negotiation:
             self.has_leased = True
         return outcome
 
-    def make_room(self, award: Allocation, refusal: Refusal) -> list[Allocation]:
-        """Takes back spot leases for a step that is not spot; returns them, the newest first.
-
-        None are where they would not be enough. Whoever holds one learns it from the ledger.
-        """
-        provider = self.market.providers[award.provider]
-        if not isinstance(provider, Revocable) or provider.is_revocable(award):
-            return []
-        ledger, free = self.market.ledger, refusal.free
-        victims: list[Allocation] = []
-        for lease in ledger.allocations(states=HOLDING):
-            if award.size.fits_in(free):
-                break
-            if lease.capacity_id == award.capacity_id and provider.is_revocable(lease):
-                victims.append(lease)
-                free = free + lease.size
-        if not award.size.fits_in(free) or not victims:
-            return []
-        return list(ledger.revoke_leases([v.key for v in victims], now=self.market.now()))
-
     def revoked_tokens(self) -> set[int]:
         """Returns the fencing tokens of the run's leases that were taken back."""
         rows = self.market.ledger.allocations(
@@ -263,20 +241,7 @@ class Negotiation:
 
     def remaining(self, steps: Collection[str]) -> RunOutline:
         """Returns the outline of these steps alone, free of dependencies on all others."""
-        wanted = set(steps)
-        kept = tuple(
-            replace(step, depends_on=tuple(p for p in step.depends_on if p in wanted))
-            for step in self._outline.steps
-            if step.step_key in wanted
-        )
-        names = {name for step in kept for name in target_names(step.identity, step.op_name)}
-        tags = {
-            name: value
-            for name, value in self._outline.tags.items()
-            if not name.startswith(OVERRIDE_PREFIX)
-            or name.removeprefix(OVERRIDE_PREFIX).partition("@")[0] in names
-        }
-        return replace(self._outline, tags=tags, steps=kept)
+        return part_of(self._outline, steps)
 
     def parents(self, step_key: str) -> tuple[str, ...]:
         """Returns the steps that must end before this one."""

@@ -172,7 +172,7 @@ class Starter:
         self._is_short_of_money = self._is_short_of_money or refusal.is_for_money
         if self._wanting is None and not refusal.is_for_money:
             self._wanting = wanted
-        taken = self._run.negotiation.make_room(wanted, refusal) if refusal.short_of else []
+        taken = self._run.negotiation.purse.take_back(wanted, refusal) if refusal.short_of else []
         cause = "money" if refusal.is_for_money else "room" if refusal.short_of else "turn"
         is_new = self._run.waiting.note(step_key, cause)
         if not taken and not is_new:
