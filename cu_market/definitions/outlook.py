@@ -16,7 +16,7 @@ from cu_market.domain.usage import Usage
 from cu_market.market.champions import published_forecaster
 from cu_market.market.future import future_demand
 from cu_market.pse.demand.expected import demand_by_hour
-from cu_market.pse.empirical import EmpiricalForecaster
+from cu_market.pse.models.forecaster import LearnedForecaster
 
 
 @dg.asset(group_name=GROUP, op_tags=SIZE)
@@ -28,7 +28,7 @@ def step_forecasts(
     for usage in usages_of(training_frame):
         past[usage.identity].insert(0, usage)
     with opened_ledger(context.instance) as ledger:
-        model = published_forecaster(ledger, champion) or EmpiricalForecaster()
+        model = published_forecaster(ledger, champion) or LearnedForecaster()
     rows = []
     for identity, history in sorted(past.items(), key=lambda each: str(each[0])):
         forecast = model.forecast(identity, history)

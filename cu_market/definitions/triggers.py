@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
+from dagster import DagsterRunStatus, RunsFilter
 
 from cu_market.definitions.home import opened_ledger, registry_of
 from cu_market.definitions.models import LEAST_ATTEMPTS
@@ -18,6 +19,14 @@ from cu_market.tracking.registry import CHAMPION
 
 LOOKED_AT = 2_000
 """Newest attempts that the sensor reads."""
+
+UNFINISHED = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
 
 NEW_ATTEMPTS = 3
 """A location is not trained anew before so many good ends have come since the last time."""
@@ -39,6 +48,9 @@ def drift(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReaso
 
     The cursor holds how many good ends each location had when it was last trained for.
     """
+    waiting = RunsFilter(job_name=retraining.name, statuses=UNFINISHED)
+    if context.instance.get_runs(waiting, limit=1):
+        return dg.SkipReason("a retraining is on its way")
     counted = _read_cursor(context.cursor)
     reasons: list[str] = []
     notes: list[str] = []

@@ -33,7 +33,7 @@ LEAD_MS = 2000
 HEADROOM = 1.25
 SMALLEST_BYTES = 20 * 2**20
 NOISE_RATIO = 0.005
-CASES = int(__import__('os').environ.get('CASES','100'))
+CASES = 100
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,6 @@ def run(curves: dict[str, list[UsageCurve]]) -> dict[str, float]:
             elif outcome.hit_ms is not None and not is_late:
                 found[kind].append(outcome)
     hits = found["growing"] + found["larger"]
-    if __import__('os').environ.get('DBG'):
-        for r in hits:
-            if not r.is_foreseen: print(r)
-        for r in found["unchanged"]:
-            if r.alarm_ms is not None: print(r)
     leads = [r.hit_ms - r.alarm_ms for r in hits if r.hit_ms and r.alarm_ms is not None]
     return {
         "steps": len(steps),

@@ -43,6 +43,9 @@ SCALE_MARGIN = 1.03
 BEYOND_RATIO = 1.18
 """Past so much of every earlier peak, earlier curves say nothing: its own line is followed."""
 
+OVERDUE_RATIO = 1.2
+"""After so much of its time nothing is known of when a step will end."""
+
 CONFIRM = 2
 
 EARLIER = 5
@@ -167,8 +170,10 @@ class Watch:
             return None, ""
         best = matches[0] if matches else None
         base = best.memory_at(now_ms) if best else 0.0
-        # A step that grows takes longer than it did; half as long again is looked at.
-        end = 1.5 * max(best.duration_ms, now_ms) + TRENDS_MS[0] if best else float("inf")
+        end = float("inf")
+        if best is not None and now_ms < OVERDUE_RATIO * best.duration_ms:
+            # A step that grows takes longer than it did; half as long again is looked at.
+            end = 1.5 * max(best.duration_ms, now_ms) + TRENDS_MS[0]
         for step in range(1, LOOK_AHEAD_STEPS + 1):
             ahead = HORIZON_MS * step / LOOK_AHEAD_STEPS
             if now_ms + ahead > end:
