@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from cu_market.domain.problem import InvalidInputError
 from cu_market.ledger.interface import Ledger
 from cu_market.pse.champion.state import ChampionForecaster, location_identity, read_state
-from cu_market.pse.empirical import EmpiricalForecaster
 from cu_market.pse.forecast import Forecaster
+from cu_market.pse.models.forecaster import LearnedForecaster
 
 logger = logging.getLogger(__name__)
 
@@ -31,4 +31,4 @@ def published_forecaster(ledger: Ledger, code_locations: Iterable[str]) -> Forec
         champions[identity.code_location] = state.forecaster()
     if not champions:
         return None
-    return ChampionForecaster(champions=champions, default=EmpiricalForecaster())
+    return ChampionForecaster(champions=champions, default=LearnedForecaster())

@@ -14,7 +14,7 @@ from cu_market.domain.usage import Usage
 from cu_market.ledger.interface import Ledger
 from cu_market.market.champions import published_forecaster
 from cu_market.pse.champion.state import location_identity
-from cu_market.pse.empirical import EmpiricalForecaster
+from cu_market.pse.models.forecaster import LearnedForecaster
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -98,7 +98,7 @@ def _find(ledger: Ledger, said: str) -> list[StepIdentity]:
 
 
 def _step(ledger: Ledger, step: StepIdentity, history: Sequence[Usage]) -> dict[str, Any]:
-    model = published_forecaster(ledger, [step.code_location]) or EmpiricalForecaster()
+    model = published_forecaster(ledger, [step.code_location]) or LearnedForecaster()
     champion = ledger.published([location_identity(step.code_location)])
     forecast = model.forecast(step, history)
     curves = ledger.curves(step, limit=1)

@@ -43,7 +43,7 @@ class Attitude:
 ATTITUDES = {
     Risk.COST: Attitude(delay_ratio=0.0, failure_gb_hours=0.0),
     Risk.BALANCED: Attitude(delay_ratio=1.0, failure_gb_hours=0.01, most_patience_ratio=1.0),
-    Risk.SAFE: Attitude(delay_ratio=0.0, failure_gb_hours=100.0, most_failing=0.01, min_history=3),
+    Risk.SAFE: Attitude(delay_ratio=0.0, failure_gb_hours=200.0, most_failing=0.01, min_history=2),
 }
 
 
