@@ -10,7 +10,7 @@ from cu_market.definitions.frames import usages_of
 from cu_market.definitions.home import registry_of
 from cu_market.definitions.models import champion, evaluation, usage_history
 from cu_market.pse.champion.evaluation import by_location, compare, score_all
-from cu_market.pse.champion.state import ModelState
+from cu_market.pse.champion.training import DEFAULT_STATE
 from cu_market.tracking.registry import CHAMPION
 
 FRESH = timedelta(days=2)
@@ -59,7 +59,7 @@ def champion_is_not_worse_than_the_default(
         version = registry_of(context.instance, location).alias(CHAMPION)
         if version is None or location not in usages:
             continue
-        default = score_all(ModelState().forecaster(), usages[location])
+        default = score_all(DEFAULT_STATE.forecaster(), usages[location])
         found = compare(default, score_all(version.state.forecaster(), usages[location]))
         if found.low > 0:
             worse[location] = found.difference

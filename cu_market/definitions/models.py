@@ -19,7 +19,7 @@ from cu_market.definitions.pictures import (
 )
 from cu_market.domain.usage import Ending, Usage
 from cu_market.pse.champion.evaluation import by_location, compare, figures, score_all
-from cu_market.pse.champion.training import GRID, Training, train
+from cu_market.pse.champion.training import DEFAULT_STATE, GRID, Training, train
 from cu_market.tracking.mirror import Story, data_digest, tell
 from cu_market.tracking.promotion import promote
 from cu_market.tracking.registry import CHALLENGER, CHAMPION, ModelVersion
@@ -43,10 +43,11 @@ class TrainingConfig(dg.Config):
     headroom_base_ratios: list[float] = Field(default_factory=list)
     windows: list[float] = Field(default_factory=list)
 
-    def grid(self) -> Mapping[str, tuple[float, ...]]:
-        """Returns the values to try by parameter."""
+    def grid(self) -> Mapping[str, tuple[float, ...]] | None:
+        """Returns the values to try by parameter, or None for all families' usual ones."""
         chosen = {"headroom_base_ratio": self.headroom_base_ratios, "window": self.windows}
-        return {**GRID, **{name: tuple(values) for name, values in chosen.items() if values}}
+        said = {name: tuple(values) for name, values in chosen.items() if values}
+        return {**GRID, **said} if said else None
 
 
 @dg.asset(group_name=GROUP, op_tags=SIZE)
@@ -146,22 +147,20 @@ def evaluation(
         new = score_all(challenger.state.forecaster(), usages[location], since=since)
         verdict: dict[str, Any] = {"version": number, **figures(new)}
         models = {"after": score_all(challenger.state.forecaster(), usages[location])}
-        if champion is None:
-            verdict["is_promoted"] = True
-            verdict["reason"] = "there is no champion yet"
-        else:
-            old = score_all(champion.state.forecaster(), usages[location], since=since)
-            found = compare(old, new)
-            verdict |= found.to_record()
-            verdict["is_promoted"] = found.is_better
-            verdict["reason"] = (
-                f"{found.difference:+.3f} of the need ({found.low:+.3f} to {found.high:+.3f}) "
-                f"on {found.attempts} held-back attempts"
-            )
-            models = {
-                "before": score_all(champion.state.forecaster(), usages[location]),
-                **models,
-            }
+        before = champion.state if champion is not None else DEFAULT_STATE
+        found = compare(score_all(before.forecaster(), usages[location], since=since), new)
+        # Without a champion the default sizes: whoever is not worse beyond doubt may take over.
+        is_promoted = found.is_better if champion is not None else found.low <= 0
+        verdict |= found.to_record()
+        verdict["is_promoted"] = is_promoted
+        verdict["reason"] = (
+            f"{found.difference:+.3f} of the need ({found.low:+.3f} to {found.high:+.3f}) "
+            f"on {found.attempts} held-back attempts"
+        )
+        models = {
+            "before": score_all(before.forecaster(), usages[location]),
+            "after": score_all(challenger.state.forecaster(), usages[location]),
+        }
         verdicts[location] = verdict
         name = location or "default"
         pictures[f"{name}: before and after"] = markdown(name, before_and_after(models))

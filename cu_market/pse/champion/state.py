@@ -20,14 +20,17 @@ from cu_market.domain.usage import Usage
 from cu_market.pse.empirical import EmpiricalForecaster
 from cu_market.pse.forecast import Forecast, Forecaster
 
-EMPIRICAL = "empirical"
-PARAMETERS: Mapping[str, tuple[float, float]] = {
-    "window": (1, 1000),
-    "headroom_base_ratio": (-0.9, 10),
-    "spread_share": (0, 10),
-    "duration_base_ratio": (0, 10),
+EMPIRICAL, LEARNED = "empirical", "learned"
+PARAMETERS: Mapping[str, Mapping[str, tuple[float, float]]] = {
+    EMPIRICAL: {
+        "window": (1, 1000),
+        "headroom_base_ratio": (-0.9, 10),
+        "spread_share": (0, 10),
+        "duration_base_ratio": (0, 10),
+    },
+    LEARNED: {"window": (1, 1000), "doubt": (0, 100), "width": (0, 2)},
 }
-"""Name and bounds of each parameter of the empirical family."""
+"""Name and bounds of each parameter, by family."""
 
 DEFAULT_PARAMETERS: Mapping[str, float] = {
     "window": 30,
@@ -55,7 +58,9 @@ class ModelState:
         """Returns the state ready for JSON."""
         return {
             "family": self.family,
-            "parameters": {name: float(self.parameters[name]) for name in sorted(PARAMETERS)},
+            "parameters": {
+                name: float(self.parameters[name]) for name in sorted(PARAMETERS[self.family])
+            },
             "trained_on": self.trained_on,
         }
 
@@ -67,14 +72,21 @@ class ModelState:
 
     def forecaster(self) -> Forecaster:
         """Returns what forecasts with these parameters."""
-        return StateForecaster(
-            window=int(self.parameters["window"]),
-            model=EmpiricalForecaster(
-                headroom_base_ratio=self.parameters["headroom_base_ratio"],
-                spread_share=self.parameters["spread_share"],
-                duration_base_ratio=self.parameters["duration_base_ratio"],
-            ),
+        window = int(self.parameters["window"])
+        if self.family == LEARNED:
+            # Here, so that reading a state loads no numpy.
+            from cu_market.pse.models.forecaster import LearnedForecaster
+
+            learned = LearnedForecaster(
+                doubt=self.parameters["doubt"], width=self.parameters["width"]
+            )
+            return StateForecaster(window=window, model=learned)
+        empirical = EmpiricalForecaster(
+            headroom_base_ratio=self.parameters["headroom_base_ratio"],
+            spread_share=self.parameters["spread_share"],
+            duration_base_ratio=self.parameters["duration_base_ratio"],
         )
+        return StateForecaster(window=window, model=empirical)
 
 
 def read_state(record: Mapping[str, Any], *, digest: str | None = None) -> ModelState:
@@ -88,11 +100,12 @@ def read_state(record: Mapping[str, Any], *, digest: str | None = None) -> Model
         InvalidInputError: an unknown family, a parameter missing or out of bounds, another digest.
     """
     problems = []
-    if record.get("family") != EMPIRICAL:
-        problems.append(_problem("family", record.get("family"), f"not {EMPIRICAL!r}"))
+    family = str(record.get("family"))
+    if family not in PARAMETERS:
+        problems.append(_problem("family", family, f"not one of {', '.join(PARAMETERS)}"))
     parameters = record.get("parameters")
     found: dict[str, float] = {}
-    for name, (least, most) in PARAMETERS.items():
+    for name, (least, most) in PARAMETERS.get(family, {}).items():
         value = parameters.get(name) if isinstance(parameters, Mapping) else None
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not least <= float(value or 0) <= most:
@@ -101,7 +114,9 @@ def read_state(record: Mapping[str, Any], *, digest: str | None = None) -> Model
             found[name] = float(value or 0)
     if problems:
         raise InvalidInputError(problems)
-    state = ModelState(parameters=found, trained_on=int(record.get("trained_on") or 0))
+    state = ModelState(
+        family=family, parameters=found, trained_on=int(record.get("trained_on") or 0)
+    )
     if digest is not None and state.digest != digest:
         raise InvalidInputError([_problem("digest", state.digest, f"not {digest}")])
     return state
@@ -122,7 +137,7 @@ class StateForecaster:
     """
 
     window: int
-    model: EmpiricalForecaster
+    model: Forecaster
 
     def forecast(
         self,

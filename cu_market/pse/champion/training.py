@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
 
 from cu_market.domain.usage import Ending, Usage
 from cu_market.pse.champion.evaluation import score_all
-from cu_market.pse.champion.state import DEFAULT_PARAMETERS, ModelState
+from cu_market.pse.champion.state import DEFAULT_PARAMETERS, LEARNED, ModelState
+from cu_market.pse.models.forecaster import STEP_WIDTH
+from cu_market.pse.models.predictor import MEMORY_DOUBT
 
 HELD_BACK_RATIO = 0.3
 """Share of the newest good ends that nothing is trained on."""
+
+NEWEST = 2000
+"""Attempts at most that a grid is tried on."""
 
 GRID: Mapping[str, tuple[float, ...]] = {
     "window": (3, 8, 30),
     "headroom_base_ratio": (0.05, 0.1, 0.2, 0.35),
     "spread_share": (0.0, 0.25, 0.5, 1.0),
 }
+
+LEARNED_GRID: Mapping[str, tuple[float, ...]] = {
+    "window": (8, 30),
+    "doubt": (MEMORY_DOUBT, MEMORY_DOUBT / 3),
+    "width": (STEP_WIDTH, STEP_WIDTH / 2, 2 * STEP_WIDTH),
+}
+
+DEFAULT_STATE = ModelState(
+    family=LEARNED, parameters={"window": 30, "doubt": MEMORY_DOUBT, "width": STEP_WIDTH}
+)
+"""What sizes steps of a code location without a champion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,27 +53,41 @@ class Training:
     held_back_from: int
 
 
-def train(usages: Iterable[Usage], *, grid: Mapping[str, tuple[float, ...]] = GRID) -> Training:
+def train(
+    usages: Iterable[Usage], *, grid: Mapping[str, tuple[float, ...]] | None = None
+) -> Training:
     """Returns the state with the least mean relative wastage on all but what is held back.
 
     Args:
         usages: one code location's attempts.
-        grid: values to try by parameter; the others keep their default.
+        grid: values to try by parameter of the empirical family alone, the others at their
+            default; left out: the grids of both families.
     """
     ordered = sorted(usages, key=lambda u: (u.ended_at, u.run_id, u.step_key, u.attempt))
     good = [u for u in ordered if u.ending is Ending.OK and not u.external]
     first_held = held_back_from(len(good))
     until = good[first_held].ended_at if first_held < len(good) else None
-    seen = [u for u in ordered if until is None or u.ended_at < until]
+    seen = [u for u in ordered if until is None or u.ended_at < until][-NEWEST:]
     tried = []
-    for values in product(*grid.values()):
-        parameters = {**DEFAULT_PARAMETERS, **dict(zip(grid, values, strict=True))}
-        state = ModelState(parameters=parameters, trained_on=len(seen))
+    for state in _candidates(grid, len(seen)):
         scored = score_all(state.forecaster(), seen)
         loss = float(np.mean([s.relative_wastage for s in scored])) if scored else float("inf")
         tried.append((state, loss))
-    best = min(tried, key=lambda each: (each[1], -each[0].parameters["headroom_base_ratio"]))
+    best = min(tried, key=lambda each: each[1])
     return Training(state=best[0], tried=tuple(tried), held_back_from=first_held)
+
+
+def _candidates(grid: Mapping[str, tuple[float, ...]] | None, count: int) -> Iterator[ModelState]:
+    """Yields what is tried; of equals the first is taken, so the default comes first."""
+    if grid is None:
+        yield replace(DEFAULT_STATE, trained_on=count)
+        for values in product(*LEARNED_GRID.values()):
+            learned = dict(zip(LEARNED_GRID, values, strict=True))
+            yield ModelState(family=LEARNED, parameters=learned, trained_on=count)
+    chosen = GRID if grid is None else grid
+    for values in product(*chosen.values()):
+        parameters = {**DEFAULT_PARAMETERS, **dict(zip(chosen, values, strict=True))}
+        yield ModelState(parameters=parameters, trained_on=count)
 
 
 def held_back_from(count: int) -> int:

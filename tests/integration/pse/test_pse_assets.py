@@ -100,7 +100,9 @@ def test_a_better_challenger_is_promoted_a_worse_is_not(
     registry = Registry(models_folder(instance.root_directory), "growing")
     identity = location_identity("growing")
     retrain(instance, headroom_base_ratios=[9.0])
-    assert registry.aliases()[CHAMPION] == 1
+    assert CHAMPION not in registry.aliases()  # worse than the default, which goes on sizing
+    assert ledger.published() == {}
+    promote(registry, ledger, 1, now=T0)
     assert ledger.published([identity])[identity].model == "growing@1"
     result = retrain(instance)
     assert registry.aliases() == {CHAMPION: 2, PREVIOUS: 1}

@@ -18,7 +18,7 @@ from cu_market.pse.champion.state import (
     ModelState,
     read_state,
 )
-from cu_market.pse.champion.training import train
+from cu_market.pse.champion.training import DEFAULT_STATE, train
 from cu_market.pse.empirical import EmpiricalForecaster
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -111,10 +111,13 @@ def test_a_state_is_read_back_as_written_and_nothing_else_is() -> None:
     assert read_state(state.to_record(), digest=state.digest) == state
     with pytest.raises(InvalidInputError, match="digest"):
         read_state(BAD.to_record(), digest=state.digest)
-    broken = {"family": "pickle", "parameters": {"window": 0, "spread_share": "x"}}
+    broken = {"family": "empirical", "parameters": {"window": 0, "spread_share": "x"}}
     with pytest.raises(InvalidInputError) as caught:
         read_state(broken)
-    assert len(caught.value.problems) == 5
+    assert len(caught.value.problems) == 4
+    with pytest.raises(InvalidInputError, match="not one of empirical, learned"):
+        read_state({"family": "pickle", "parameters": {}})
+    assert read_state(DEFAULT_STATE.to_record()) == DEFAULT_STATE
 
 
 def test_each_location_has_its_own_champion() -> None:
