@@ -164,7 +164,10 @@ def _choose(current: Packing, draws: Draws) -> list[int]:
 
 
 def _near_bundles(current: Packing, draws: Draws, count: int) -> list[int]:
-    """Every task of some CUs: a drawn one, and those nearest to it in time with some noise."""
+    """The tasks of some CUs: a drawn one, and those nearest to it in time with some noise.
+
+    Of too many, those around one moment, so that all these CUs have room there.
+    """
     keys = list(current.bundles)
     first = current.bundles[keys[draws.below(len(keys))]]
 
@@ -175,16 +178,11 @@ def _near_bundles(current: Packing, draws: Draws, count: int) -> list[int]:
         return (gap + apart) * (0.2 + draws.ratio())
 
     ranked = sorted((distance(key), key) for key in keys)
-    found: list[int] = []
-    for _, key in ranked[:count]:
-        members = [stay.task for stay in current.bundles[key].stays]
-        if found and len(found) + len(members) > MOST_REMOVED:
-            continue
-        if len(members) > MOST_REMOVED:
-            begin = draws.below(len(members) - MOST_REMOVED + 1)
-            members = members[begin : begin + MOST_REMOVED]
-        found += members
-    return found
+    found = [stay for _, key in ranked[:count] for stay in current.bundles[key].stays]
+    if len(found) > MOST_REMOVED:
+        middle = found[draws.below(len(found))].start_ms
+        found.sort(key=lambda stay: (abs(stay.start_ms - middle), stay.task))
+    return [stay.task for stay in found[:MOST_REMOVED]]
 
 
 def _slice(current: Packing, draws: Draws) -> list[int]:
