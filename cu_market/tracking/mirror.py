@@ -93,7 +93,8 @@ def _experiment(client: Any, home: str | Path, name: str) -> str:
     if found is not None:
         return str(found.experiment_id)
     artifacts = None
-    if not os.environ.get("MLFLOW_TRACKING_URI", "").strip():
+    # Not asked of the environment: MLflow 3.17 writes the URI that it is given into it.
+    if tracking_uri(home).startswith("sqlite:"):
         artifacts = (Path(home) / "cu-market" / "mlflow-artifacts" / name).absolute().as_uri()
     return str(client.create_experiment(name, artifact_location=artifacts))
 

@@ -97,11 +97,13 @@ def test_a_better_challenger_is_promoted_a_worse_is_not(
     instance: dg.DagsterInstance, ledger: SqlLedger
 ) -> None:
     ledger.keep_usages([attempt(n, 400) for n in range(20)])
+    other = StepIdentity(code_location="another", node="fit")
+    ledger.keep_usages([replace(attempt(n, 90), step_key="x", identity=other) for n in range(6)])
     registry = Registry(models_folder(instance.root_directory), "growing")
     identity = location_identity("growing")
     retrain(instance, headroom_base_ratios=[9.0])
     assert CHAMPION not in registry.aliases()  # worse than the default, which goes on sizing
-    assert ledger.published() == {}
+    assert identity not in ledger.published()
     promote(registry, ledger, 1, now=T0)
     assert ledger.published([identity])[identity].model == "growing@1"
     result = retrain(instance)
@@ -132,6 +134,7 @@ def check_mlflow(instance: dg.DagsterInstance, registry: Registry) -> None:
         assert run.inputs.dataset_inputs
         names = {each.path for each in client.list_artifacts(version.mlflow_run_id, "pictures")}
         assert "pictures/before_and_after.png" in names
+        assert run.info.artifact_uri.startswith(Path(instance.root_directory).as_uri())
         nested = client.search_runs(
             [run.info.experiment_id], f"tags.mlflow.parentRunId = '{version.mlflow_run_id}'"
         )
