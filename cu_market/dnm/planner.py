@@ -24,7 +24,7 @@ from cu_market.domain.resources import ResourceVector
 
 CONSTRUCTION = "construction"
 
-LARGEST_TABLE = 10_000
+LARGEST_TABLE = 2_000
 """Pairs that are handed to a solver at once; more are selected in arrays, by columns and rows."""
 
 
