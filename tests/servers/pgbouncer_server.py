@@ -11,7 +11,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from postgres_server import PASSWORD, PostgresServer, free_port, unprivileged
+from postgres_server import (
+    PASSWORD,
+    PostgresServer,
+    die_with_parent,
+    free_port,
+    unprivileged,
+)
 
 START_SECONDS = 20.0
 SERVER_CONNECTIONS = 2
@@ -63,6 +69,7 @@ class PgBouncer:
                 stderr=log,
                 cwd=self.directory,
                 start_new_session=True,
+                preexec_fn=die_with_parent,
                 **user,
             )
         deadline = time.monotonic() + START_SECONDS

@@ -157,7 +157,7 @@ class PostgresServer:
                 stderr=log,
                 cwd=self.directory,
                 start_new_session=True,  # a ^C in the tests is not for it
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
                 **unprivileged(),
             )
         deadline = time.monotonic() + START_SECONDS
@@ -252,8 +252,8 @@ class PostgresServer:
         return True
 
 
-def _die_with_parent() -> None:
-    """Asks Linux for SIGQUIT (to PostgreSQL: shut down at once) when a killed session has died."""
+def die_with_parent() -> None:
+    """Asks Linux for SIGQUIT when a killed session has died: to both servers, shut down at once."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG
 
