@@ -21,14 +21,27 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG, PRIORITY_TAG
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.request import StepIdentity
 
+NONE: Mapping[str, str] = {}
 
-def outline_of_plan(run: DagsterRun, plan: ExecutionPlan) -> RunOutline:
+
+def outline_of_plan(
+    run: DagsterRun, plan: ExecutionPlan, code_versions: Mapping[str, str] = NONE
+) -> RunOutline:
     """Returns the outline of a plan at hand."""
-    return outline_of_snapshot(run, snapshot_from_execution_plan(plan, run.job_snapshot_id or ""))
+    snapshot = snapshot_from_execution_plan(plan, run.job_snapshot_id or "")
+    return outline_of_snapshot(run, snapshot, code_versions)
 
 
-def outline_of_snapshot(run: DagsterRun, snapshot: ExecutionPlanSnapshot) -> RunOutline:
-    """Returns the outline of a stored plan: the steps that the run executes, dependencies first."""
+def outline_of_snapshot(
+    run: DagsterRun, snapshot: ExecutionPlanSnapshot, code_versions: Mapping[str, str] = NONE
+) -> RunOutline:
+    """Returns the outline of a stored plan: the steps that the run executes, dependencies first.
+
+    Args:
+        run: whose plan it is.
+        snapshot: the plan.
+        code_versions: declared versions by asset key; the plan does not carry them.
+    """
     wanted = set(snapshot.step_keys_to_execute or [step.key for step in snapshot.steps])
     deps = {key: sorted(up & wanted) for key, up in snapshot.step_deps.items() if key in wanted}
     by_key = {step.key: step for step in snapshot.steps if step.key in wanted}
@@ -39,7 +52,8 @@ def outline_of_snapshot(run: DagsterRun, snapshot: ExecutionPlanSnapshot) -> Run
         job_name=run.job_name,
         tags=dict(run.tags),
         steps=tuple(
-            _step(by_key[key], deps[key], location, partition) for key in _topological(deps)
+            _step(by_key[key], deps[key], location, partition, code_versions)
+            for key in _topological(deps)
         ),
     )
 
@@ -57,7 +71,11 @@ def template_key(step_key: str) -> str:
 
 
 def _step(
-    snap: ExecutionStepSnap, depends_on: list[str], location: str, partition: str
+    snap: ExecutionStepSnap,
+    depends_on: list[str],
+    location: str,
+    partition: str,
+    code_versions: Mapping[str, str],
 ) -> StepOutline:
     tags: Mapping[str, str] = snap.tags or {}
     assets = sorted(
@@ -76,6 +94,7 @@ def _step(
         tags=tags,
         depends_on=tuple(depends_on),
         priority=_priority(tags.get(PRIORITY_TAG)),
+        code_version="+".join(code_versions[key] for key in assets if key in code_versions),
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import tempfile
+from pathlib import Path
 
 import pytest
-from dagster import DagsterEvent, DagsterEventType, EventLogEntry
+from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun, EventLogEntry
 from dagster._core.definitions.executor_definition import MULTI_PROC_CONFIG
 from dagster._core.execution.api import create_execution_plan, execute_plan_iterator
 from dagster._core.execution.plan.active import ActiveExecution
@@ -16,8 +17,11 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.instance import InstanceRef
 from dagster._core.storage import local_compute_log_manager
 from dagster._core.storage.event_log.base import EventLogStorage
+from dagster._core.workspace.context import WorkspaceProcessContext
+from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._serdes import deserialize_value, serialize_value
 
+from cu_market.dagster_compat.code_versions import code_versions_of_workspace
 from cu_market.dagster_compat.engine import crash_explanation, error_of_message, subprocess_error
 from cu_market.dagster_compat.event_relay import DECIDING
 from cu_market.dagster_compat.executor_config import multiprocess_fields
@@ -128,3 +132,31 @@ def test_an_error_that_nobody_raised_can_be_told() -> None:
 
     told = error_from_exception(interrupted_error())
     assert told.cls_name == "DagsterExecutionInterruptedError"
+
+
+def test_a_launcher_reads_code_versions_from_the_code_server(tmp_path: Path) -> None:
+    (tmp_path / "versioned.py").write_text(
+        "import dagster as dg\n"
+        "@dg.asset(key=['a', 'b'], code_version='7')\n"
+        "def versioned() -> None: ...\n"
+        "@dg.asset\n"
+        "def plain() -> None: ...\n"
+        "defs = dg.Definitions(assets=[versioned, plain])\n"
+    )
+    target = PythonFileTarget(
+        python_file=str(tmp_path / "versioned.py"),
+        attribute="defs",
+        working_directory=str(tmp_path),
+        location_name="here",
+    )
+    with (
+        DagsterInstance.local_temp(str(tmp_path)) as instance,
+        WorkspaceProcessContext(instance, target) as process,
+    ):
+        workspace = process.create_request_context()
+        repository = next(iter(workspace.get_code_location("here").get_repositories().values()))
+        origin = repository.get_full_job("__ASSET_JOB").get_remote_origin()
+        run = DagsterRun(job_name="__ASSET_JOB", remote_job_origin=origin)
+        assert code_versions_of_workspace(workspace, run) == {"a/b": "7"}
+        assert code_versions_of_workspace(workspace, DagsterRun(job_name="of nowhere")) == {}
+    assert code_versions_of_workspace(None, run) == {}

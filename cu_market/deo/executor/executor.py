@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from dagster import DagsterEvent, MetadataValue
 
+from cu_market.dagster_compat.code_versions import code_versions_of_job
 from cu_market.dagster_compat.engine import (
     ExecutionPlan,
     Executor,
@@ -112,7 +113,8 @@ class MarketExecutor(Executor):
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Iterator[DagsterEvent]:
         """Yields the run's events."""
-        outline = outline_of_plan(plan_context.dagster_run, execution_plan)
+        versions = code_versions_of_job(plan_context.job.get_definition())
+        outline = outline_of_plan(plan_context.dagster_run, execution_plan, versions)
         with ExitStack() as stack:
             try:
                 market, awards, auction, is_own = yield from self._enter_market(

@@ -388,4 +388,5 @@ class Negotiation:
             measurement=measurement,
             ending=ending,
             external=bool(spec.external),
+            code_version=step.code_version,
         )

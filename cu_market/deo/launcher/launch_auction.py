@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from dagster import DagsterInstance, DagsterRun
+from dagster import DagsterInstance
 
+from cu_market.dagster_compat.code_versions import code_versions_of_workspace
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.dagster_compat.executor_config import executor_of
+from cu_market.dagster_compat.launcher import LaunchRunContext
 from cu_market.dagster_compat.outline import outline_of_snapshot
 from cu_market.deo.announcements import auction_event
 from cu_market.deo.recommendation import (
@@ -30,14 +32,16 @@ Announcement = tuple[str, EngineEventData | None, dict[str, str]]
 def auction_for_launch(
     market: Market,
     instance: DagsterInstance,
-    run: DagsterRun,
+    context: LaunchRunContext,
     is_wanted: Callable[[], bool],
 ) -> Announcement:
     """Holds the auction of a run; returns what the run page and the run's tags are told."""
+    run = context.dagster_run
     if run.execution_plan_snapshot_id is None:
         return "The run has no execution plan: its steps were not routed.", None, {}
     snapshot = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
-    outline = outline_of_snapshot(run, snapshot)
+    versions = code_versions_of_workspace(context.workspace, run)
+    outline = outline_of_snapshot(run, snapshot, versions)
     if is_recommending(market.settings.mode, outline.tags):
         return _recommend(market, outline, is_wanted)
     executor, branch = executor_of(run, snapshot)

@@ -73,7 +73,7 @@ class MarketLauncherMixin:
 
         run = context.dagster_run
         try:
-            self._hold_auction(run)
+            self._hold_auction(context)
         except InvalidInputError:
             raise
         except Exception as error:
@@ -89,18 +89,18 @@ class MarketLauncherMixin:
         super().launch_run(context)  # type: ignore[misc]
         self._start_patrol()
 
-    def _hold_auction(self, run: DagsterRun) -> None:
+    def _hold_auction(self, context: LaunchRunContext) -> None:
         from cu_market.deo.launcher.launch_auction import auction_for_launch
         from cu_market.deo.launcher.reaper import reap
 
-        market = self._open_market()
+        run, market = context.dagster_run, self._open_market()
         wanted = threading.Event()
         wanted.set()
         outcome: list[Any] = []
 
         def work() -> None:
             try:
-                outcome.append(auction_for_launch(market, self._instance, run, wanted.is_set))
+                outcome.append(auction_for_launch(market, self._instance, context, wanted.is_set))
             except BaseException as error:  # noqa: BLE001 - handed to the waiting thread
                 outcome.append(error)
 

@@ -12,7 +12,7 @@ def base() -> int:
     return 3
 
 
-@dg.asset
+@dg.asset(code_version="7")
 def doubled(base: int) -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"value": 2 * base}, value=2 * base)
 

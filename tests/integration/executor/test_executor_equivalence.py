@@ -233,3 +233,10 @@ def test_cost_and_use_are_in_a_materializations_metadata(shared: Bench) -> None:
     assert metadata["cu/cost_usd"].value > 0
     assert metadata["cu/peak_memory_gb"].value > 0
     assert metadata["cu/resource_id"].value.partition("/")[0] in ("local", "cluster")
+
+
+def test_history_knows_the_code_version_that_an_asset_declares(shared: Bench) -> None:
+    run_id = shared.run("assets", MARKET, file=ASSETS)
+    versions = {usage.identity.node: usage.code_version for usage in shared.usages(run_id)}
+    assert versions["doubled"] == "7"
+    assert versions["base"] == ""
