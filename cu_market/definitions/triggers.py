@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 
-from cu_market.definitions.home import opened_ledger, registry_of
+from cu_market.definitions.home import OWN_LOCATION, opened_ledger, registry_of
 from cu_market.definitions.models import LEAST_ATTEMPTS
 from cu_market.domain.usage import Ending, Usage
 from cu_market.ledger.interface import Ledger
@@ -62,6 +62,8 @@ def drift(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReaso
                 notes.append(sent_back)
                 counted[location] = good  # the data has not changed: no need to train again
                 continue
+            if location == OWN_LOCATION:
+                continue  # retraining makes attempts of its own: it would call for itself for ever
             if good < LEAST_ATTEMPTS or 0 <= good - counted.get(location, 0) < NEW_ATTEMPTS:
                 continue
             found = _reasons(context.instance, location, usages)
@@ -79,13 +81,15 @@ def drift(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReaso
 
 
 def _reasons(instance: dg.DagsterInstance, location: str, usages: Sequence[Usage]) -> list[str]:
-    champion = registry_of(instance, location).alias(CHAMPION)
+    registry = registry_of(instance, location)
+    champion = registry.alias(CHAMPION)
     if champion is None:
         return ["no model yet"]
     found = find_drift(
         score_all(champion.state.forecaster(), usages),
         trained_on=champion.state.trained_on,
         code_versions=champion.details.get("code_versions", ()),
+        trained_at=registry.versions()[-1].created_at,
     )
     return [f"{each.step} {each.reason}".strip() for each in found]
 

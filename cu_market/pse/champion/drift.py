@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
@@ -16,6 +17,12 @@ ERROR_FACTOR, ERROR_ADDED = 1.5, 0.15
 """Relative wastage may be so much worse than before."""
 
 FAILED_RATIO = 0.34
+
+LEVEL_RATIO = 1.5
+"""A step whose newest peaks are so many times (or that part of) those trained on has drifted. Its
+own history adapts after one attempt, so that its error alone would show it for a moment only."""
+
+LEVEL_ATTEMPTS = 3
 NEW_ATTEMPTS = 200
 
 
@@ -33,7 +40,11 @@ class Drift:
 
 
 def find_drift(
-    scored: Sequence[Scored], *, trained_on: int, code_versions: Sequence[str] = ()
+    scored: Sequence[Scored],
+    *,
+    trained_on: int,
+    code_versions: Sequence[str] = (),
+    trained_at: datetime | None = None,
 ) -> list[Drift]:
     """Returns every reason to train anew.
 
@@ -44,6 +55,7 @@ def find_drift(
         scored: live attempts under the champion, oldest first.
         trained_on: attempts that the champion knew.
         code_versions: those it knew; empty where none are declared.
+        trained_at: when a model was last trained, or None where levels are not compared.
     """
     found: list[Drift] = []
     steps: dict[str, list[Scored]] = {}
@@ -60,9 +72,23 @@ def find_drift(
             found.append(
                 Drift(step=step, reason=f"wastage {wasted:.2f} of the need, {usual:.2f} before")
             )
+        level = None if trained_at is None else _level(all_of_it, trained_at)
+        if level is not None and not 1 / LEVEL_RATIO <= level <= LEVEL_RATIO:
+            found.append(Drift(step=step, reason=f"needs {level:.1f} times what it did"))
         versions = {s.usage.code_version for s in recent if s.usage.code_version}
         if code_versions and versions - set(code_versions):
             found.append(Drift(step=step, reason=f"new code version {sorted(versions)[-1]!r}"))
     if trained_on and len(scored) - trained_on >= NEW_ATTEMPTS:
         found.append(Drift(step="", reason=f"{len(scored) - trained_on} new attempts"))
     return found
+
+
+def _level(scored: Sequence[Scored], trained_at: datetime) -> float | None:
+    """Returns the newest peaks' median over that of the newest trained on, or None if too few."""
+    known = [
+        s.usage.measurement.peak_memory_bytes for s in scored if s.usage.ended_at <= trained_at
+    ]
+    new = [s.usage.measurement.peak_memory_bytes for s in scored if s.usage.ended_at > trained_at]
+    if not known or len(new) < LEVEL_ATTEMPTS:
+        return None
+    return float(np.median(new[-LEVEL_ATTEMPTS:]) / max(1.0, np.median(known[-RECENT:])))

@@ -101,6 +101,12 @@ def test_a_step_that_needs_twice_as_much_drifts_and_a_steady_one_does_not() -> N
     (drift,) = find_drift(doubled, trained_on=20)
     assert drift.step == "fit"
     assert "wastage" in drift.reason
+    adapted = score_all(model, attempts([*STEADY, 900, 900, 900, 900, 900, 900]))
+    trained_at = T0 + timedelta(minutes=20)
+    (level,) = find_drift(adapted, trained_on=20, trained_at=trained_at)
+    assert level.reason == "needs 2.2 times what it did"
+    later = T0 + timedelta(minutes=30)
+    assert find_drift(adapted, trained_on=26, trained_at=later) == []
     new_code = [*attempts(STEADY, "1"), *attempts([400] * 25, "2")[20:]]
     (version,) = find_drift(score_all(model, new_code), trained_on=20, code_versions=["1"])
     assert "new code version '2'" in version.reason
