@@ -95,8 +95,8 @@ def planned(solver: SolverProcess | InProcessSolver | None, limit: float = 0.3) 
 
 @pytest.fixture
 def real() -> Iterator[SolverProcess]:
-    # On a busy machine with nothing compiled yet, loading PuLP and HiGHS has been seen to take longer
-    # than a market would wait; here it is not the subject.
+    # On a busy machine with nothing compiled yet, loading PuLP and HiGHS has been seen to take
+    # longer than a market would wait; here it is not the subject.
     solver = SolverProcess(start_seconds=60)
     yield solver
     solver.close()
