@@ -56,7 +56,9 @@ class Endings:
         yield DagsterEvent.engine_event(context, sentence, data)
         if frame["error"]:
             self._run.errors[f"{attempt.step_key} (pid {attempt.pid})"] = read_error(frame["error"])
-        if frame["finished"] or attempt.is_decided:
+        if attempt.is_decided:
+            return  # after a retry the step may be in flight again, by another attempt
+        if frame["finished"]:
             self._run.active.verify_complete(self._run.context, attempt.step_key)
         elif ending is Ending.OUT_OF_MEMORY:
             yield from self._end_for_memory(attempt, frame["detail"], measurement)
@@ -179,8 +181,8 @@ class Endings:
         if gone.end is not None:
             detail = f"{kind}: {gone.end.detail}"
         if attempt.is_decided:
-            self._run.active.verify_complete(self._run.context, attempt.step_key)
-        elif self._run.is_stopping:
+            return
+        if self._run.is_stopping:
             yield self._run.fail_interrupted(attempt)
         elif kind is EndKind.OUT_OF_MEMORY:
             used = Measurement(
