@@ -14,8 +14,8 @@ from pathlib import Path
 from postgres_server import (
     PASSWORD,
     PostgresServer,
-    die_with_parent,
     free_port,
+    spawn,
     unprivileged,
 )
 
@@ -62,14 +62,12 @@ class PgBouncer:
             for path in (self.directory, users, settings):
                 os.chown(path, user["user"], user["group"])
         with (self.directory / "log").open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = spawn(
                 [program, str(settings)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                start_new_session=True,
-                preexec_fn=die_with_parent,
                 **user,
             )
         deadline = time.monotonic() + START_SECONDS

@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -150,14 +151,12 @@ class PostgresServer:
         if self._process is not None and self._process.poll() is None:
             return
         with (self.directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = spawn(
                 [self._binaries / "postgres", "-D", self.data],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd=self.directory,
-                start_new_session=True,  # a ^C in the tests is not for it
-                preexec_fn=die_with_parent,
                 **unprivileged(),
             )
         deadline = time.monotonic() + START_SECONDS
@@ -250,6 +249,21 @@ class PostgresServer:
         except psycopg2.OperationalError:
             return False
         return True
+
+
+_KEEPER = ThreadPoolExecutor(1, thread_name_prefix="servers' keeper")
+"""Starts the servers: Linux means the parent's *thread*, and a test's own threads end early."""
+
+
+def spawn(command: Sequence[str | Path], **options: Any) -> subprocess.Popen[bytes]:
+    """Starts a server that no ^C in the tests reaches, and that dies with a killed session."""
+    return _KEEPER.submit(
+        subprocess.Popen,
+        command,
+        start_new_session=True,
+        preexec_fn=die_with_parent,
+        **options,
+    ).result()
 
 
 def die_with_parent() -> None:
