@@ -7,7 +7,7 @@ schedules by code that cannot break a rule, duals are made bounds by weak dualit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -70,8 +70,9 @@ class LinearSolver(Protocol):
 
 
 def program_to_json(program: LinearProgram) -> dict[str, Any]:
-    """Returns the program, ready for JSON."""
-    return asdict(program)
+    """Returns the program, ready for JSON. Its tuples are shared: asdict would copy each number."""
+    rows = [{f.name: getattr(row, f.name) for f in fields(row)} for row in program.rows]
+    return {f.name: getattr(program, f.name) for f in fields(program)} | {"rows": rows}
 
 
 def program_from_json(value: Mapping[str, Any]) -> LinearProgram:
