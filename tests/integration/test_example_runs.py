@@ -71,11 +71,8 @@ def ledger(home: Path) -> Iterator[SqlLedger]:
 def _run(instance: DagsterInstance) -> str:
     """Queues the job as a person does, waits for its end, returns its run_id."""
     known = {run.run_id for run in instance.get_runs()}
-    subprocess.run(
-        [BIN / "dagster", "job", "launch", "-w", ROOT / "workspace.yaml", "-j", "flights_job"],
-        check=True,
-        capture_output=True,
-    )
+    job = ["-w", ROOT / "workspace.yaml", "-l", "flights", "-j", "flights_job"]
+    subprocess.run([BIN / "dagster", "job", "launch", *job], check=True, capture_output=True)
     (run_id,) = {run.run_id for run in instance.get_runs()} - known
     deadline = time.monotonic() + 100
     while True:

@@ -28,10 +28,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
     pytest.mark.timeout(1500),
-    pytest.mark.skipif(
-        not os.environ.get("CU_MARKET_RETRAINING"),
-        reason="runs where CU_MARKET_RETRAINING is set: not yet seen to pass from end to end",
-    ),
+    pytest.mark.by_hand,  # not yet seen to pass from end to end
 ]
 
 JOB = Path(__file__).with_name("growing_job.py")
