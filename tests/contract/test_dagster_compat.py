@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import inspect
 import tempfile
@@ -134,6 +135,8 @@ def test_an_error_that_nobody_raised_can_be_told() -> None:
     assert told.cls_name == "DagsterExecutionInterruptedError"
 
 
+# Dagster leaves its code server to end by itself, once nobody asks it any more.
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_a_launcher_reads_code_versions_from_the_code_server(tmp_path: Path) -> None:
     (tmp_path / "versioned.py").write_text(
         "import dagster as dg\n"
@@ -160,3 +163,5 @@ def test_a_launcher_reads_code_versions_from_the_code_server(tmp_path: Path) -> 
         assert code_versions_of_workspace(workspace, run) == {"a/b": "7"}
         assert code_versions_of_workspace(workspace, DagsterRun(job_name="of nowhere")) == {}
     assert code_versions_of_workspace(None, run) == {}
+    del workspace, repository, process
+    gc.collect()  # here, where the warning is expected

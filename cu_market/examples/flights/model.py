@@ -39,7 +39,7 @@ def training_table(flights_joined: pd.DataFrame, hourly_features: pd.DataFrame) 
     return chosen.sample(frac=1, random_state=SEED).reset_index(drop=True)
 
 
-@dg.asset(group_name="model", op_tags=compute(cpu=2, memory="768MiB"))
+@dg.asset(group_name="model", op_tags=compute(cpu=2, memory="640MiB"))
 def delay_model(training_table: pd.DataFrame) -> dg.MaterializeResult[Any]:
     """A random forest that foretells the arrival delay, tried on flights that it never saw."""
     from sklearn.ensemble import RandomForestRegressor
