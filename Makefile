@@ -35,13 +35,14 @@ up: $(STAMP)
 	$(BIN)/cu-market up
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n $(WORKERS) tests -m "not server and not kubernetes and not by_hand"
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests -m "not server and not kubernetes and not by_hand and not alone"
+	$(BIN)/python -m pytest -q tests -m alone
 
 # Dagster itself, its deployments in the tests and the ledger on PostgreSQL, by whoever has its
 # binaries: each test session starts a server of its own.
 test-postgres: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/integration tests/contract --storage postgres \
-		-m "(postgres or pgbouncer) and not kubernetes and not by_hand" $(ARGS)
+		-m "(postgres or pgbouncer) and not kubernetes and not by_hand and not alone" $(ARGS)
 
 # Steps in pods of the cluster that KUBECONFIG names; tests/servers/kubernetes_cluster.py says what
 # else is to be set. One process: the tests share the cluster's room.
