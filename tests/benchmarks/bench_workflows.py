@@ -21,13 +21,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from workflow_instance import read_machines, read_tasks
+from workflow_instance import read_machines
 
 from cu_market.dnm.schedule import Budget, MachineType, Task, Workload, plan_workload
 from cu_market.dnm.schedule.bundle import Stay, peak_of, profile
 from cu_market.dnm.schedule.packing import windows
 from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
 from cu_market.market.solver_process import SolverProcess
+from cu_market.sim.inputs import read_workflow
 
 FOREVER_MS = 10**12
 
@@ -133,7 +134,7 @@ def measure(
     clock: Callable[[], float],
 ) -> dict[str, object]:
     """Returns one workflow's figures."""
-    tasks = read_tasks(path)
+    tasks = read_workflow(path)
     others = policies(tasks, machines, factor)
     workload = Workload(tasks=tasks, machines=machines, deadline_ms=others.deadline_ms)
     began, used = time.perf_counter(), time.process_time()

@@ -9,43 +9,14 @@ billed that delay nothing, billed by the second, at least 60 s.
 from __future__ import annotations
 
 import csv
-import json
-import math
 import re
 from pathlib import Path
 
-from cu_market.dnm.schedule import MachineType, Task
-from cu_market.domain.units import GIB, MIB, MICROUSD
+from cu_market.dnm.schedule import MachineType
+from cu_market.domain.units import GIB, MICROUSD
 
 STARTUP_MS = 45_000
 MINIMUM_MS = 60_000
-
-
-def read_tasks(path: Path) -> tuple[Task, ...]:
-    """Returns a workflow's tasks in the file's order."""
-    workflow = json.loads(path.read_text())["workflow"]
-    executed = {task["id"]: task for task in workflow["execution"]["tasks"]}
-    return tuple(
-        Task(
-            task_id=task["id"],
-            duration_ms=max(1, round(1000 * executed[task["id"]]["runtimeInSeconds"])),
-            cpu_millis=1000 * _cores(executed[task["id"]]),
-            memory_bytes=_memory(executed[task["id"]].get("memoryInBytes")),
-            parents=tuple(task["parents"]),
-        )
-        for task in workflow["specification"]["tasks"]
-    )
-
-
-def _cores(run: dict[str, float]) -> int:
-    given = run.get("coreCount")
-    return int(given) if given else max(1, math.ceil(run.get("avgCPU", 100) / 100 - 0.1))
-
-
-def _memory(peak: float | None) -> int:
-    if not peak:
-        return 1536 * MIB
-    return max(256 * MIB, -(-int(1.25 * peak) // (128 * MIB)) * 128 * MIB)
 
 
 def read_machines(path: Path) -> tuple[MachineType, ...]:
