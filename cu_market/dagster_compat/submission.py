@@ -8,29 +8,47 @@ Dagster and the code anew for every run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from subprocess import TimeoutExpired
 
 from dagster import DagsterEventType, DagsterInstance
 from dagster._core.definitions.selector import JobSubsetSelector
+from dagster._core.remote_representation.grpc_server_registry import GrpcServerRegistry
 from dagster._core.utils import make_new_run_id
 from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
 from dagster._core.workspace.load_target import WorkspaceFileTarget
+from dagster._grpc.constants import GrpcServerCommand
 
 from cu_market.domain.problem import InvalidInputError, Problem
 
 __all__ = ["FAILURES", "Progress", "RunReader", "open_workspace", "submit_job"]
+
+# Without a sign of life from here for so long, a code server ends by itself.
+_HEARTBEAT_SECONDS = 45
 
 FAILURES = (DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE)
 
 
 @contextmanager
 def open_workspace(instance: DagsterInstance, path: str) -> Iterator[WorkspaceRequestContext]:
-    """Yields the workspace of a file, its code servers started; ends them afterwards."""
+    """Yields the workspace of a file, its code servers started; ends them and waits for that.
+
+    One that still has runs of its own to wait for is left to end by itself.
+    """
     target = WorkspaceFileTarget([path])
-    with WorkspaceProcessContext(
-        instance, target, version="", code_server_log_level="WARNING"
-    ) as context:
+    with (
+        suppress(TimeoutExpired),
+        GrpcServerRegistry(
+            instance_ref=instance.get_ref(),
+            server_command=GrpcServerCommand.API_GRPC,
+            heartbeat_ttl=_HEARTBEAT_SECONDS,
+            startup_timeout=instance.code_server_process_startup_timeout,
+            log_level="WARNING",
+            wait_for_processes_on_shutdown=True,
+        ) as servers,
+        WorkspaceProcessContext(instance, target, grpc_server_registry=servers) as context,
+    ):
         yield context.create_request_context()
 
 

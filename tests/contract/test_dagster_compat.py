@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import inspect
 import tempfile
@@ -18,8 +17,6 @@ from dagster._core.execution.retries import RetryMode
 from dagster._core.instance import InstanceRef
 from dagster._core.storage import local_compute_log_manager
 from dagster._core.storage.event_log.base import EventLogStorage
-from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._serdes import deserialize_value, serialize_value
 
 from cu_market.dagster_compat.code_versions import code_versions_of_workspace
@@ -28,6 +25,7 @@ from cu_market.dagster_compat.event_relay import DECIDING
 from cu_market.dagster_compat.executor_config import multiprocess_fields
 from cu_market.dagster_compat.outline import template_key
 from cu_market.dagster_compat.storage_checks import with_tables_taken_as_there
+from cu_market.dagster_compat.submission import open_workspace
 
 
 def parameters(function: object) -> set[str]:
@@ -135,8 +133,6 @@ def test_an_error_that_nobody_raised_can_be_told() -> None:
     assert told.cls_name == "DagsterExecutionInterruptedError"
 
 
-# Dagster leaves its code server to end by itself, once nobody asks it any more.
-@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_a_launcher_reads_code_versions_from_the_code_server(tmp_path: Path) -> None:
     (tmp_path / "versioned.py").write_text(
         "import dagster as dg\n"
@@ -146,22 +142,17 @@ def test_a_launcher_reads_code_versions_from_the_code_server(tmp_path: Path) -> 
         "def plain() -> None: ...\n"
         "defs = dg.Definitions(assets=[versioned, plain])\n"
     )
-    target = PythonFileTarget(
-        python_file=str(tmp_path / "versioned.py"),
-        attribute="defs",
-        working_directory=str(tmp_path),
-        location_name="here",
+    path = tmp_path / "workspace.yaml"
+    path.write_text(
+        "load_from: [{python_file: {relative_path: versioned.py, location_name: here}}]"
     )
     with (
         DagsterInstance.local_temp(str(tmp_path)) as instance,
-        WorkspaceProcessContext(instance, target) as process,
+        open_workspace(instance, str(path)) as workspace,
     ):
-        workspace = process.create_request_context()
         repository = next(iter(workspace.get_code_location("here").get_repositories().values()))
         origin = repository.get_full_job("__ASSET_JOB").get_remote_origin()
         run = DagsterRun(job_name="__ASSET_JOB", remote_job_origin=origin)
         assert code_versions_of_workspace(workspace, run) == {"a/b": "7"}
         assert code_versions_of_workspace(workspace, DagsterRun(job_name="of nowhere")) == {}
     assert code_versions_of_workspace(None, run) == {}
-    del workspace, repository, process
-    gc.collect()  # here, where the warning is expected
