@@ -19,21 +19,21 @@ from collections.abc import Sequence
 from dagster import DagsterInstance, EventLogEntry
 from execution import fresh_instance, progress, run_job
 
-from cu_market.deo.executor import loop
+from cu_market.deo.executor import relay
 
 
 def measure(steps: int) -> dict[str, float]:
     """Runs so many mapped steps in this process; returns its figures."""
     logging.getLogger("dagster").setLevel(logging.ERROR)
     started: list[float] = []
-    original = loop.store_entries
+    original = relay.store_entries
 
     def watch(instance: DagsterInstance, entries: Sequence[EventLogEntry]) -> None:
         if not started and any(_is_step_start(entry) for entry in entries):
             started.append(time.process_time())
         original(instance, entries)
 
-    loop.store_entries = watch
+    relay.store_entries = watch
     with fresh_instance() as instance:
         run_job(
             instance,
