@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +9,10 @@ from typing import Any
 
 import psutil
 import pytest
+from daemon import running_daemon, serve_file, wait_for
 from dagster import DagsterInstance, DagsterRunStatus
 
-from cu_market.dagster_compat.submission import open_workspace, submit_job
+from cu_market.dagster_compat.submission import submit_job
 from cu_market.deo.settings import instance_settings
 from cu_market.domain.allocation import FINAL, AllocationState
 from cu_market.domain.units import lease_cost_microusd
@@ -56,43 +53,15 @@ class Deployment:
         return [entry.message for entry in self.instance.all_logs(run_id)]
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-
-
 @pytest.fixture(scope="module")
 def deployment(
     tmp_path_factory: pytest.TempPathFactory, new_storage: Callable[[], str]
 ) -> Iterator[Deployment]:
     home = tmp_path_factory.mktemp("home")
     (home / "dagster.yaml").write_text(CONFIG + new_storage())
-    workspace = home / "workspace.yaml"
-    workspace.write_text(
-        f"load_from: [{{python_file: {{relative_path: {JOB}, location_name: tests, "
-        f"attribute: defs}}}}]\n"
-    )
-    os.environ["DAGSTER_HOME"] = str(home)
-    with (home / "daemon.log").open("w") as log:
-        daemon = subprocess.Popen(
-            [Path(sys.executable).with_name("dagster-daemon"), "run", "-w", str(workspace)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        with DagsterInstance.get() as instance, open_workspace(instance, str(workspace)) as opened:
-            yield Deployment(instance, opened, home)
-    finally:
-        daemon.send_signal(signal.SIGINT)
-        try:
-            daemon.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(daemon.pid, signal.SIGKILL)
-            daemon.wait()
-        del os.environ["DAGSTER_HOME"]
+    serve_file(home, JOB)
+    with running_daemon(home) as (instance, workspace):
+        yield Deployment(instance, workspace, home)
 
 
 def test_a_run_is_auctioned_before_it_starts_and_billed(deployment: Deployment) -> None:

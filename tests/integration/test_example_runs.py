@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from daemon import running_daemon
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus
 
 from cu_market.deo.settings import instance_settings
@@ -33,24 +33,9 @@ def home(
     home = tmp_path_factory.mktemp("example_home")
     configured = (ROOT / "dagster_home" / "dagster.yaml").read_text()
     (home / "dagster.yaml").write_text(configured + new_storage())
-    patch = pytest.MonkeyPatch()
-    patch.setenv("DAGSTER_HOME", str(home))
-    with DagsterInstance.get() as instance:
-        # Its databases are created here: daemon and launch, both first, would race to do it.
-        instance.get_runs_count()
-    with (home / "daemon.log").open("w") as log:
-        daemon = subprocess.Popen(
-            [BIN / "dagster-daemon", "run", "-w", str(ROOT / "workspace.yaml")],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
+    (home / "workspace.yaml").write_text((ROOT / "workspace.yaml").read_text())
+    with running_daemon(home):
         yield home
-    finally:
-        daemon.send_signal(signal.SIGINT)
-        daemon.wait(60)
-        patch.undo()
 
 
 @pytest.fixture(scope="module")

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance
+from daemon import running_daemon, serve_file
 from kubernetes_cluster import INSECURE, KubernetesCluster, why_not
 from pod_deployment import (
     SIGNALS_VARIABLE,
@@ -23,11 +18,7 @@ from pod_deployment import (
 )
 from postgres_server import PASSWORD, PASSWORD_VARIABLE, PostgresServer, find_binaries
 
-from cu_market.dagster_compat.submission import open_workspace
-
 HERE = Path(__file__).parent
-STILL_RUNNING = "ignore:subprocess .* is still running:ResourceWarning"
-"""Dagster leaves its code server to end by itself, once nobody asks it any more."""
 JOBS = HERE / "pod_jobs.py"
 
 
@@ -36,7 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.kubernetes)
             item.add_marker(pytest.mark.filterwarnings(INSECURE))
-            item.add_marker(pytest.mark.filterwarnings(STILL_RUNNING))
             item.add_marker(pytest.mark.xdist_group("kubernetes"))
 
 
@@ -78,33 +68,9 @@ def deployment(
     in_pods = launcher_options(cluster, home) if has_pods else None
     text = dagster_yaml(cluster, reachable_postgres, providers, in_pods)
     (home / "dagster.yaml").write_text(text)
-    workspace = home / "workspace.yaml"
-    workspace.write_text(
-        f"load_from: [{{python_file: {{relative_path: {JOBS}, location_name: tests, "
-        f"attribute: defs}}}}]\n"
-    )
+    serve_file(home, JOBS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DAGSTER_HOME", str(home))
         patch.setenv(PASSWORD_VARIABLE, PASSWORD)
         patch.setenv(SIGNALS_VARIABLE, str(home / "signals"))
-        with (home / "daemon.log").open("w") as log:
-            daemon = subprocess.Popen(
-                [Path(sys.executable).with_name("dagster-daemon"), "run", "-w", str(workspace)],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            with (
-                DagsterInstance.get() as instance,
-                open_workspace(instance, str(workspace)) as opened,
-            ):
-                yield Deployment(instance, opened, home, cluster)
-        finally:
-            daemon.send_signal(signal.SIGINT)
-            try:
-                daemon.wait(30)
-            except subprocess.TimeoutExpired:
-                os.killpg(daemon.pid, signal.SIGKILL)
-                daemon.wait()
-            gc.collect()  # here, where STILL_RUNNING holds; not when the session ends
+        with running_daemon(home) as (instance, opened):
+            yield Deployment(instance, opened, home, cluster)

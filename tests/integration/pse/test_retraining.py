@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from daemon import running_daemon, wait_for
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus, RunsFilter
 
-from cu_market.dagster_compat.submission import open_workspace, submit_job
+from cu_market.dagster_compat.submission import submit_job
 from cu_market.deo.settings import instance_settings
 from cu_market.ledger.sql import SqlLedger
 from cu_market.market.opening import open_instance_ledger
@@ -101,10 +97,7 @@ class Deployment:
 
     @staticmethod
     def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-            time.sleep(0.2)
+        wait_for(condition, what, seconds)
 
 
 @pytest.fixture(scope="module")
@@ -113,30 +106,10 @@ def deployment(
 ) -> Iterator[Deployment]:
     home = tmp_path_factory.mktemp("home")
     (home / "dagster.yaml").write_text(CONFIG + new_storage())
-    workspace = home / "workspace.yaml"
-    workspace.write_text(WORKSPACE)
-    os.environ["DAGSTER_HOME"] = str(home)
-    with DagsterInstance.get():
-        pass  # its tables are made once: two processes at once leave Alembic with two heads
-    with (home / "daemon.log").open("w") as log:
-        daemon = subprocess.Popen(
-            [Path(sys.executable).with_name("dagster-daemon"), "run", "-w", str(workspace)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        with DagsterInstance.get() as instance, open_workspace(instance, str(workspace)) as opened:
-            turn_on_the_sensor(instance, opened)
-            yield Deployment(instance, opened, home)
-    finally:
-        daemon.send_signal(signal.SIGINT)
-        try:
-            daemon.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(daemon.pid, signal.SIGKILL)
-            daemon.wait()
-        del os.environ["DAGSTER_HOME"]
+    (home / "workspace.yaml").write_text(WORKSPACE)
+    with running_daemon(home) as (instance, workspace):
+        turn_on_the_sensor(instance, workspace)
+        yield Deployment(instance, workspace, home)
 
 
 def turn_on_the_sensor(instance: DagsterInstance, workspace: Any) -> None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from daemon import running_daemon, serve_file, wait_for
 from dagster import DagsterInstance, DagsterRunStatus
 
-from cu_market.dagster_compat.submission import open_workspace, submit_job
+from cu_market.dagster_compat.submission import submit_job
 from cu_market.deo.settings import instance_settings
 from cu_market.domain.allocation import AllocationState
 from cu_market.market.opening import open_instance_ledger
@@ -49,13 +45,6 @@ def provider(file: Path, price: float) -> str:
     )
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-
-
 def test_what_has_not_started_moves_and_the_run_page_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_storage: Callable[[], str]
 ) -> None:
@@ -65,32 +54,12 @@ def test_what_has_not_started_moves_and_the_run_page_says_why(
     prices = {"alpha": 10, "beta": 10, "gamma": 20}
     providers = {name: provider(file, price) for name, price in prices.items()}
     (home / "dagster.yaml").write_text(CONFIG.format(**providers) + new_storage())
-    workspace = home / "workspace.yaml"
-    workspace.write_text(
-        f"load_from: [{{python_file: {{relative_path: {HERE / 'changing_job.py'}, "
-        "location_name: tests, attribute: defs}}]\n"
-    )
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    serve_file(home, HERE / "changing_job.py")
     monkeypatch.setenv("CHANGING_FOLDER", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     monkeypatch.syspath_prepend(str(HERE))
-    with (home / "daemon.log").open("w") as log:
-        daemon = subprocess.Popen(
-            [Path(sys.executable).with_name("dagster-daemon"), "run", "-w", str(workspace)],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        with DagsterInstance.get() as instance, open_workspace(instance, str(workspace)) as opened:
-            changes(instance, opened, home, file, tmp_path)
-    finally:
-        daemon.send_signal(signal.SIGINT)
-        try:
-            daemon.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(daemon.pid, signal.SIGKILL)
-            daemon.wait()
+    with running_daemon(home) as (instance, workspace):
+        changes(instance, workspace, home, file, tmp_path)
 
 
 def changes(
@@ -111,7 +80,7 @@ def changes(
         assert status() is not DagsterRunStatus.FAILURE, messages()
         return bool(ledger.allocations(run_id=run_id, states=[AllocationState.ACCEPTED]))
 
-    wait_for(is_running, "the first step")
+    wait_for(is_running, "the first step", 120)
     first = {row.step_key: row.resource_id for row in ledger.allocations(run_id=run_id)}
     assert first == {
         "slow": "gamma/only",
@@ -121,10 +90,12 @@ def changes(
         "gone_1": "beta/only",
     }
     file.write_text(json.dumps({"alpha": 3, "beta": None, "gamma": 1}))
-    wait_for(lambda: any("gone_1 moves" in m for m in messages()), "the renegotiation")
-    wait_for(lambda: any("step slow runs for more" in m for m in messages()), "the slow step")
+    wait_for(lambda: any("gone_1 moves" in m for m in messages()), "the renegotiation", 120)
+    wait_for(lambda: any("step slow runs for more" in m for m in messages()), "the slow step", 120)
     (folder / "go").touch()
-    wait_for(lambda: status() in (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE), "the end")
+    wait_for(
+        lambda: status() in (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE), "the end", 120
+    )
     assert status() is DagsterRunStatus.SUCCESS
     told = "\n".join(m for m in messages() if m.startswith("Renegotiated, since"))
     assert "alpha/only asks $15.000000 an hour, no longer $5.000000" in told
