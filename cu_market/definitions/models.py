@@ -1,6 +1,7 @@
 """From usage to a champion: trained on the past, judged on what was held back, published."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +23,7 @@ from cu_market.pse.champion.evaluation import by_location, compare, figures, sco
 from cu_market.pse.champion.training import DEFAULT_STATE, GRID, Training, train
 from cu_market.tracking.mirror import Story, data_digest, tell
 from cu_market.tracking.promotion import promote
-from cu_market.tracking.registry import CHALLENGER, CHAMPION, ModelVersion
+from cu_market.tracking.registry import CHALLENGER, CHAMPION, ModelVersion, Registry
 
 LEAST_ATTEMPTS = 5
 """Good ends of a code location before a model of it is trained."""
@@ -82,34 +83,67 @@ def training_frame(usage_history: pd.DataFrame) -> dg.MaterializeResult[Any]:
 def step_models(
     context: dg.AssetExecutionContext, config: TrainingConfig, training_frame: pd.DataFrame
 ) -> dg.MaterializeResult[Any]:
-    """A challenger for each code location: its version's number by location."""
+    """A challenger of each code location's champion: its version's number by location."""
     versions: dict[str, int] = {}
     for location, usages in by_location(usages_of(training_frame)).items():
         if sum(u.ending is Ending.OK for u in usages) < LEAST_ATTEMPTS:
             continue
+        champion = _incumbent(context.instance, location, usages)
         training = train(usages, grid=config.grid())
-        version = _challenge(context.instance, location, usages, training)
+        version = _challenge(context.instance, location, usages, training, champion)
         versions[location] = version.version
     names = [f"{location or 'default'}@{number}" for location, number in versions.items()]
     return dg.MaterializeResult(value=versions, metadata={"challengers": names})
 
 
-def _challenge(
-    instance: dg.DagsterInstance, location: str, usages: list[Usage], training: Training
+def _incumbent(
+    instance: dg.DagsterInstance, location: str, usages: Sequence[Usage]
 ) -> ModelVersion:
-    """Keeps a challenger with its figures on held-back attempts, and tells MLflow."""
+    """Returns the champion; where there is none yet, the default is kept and published as such.
+
+    It is what sizes the steps already: so there is always somebody to be better than, to watch for
+    drift, and to go back to.
+    """
     registry = registry_of(instance, location)
-    since = training.held_back_from
-    held = score_all(training.state.forecaster(), usages, since=since)
     champion = registry.alias(CHAMPION)
+    if champion is not None:
+        return champion
+    state = replace(DEFAULT_STATE, trained_on=len(usages))
+    version = _keep(instance, registry, usages, Training(state=state, tried=()), None)
+    with opened_ledger(instance) as ledger:
+        return promote(registry, ledger, version.version, now=datetime.now(UTC))
+
+
+def _challenge(
+    instance: dg.DagsterInstance,
+    location: str,
+    usages: Sequence[Usage],
+    training: Training,
+    champion: ModelVersion,
+) -> ModelVersion:
+    """Keeps a challenger beside its champion."""
+    registry = registry_of(instance, location)
+    version = _keep(instance, registry, usages, training, champion)
+    registry.set_aliases({**registry.aliases(), CHALLENGER: version.version})
+    return version
+
+
+def _keep(
+    instance: dg.DagsterInstance,
+    registry: Registry,
+    usages: Sequence[Usage],
+    training: Training,
+    champion: ModelVersion | None,
+) -> ModelVersion:
+    """Keeps a version with its figures on what was held back, and tells MLflow."""
+    held = score_all(training.state.forecaster(), usages, held_back=True)
     models = {"challenger": score_all(training.state.forecaster(), usages)}
     details: dict[str, Any] = {
         "data_digest": data_digest(usages),
-        "held_back_from": since,
         "code_versions": sorted({u.code_version for u in usages if u.code_version}),
     }
     if champion is not None:
-        theirs = score_all(champion.state.forecaster(), usages, since=since)
+        theirs = score_all(champion.state.forecaster(), usages, held_back=True)
         details["comparison"] = compare(theirs, held).to_record()
         models = {"champion": score_all(champion.state.forecaster(), usages), **models}
     version = registry.add(
@@ -118,7 +152,6 @@ def _challenge(
         figures={f"held_back_{k}": v for k, v in figures(held).items()},
         details=details,
     )
-    registry.set_aliases({**registry.aliases(), CHALLENGER: version.version})
     story = Story(
         frame=frame_of(usages).astype({"started_at": "str", "ended_at": "str"}),
         tried=training.tried,
@@ -143,22 +176,19 @@ def evaluation(
     for location, number in step_models.items():
         registry = registry_of(context.instance, location)
         challenger, champion = registry.version(number), registry.alias(CHAMPION)
-        since = int(challenger.details["held_back_from"])
-        new = score_all(challenger.state.forecaster(), usages[location], since=since)
-        verdict: dict[str, Any] = {"version": number, **figures(new)}
-        models = {"after": score_all(challenger.state.forecaster(), usages[location])}
-        before = champion.state if champion is not None else DEFAULT_STATE
-        found = compare(score_all(before.forecaster(), usages[location], since=since), new)
-        # Without a champion the default sizes: whoever is not worse beyond doubt may take over.
-        is_promoted = found.is_better if champion is not None else found.low <= 0
+        assert champion is not None, "step_models keeps one before it challenges it"
+        new = score_all(challenger.state.forecaster(), usages[location], held_back=True)
+        old = score_all(champion.state.forecaster(), usages[location], held_back=True)
+        found = compare(old, new)
+        verdict: dict[str, Any] = {"version": number, "champion": champion.version, **figures(new)}
         verdict |= found.to_record()
-        verdict["is_promoted"] = is_promoted
+        verdict["is_promoted"] = found.is_better
         verdict["reason"] = (
             f"{found.difference:+.3f} of the need ({found.low:+.3f} to {found.high:+.3f}) "
             f"on {found.attempts} held-back attempts"
         )
         models = {
-            "before": score_all(before.forecaster(), usages[location]),
+            "before": score_all(champion.state.forecaster(), usages[location]),
             "after": score_all(challenger.state.forecaster(), usages[location]),
         }
         verdicts[location] = verdict

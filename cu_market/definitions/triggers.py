@@ -15,7 +15,7 @@ from cu_market.ledger.interface import Ledger
 from cu_market.pse.champion.drift import find_drift
 from cu_market.pse.champion.evaluation import by_location, score_all
 from cu_market.tracking.promotion import is_worse, live_comparison, rollback
-from cu_market.tracking.registry import CHAMPION
+from cu_market.tracking.registry import CHAMPION, ModelVersion, Registry
 
 LOOKED_AT = 2_000
 """Newest attempts that the sensor reads."""
@@ -28,8 +28,10 @@ UNFINISHED = [
     DagsterRunStatus.CANCELING,
 ]
 
-NEW_ATTEMPTS = 3
-"""A location is not trained anew before so many good ends have come since the last time."""
+NEW_ATTEMPTS, NEW_RATIO = 3, 0.1
+"""A location is not trained anew before so many good ends, and so large a part of those it had,
+have come since the last time: a drift that no challenger could answer yet is tried again as more of
+it is seen, ever more rarely."""
 
 retraining = dg.define_asset_job(
     "retraining",
@@ -64,7 +66,7 @@ def drift(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReaso
                 continue
             if location == OWN_LOCATION:
                 continue  # retraining makes attempts of its own: it would call for itself for ever
-            if good < LEAST_ATTEMPTS or 0 <= good - counted.get(location, 0) < NEW_ATTEMPTS:
+            if good < LEAST_ATTEMPTS or _is_too_soon(good, counted.get(location, 0)):
                 continue
             found = _reasons(context.instance, location, usages)
             if found:
@@ -89,9 +91,24 @@ def _reasons(instance: dg.DagsterInstance, location: str, usages: Sequence[Usage
         score_all(champion.state.forecaster(), usages),
         trained_on=champion.state.trained_on,
         code_versions=champion.details.get("code_versions", ()),
-        trained_at=registry.versions()[-1].created_at,
+        trained_at=_answered_at(registry, champion),
     )
     return [f"{each.step} {each.reason}".strip() for each in found]
+
+
+def _is_too_soon(good: int, counted: int) -> bool:
+    return 0 <= good - counted < max(NEW_ATTEMPTS, round(NEW_RATIO * counted))
+
+
+def _answered_at(registry: Registry, champion: ModelVersion) -> datetime:
+    """Returns when the champion was trained, or last found again as the best there is."""
+    same = (
+        version.created_at
+        for version in registry.versions()
+        if version.state.family == champion.state.family
+        and version.state.parameters == champion.state.parameters
+    )
+    return max(same)
 
 
 def _send_back(

@@ -117,12 +117,18 @@ def _log_version(
 
 def _log_story(mlflow: Any, experiment: str, version: ModelVersion, story: Story) -> None:
     if story.frame is not None:
-        data = mlflow.data.from_pandas(story.frame, name=f"usage of {version.location}")
-        mlflow.log_input(data, context="training")
-        mlflow.log_dict(
-            json.loads(story.frame.head(3).to_json(orient="split")), "input_example.json"
+        # As floats: MLflow warns of integer columns, which could not hold a missing value.
+        numbers = story.frame.select_dtypes("number").columns
+        frame = story.frame.astype(dict.fromkeys(numbers, "float64"))
+        data = mlflow.data.from_pandas(
+            frame,
+            name=f"usage of {version.location}",
+            # Ours: MLflow's own is of pandas calls that pandas 3 warns of (MLflow 3.17).
+            digest=version.details["data_digest"],
         )
-        signature = mlflow.models.infer_signature(story.frame.head(3))
+        mlflow.log_input(data, context="training")
+        mlflow.log_dict(json.loads(frame.head(3).to_json(orient="split")), "input_example.json")
+        signature = mlflow.models.infer_signature(frame.head(3))
         mlflow.log_dict(signature.to_dict(), "signature.json")
     with tempfile.TemporaryDirectory() as folder:
         for name, picture in (story.pictures or {}).items():

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
 
@@ -21,6 +22,10 @@ from cu_market.pse.forecast import OOM_FACTOR, Forecaster
 
 RESAMPLES = 1000
 MOST_RUNGS = 12
+
+HELD_BACK_EVERY = 3
+"""One good end in so many is held back: judged on by every training, trained on by none. Spread
+over the whole history, so that what a drift has brought is both learned from and judged on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +98,7 @@ def score_all(
     forecaster: Forecaster,
     usages: Iterable[Usage],
     *,
-    since: int = 0,
+    held_back: bool | None = None,
     risk: Risk = Risk.BALANCED,
 ) -> list[Scored]:
     """Returns each good end as the forecaster would have sized it, oldest first.
@@ -101,22 +106,26 @@ def score_all(
     Args:
         forecaster: asked with what came before each attempt alone.
         usages: of any steps, in any order.
-        since: how many of the oldest good ends are left out of the answer, not of the history.
+        held_back: answer for those held back alone, for the others alone, or for all. Whichever,
+            all are part of the history that later ones are sized from.
         risk: how sizes are chosen.
     """
     ordered = sorted(usages, key=lambda u: (u.ended_at, u.run_id, u.step_key, u.attempt))
     past: dict[StepIdentity, list[Usage]] = defaultdict(list)
     scored: list[Scored] = []
-    place = 0
     for usage in ordered:
-        if usage.ending is Ending.OK and not usage.external:
-            place += 1
-            if place > since:
-                found = _score(forecaster, usage, past[usage.identity], risk)
-                if found is not None:
-                    scored.append(found)
+        is_good = usage.ending is Ending.OK and not usage.external
+        if is_good and (held_back is None or held_back is is_held_back(usage)):
+            found = _score(forecaster, usage, past[usage.identity], risk)
+            if found is not None:
+                scored.append(found)
         past[usage.identity].insert(0, usage)
     return scored
+
+
+def is_held_back(usage: Usage) -> bool:
+    """Whether an attempt is judged on and not trained on: by its name, so for good."""
+    return crc32(f"{usage.run_id} {usage.step_key}".encode()) % HELD_BACK_EVERY == 0
 
 
 def _score(

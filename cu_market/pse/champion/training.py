@@ -1,4 +1,4 @@
-"""Trains a model: the parameters of least relative wastage on the older part of the history."""
+"""Trains a model: the parameters of least relative wastage on what is not held back."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from itertools import product
 
 import numpy as np
 
-from cu_market.domain.usage import Ending, Usage
+from cu_market.domain.usage import Usage
 from cu_market.pse.champion.evaluation import score_all
 from cu_market.pse.champion.state import DEFAULT_PARAMETERS, LEARNED, ModelState
 from cu_market.pse.models.forecaster import STEP_WIDTH
 from cu_market.pse.models.predictor import MEMORY_DOUBT
-
-HELD_BACK_RATIO = 0.3
-"""Share of the newest good ends that nothing is trained on."""
 
 NEWEST = 2000
 """Attempts at most that a grid is tried on."""
@@ -45,18 +42,16 @@ class Training:
     Attributes:
         state: the best of the grid.
         tried: relative wastage of each, by its parameters.
-        held_back_from: how many good ends came before those held back.
     """
 
     state: ModelState
     tried: tuple[tuple[ModelState, float], ...]
-    held_back_from: int
 
 
 def train(
     usages: Iterable[Usage], *, grid: Mapping[str, tuple[float, ...]] | None = None
 ) -> Training:
-    """Returns the state with the least mean relative wastage on all but what is held back.
+    """Returns the state with the least mean relative wastage on all that is not held back.
 
     Args:
         usages: one code location's attempts.
@@ -64,17 +59,13 @@ def train(
             default; left out: the grids of both families.
     """
     ordered = sorted(usages, key=lambda u: (u.ended_at, u.run_id, u.step_key, u.attempt))
-    good = [u for u in ordered if u.ending is Ending.OK and not u.external]
-    first_held = held_back_from(len(good))
-    until = good[first_held].ended_at if first_held < len(good) else None
-    seen = [u for u in ordered if until is None or u.ended_at < until][-NEWEST:]
     tried = []
-    for state in _candidates(grid, len(seen)):
-        scored = score_all(state.forecaster(), seen)
+    for state in _candidates(grid, len(ordered)):
+        scored = score_all(state.forecaster(), ordered[-NEWEST:], held_back=False)
         loss = float(np.mean([s.relative_wastage for s in scored])) if scored else float("inf")
         tried.append((state, loss))
     best = min(tried, key=lambda each: each[1])
-    return Training(state=best[0], tried=tuple(tried), held_back_from=first_held)
+    return Training(state=best[0], tried=tuple(tried))
 
 
 def _candidates(grid: Mapping[str, tuple[float, ...]] | None, count: int) -> Iterator[ModelState]:
@@ -88,8 +79,3 @@ def _candidates(grid: Mapping[str, tuple[float, ...]] | None, count: int) -> Ite
     for values in product(*chosen.values()):
         parameters = {**DEFAULT_PARAMETERS, **dict(zip(chosen, values, strict=True))}
         yield ModelState(parameters=parameters, trained_on=count)
-
-
-def held_back_from(count: int) -> int:
-    """Returns how many of so many good ends are trained on."""
-    return count - round(HELD_BACK_RATIO * count)

@@ -1,20 +1,20 @@
-"""A small pipeline whose input grows from run to run, until one step needs twice as much."""
+"""A pipeline whose input grows from run to run, until one step needs twice as much and more."""
 
-import os
 import time
 
 import dagster as dg
 
 from cu_market import compute, market_executor
 
-MIB = 2**20
+MIB, PAGE = 2**20, 4096
 NUMBER = "test/number"
 DRIFT_AT = 20
 
 
 def hold(size_mib: float) -> None:
     """Holds memory long enough to be metered."""
-    held = bytearray(os.urandom(1) * round(size_mib * MIB))
+    held = bytearray(round(size_mib * MIB))
+    held[::PAGE] = bytes(1) * len(range(0, len(held), PAGE))  # touched, no second copy made
     time.sleep(0.25)
     del held
 
@@ -32,7 +32,8 @@ def load(context: dg.OpExecutionContext) -> int:
 @dg.op(tags=compute(cpu=0.5, memory="512MiB"))
 def fit(context: dg.OpExecutionContext, rows: int) -> None:
     number = number_of(context)
-    hold((90 + 1.5 * number) * (2 if number >= DRIFT_AT else 1) * rows)
+    usual = 90 + 1.5 * number
+    hold(usual if number < DRIFT_AT else 2 * usual + 14 * (number - DRIFT_AT))
 
 
 @dg.job(executor_def=market_executor)

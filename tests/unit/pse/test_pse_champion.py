@@ -11,7 +11,7 @@ from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.pse.champion.drift import find_drift
-from cu_market.pse.champion.evaluation import compare, figures, score_all
+from cu_market.pse.champion.evaluation import compare, figures, is_held_back, score_all
 from cu_market.pse.champion.state import (
     DEFAULT_PARAMETERS,
     ChampionForecaster,
@@ -70,21 +70,37 @@ def test_no_score_looks_ahead() -> None:
 
 
 def test_training_sees_nothing_that_is_held_back() -> None:
-    usages = attempts(GROWING)
-    again = attempts([*GROWING[:14], *[5000] * 6])
-    assert train(usages).held_back_from == 14
-    assert train(usages).state == train(again).state
-    assert train(usages).state != train(attempts(STEADY)).state
+    peaks = [200 + 5 * n for n in range(40)]
+    held = [number for number, usage in enumerate(attempts(peaks)) if is_held_back(usage)]
+    last_held, last_other = held[-1], max(set(range(40)) - set(held))
+
+    def losses(newest: int, peak: int) -> list[float]:
+        """Of all candidates, the newest attempt having that peak; it is no other's history."""
+        usages = attempts([*peaks[:newest], peak])
+        return [loss for _, loss in train(usages).tried]
+
+    assert losses(last_held, 5000) == losses(last_held, 300)
+    assert losses(last_other, 5000) != losses(last_other, 300)
+    assert train(attempts(GROWING)).state != train(attempts(STEADY)).state
+
+
+def test_about_a_third_is_held_back_and_each_is_or_is_not_for_good() -> None:
+    model, usages = EmpiricalForecaster(), attempts([400] * 300)
+    held = [s.usage.run_id for s in score_all(model, usages, held_back=True)]
+    others = [s.usage.run_id for s in score_all(model, usages, held_back=False)]
+    assert sorted(held + others) == [s.usage.run_id for s in score_all(model, usages)]
+    assert 80 <= len(held) <= 120
+    newer = [s.usage.run_id for s in score_all(model, usages[100:], held_back=True)]
+    assert set(newer) <= set(held)
 
 
 def test_the_trained_is_better_than_a_bad_one_and_the_doubt_is_told() -> None:
     usages = attempts(STEADY)
     trained = train(usages)
-    since = trained.held_back_from
-    bad = score_all(BAD.forecaster(), usages, since=since)
-    good = score_all(trained.state.forecaster(), usages, since=since)
+    bad = score_all(BAD.forecaster(), usages, held_back=True)
+    good = score_all(trained.state.forecaster(), usages, held_back=True)
     found = compare(bad, good)
-    assert found.attempts == 6
+    assert found.attempts == sum(map(is_held_back, usages[1:])) > 3
     assert found.is_better
     assert found.low <= found.difference <= found.high < 0
     assert not compare(good, bad).is_better
