@@ -18,6 +18,7 @@ class StepOutline:
         identity: what history is kept by.
         tags: the op's tags, all of them.
         depends_on: step keys that must end first.
+        sources: step key and name of each output of this run that it reads.
         priority: Dagster's step priority; larger first.
         code_version: the declared version of its assets' code, or empty.
         input_bytes: of its inputs as measured when upstream wrote them, or None.
@@ -28,6 +29,7 @@ class StepOutline:
     identity: StepIdentity
     tags: Mapping[str, str] = field(default_factory=dict)
     depends_on: tuple[str, ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
     priority: int = 0
     code_version: str = ""
     input_bytes: int | None = None

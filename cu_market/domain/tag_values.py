@@ -16,6 +16,7 @@ from typing import Any
 from cu_market.domain.units import (
     MIB,
     MILLIS,
+    TooLargeError,
     bytes_to_gb,
     gb_to_bytes,
     microusd_to_usd,
@@ -27,7 +28,7 @@ from cu_market.domain.units import (
 )
 
 LARGEST_EXPONENT = 15
-"""Nothing has 10^15 of anything; refused early, since 1e999999999 as an integer fills memory."""
+"""Nothing that a tag asks for comes in more than 10^15; other numbers may be larger."""
 
 _MS = {"ms": 1, "": 1000, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"^\s*([0-9.eE+-]+?)\s*(ms|s|min|m|h|d|)\s*$")
@@ -69,10 +70,12 @@ def check_magnitude(written: object) -> None:
         return
     try:
         number = parse_decimal(match.group(1))
+    except TooLargeError:
+        raise
     except ValueError:
         return
     if number and number.adjusted() > LARGEST_EXPONENT:
-        raise ValueError("more than anything could have")
+        raise TooLargeError("more than anything could have")
 
 
 def _positive(written: object) -> Decimal:

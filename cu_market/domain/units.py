@@ -36,14 +36,20 @@ _SUFFIX = {
     "ti": 2**40,
     "tib": 2**40,
 }
+# Far beyond anything that a machine has or costs, and still quick to reckon with exactly.
+LARGEST_EXPONENT = 24
 _SIZE = re.compile(r"^\s*([0-9.eE+-]+?)\s*([A-Za-z]*)\s*$")
+
+
+class TooLargeError(ValueError):
+    """A number beyond 10^25 either way: no resource has so much, and its digits fill memory."""
 
 
 def parse_decimal(text: object) -> Decimal:
     """Returns a finite decimal read from a string or number.
 
     Raises:
-        ValueError: not a number, NaN or infinite.
+        ValueError: not a number, NaN, infinite, or (TooLargeError) more than anything could have.
     """
     try:
         value = Decimal(str(text).strip())
@@ -51,6 +57,8 @@ def parse_decimal(text: object) -> Decimal:
         raise ValueError("not a number") from error
     if not value.is_finite():
         raise ValueError("not a finite number")
+    if value and value.adjusted() > LARGEST_EXPONENT:
+        raise TooLargeError("more than anything could have")
     return value
 
 
@@ -73,6 +81,8 @@ def parse_size(text: object) -> int:
         raise ValueError("not a size")
     try:
         value = parse_decimal(number) * factor
+    except TooLargeError:
+        raise
     except ValueError as error:
         raise ValueError("not a size") from error
     if value <= 0:

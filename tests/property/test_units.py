@@ -3,6 +3,7 @@ from __future__ import annotations
 from decimal import Decimal
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from cu_market.domain.units import (
     microusd_to_usd,
     millis_to_cores,
     parse_cores,
+    parse_decimal,
     parse_size,
     usd_to_microusd,
 )
@@ -44,6 +46,13 @@ def test_prefixes_are_decimal_or_binary(count: int) -> None:
         assert parse_size(f"{count}{prefix}B") == count * 1000**power
         assert parse_size(f"{count}{prefix}iB") == count * 1024**power
         assert parse_size(f"{count} {prefix}i") == count * 1024**power
+
+
+@pytest.mark.parametrize("written", ["1e999999", "1e25", "-1e25", "nan", "inf", "ten"])
+def test_numbers_that_nobody_can_mean_are_refused(written: str) -> None:
+    for read in (parse_decimal, parse_size, parse_cores, usd_to_microusd, gb_to_bytes):
+        with pytest.raises(ValueError, match="not a|more than anything could have"):
+            read(written)
 
 
 @given(st.integers(-(10**12), 10**12), st.integers(1, 10**6))
