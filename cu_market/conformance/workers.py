@@ -91,33 +91,32 @@ class WorkersConformance(ProviderUnderTest):
         workers.append(starting.start(self.launch_on(starting, starter=starter, environment=said)))
         assert tell(workers[0], "variable CU_MARKET_SAID") == said["CU_MARKET_SAID"]
 
-    def test_on_this_host_a_launch_says_where_and_where_to_log(
+    def test_a_launch_says_where_and_where_to_log(
         self, starting: Provider, workers: list[Worker], starter: str, tmp_path: Path
     ) -> None:
-        """A directory and a file of this host mean nothing elsewhere."""
-        log = tmp_path / "log"
-        workers.append(
-            starting.start(
-                self.launch_on(
-                    starting,
-                    starter=starter,
-                    working_directory=str(tmp_path),
-                    log_path=str(log),
-                )
-            )
-        )
-        if not self.is_here(workers[0]):
-            pytest.skip("its workers run elsewhere")
-        assert tell(workers[0], "where") == str(tmp_path)
-        assert tell(workers[0], "print to the log") == "printed"
-        assert log.read_text() == "to the log\n"
+        """On this host it is obeyed; elsewhere this host's directory and file mean nothing."""
+        workers.append(starting.start(self.launch_on(starting, starter=starter)))
         there = "/no-such-place"
-        for wrong in (
+        wrong = [
             self.launch_on(starting, starter=starter, working_directory=there),
             self.launch_on(starting, starter=starter, log_path=f"{there}/log"),
-        ):
+        ]
+        if not self.is_here(workers[0]):
+            for launch in wrong:
+                workers.append(starting.start(launch))
+                assert tell(workers[-1], "where") not in ("", there)
+            return
+        log = tmp_path / "log"
+        launch = self.launch_on(
+            starting, starter=starter, working_directory=str(tmp_path), log_path=str(log)
+        )
+        workers.append(starting.start(launch))
+        assert tell(workers[-1], "where") == str(tmp_path)
+        assert tell(workers[-1], "print to the log") == "printed"
+        assert log.read_text() == "to the log\n"
+        for launch in wrong:
             with pytest.raises(OSError, match="no-such-place"):
-                starting.start(wrong)
+                starting.start(launch)
 
     def test_megabytes_both_ways_do_not_lock_up(self, worker: Worker) -> None:
         """Both ends' pipes are full at some time."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 from execution_record import Bench
+from held_steps import HeldSteps
 from kubernetes_cluster import INSECURE, KubernetesCluster, why_not
 from postgres_server import PASSWORD, PASSWORD_VARIABLE, PostgresServer, postgres_storage
 
@@ -27,23 +28,40 @@ def _bench(home: Path, storage: str) -> Iterator[Bench]:
 
 
 @pytest.fixture(scope="session")
-def new_deployment(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
-    """Returns, called, what to add to a dagster.yaml: its storage, and who sells."""
+def step_cluster(request: pytest.FixtureRequest) -> Iterator[KubernetesCluster | None]:
+    """The cluster in whose pods the steps run, or None: here."""
     if request.config.getoption("--steps") == "local":
-        yield request.getfixturevalue("new_storage")
+        yield None
         return
     reason = why_not()
     if reason:
         pytest.skip(reason)
-    cluster = KubernetesCluster()
+    with closing(KubernetesCluster()) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def held(tmp_path: Path, step_cluster: KubernetesCluster | None) -> HeldSteps:
+    """The steps of the holding job, wherever they run."""
+    return HeldSteps(folder=tmp_path, cluster=step_cluster)
+
+
+@pytest.fixture(scope="session")
+def new_deployment(
+    request: pytest.FixtureRequest, step_cluster: KubernetesCluster | None
+) -> Iterator[Callable[[], str]]:
+    """Returns, called, what to add to a dagster.yaml: its storage, and who sells."""
+    if step_cluster is None:
+        yield request.getfixturevalue("new_storage")
+        return
+    cluster = step_cluster
     with (
-        closing(cluster),
         PostgresServer(listen=("127.0.0.1", cluster.host_address)) as server,
         pytest.MonkeyPatch.context() as patch,
     ):
         server.host = cluster.host_address  # by which pods find it too
         patch.setenv(PASSWORD_VARIABLE, PASSWORD)
-        options = cluster.options()
+        options = cluster.options(disconnect_seconds=20)
         options["config"]["env_vars"] = [PASSWORD_VARIABLE, "DAGSTER_HOME"]
         market = {"providers": {"cluster": options}, "bid_deadline_seconds": 10}
         launcher = {

@@ -6,6 +6,7 @@ No deferred annotations here: Dagster reads the config classes from them.
 import os
 import pickle
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -323,7 +324,7 @@ def resumable() -> None:
 def holds(context: dg.OpExecutionContext) -> None:
     """Says that it runs, then waits for the file ``go`` to be there, or for its end."""
     folder = Path(context.op_config["folder"])
-    (folder / f"{context.op_handle}.{os.getpid()}").touch()
+    (folder / f"{context.op_handle}.{os.getpid()}.{socket.gethostname()}").touch()
     pause = threading.Event()
     while not (folder / "go").exists():
         pause.wait(0.02)

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 from execution_record import HERE, MARKET, MULTIPROCESS, Bench
+from held_steps import HeldSteps
 
 from cu_market.deo.executor.workers import WorkerGone, Workers
 
@@ -42,15 +43,6 @@ def wait_until(reached: Callable[[], object]) -> None:
         pause.wait(0.05)
 
 
-def held_pids(folder: Path) -> dict[str, int]:
-    """Returns the process of each step that says it runs."""
-    found = {}
-    for path in folder.glob("holds_*.*"):
-        step, _, pid = path.name.partition(".")
-        found[step] = int(pid)
-    return found
-
-
 def ops(folder: Path) -> dict[str, Any]:
     return {f"holds_{i}": {"config": {"folder": str(folder)}} for i in range(3)}
 
@@ -75,9 +67,9 @@ def cancel_when(bench: Bench, reached: Callable[[], object]) -> threading.Thread
 
 @pytest.mark.parametrize("execution", [MULTIPROCESS, MARKET], ids=["multiprocess", "market"])
 def test_a_cancelled_run_ends_its_steps(
-    bench: Bench, tmp_path: Path, execution: Mapping[str, Any]
+    bench: Bench, tmp_path: Path, held: HeldSteps, execution: Mapping[str, Any]
 ) -> None:
-    canceller = cancel_when(bench, lambda: len(held_pids(tmp_path)) == 2)
+    canceller = cancel_when(bench, lambda: len(held.all()) == 2)
     (name, options) = next(iter(execution.items()))
     config = {name: {**options, "max_concurrent": 2}}
     run_id = bench.run("holding", config, ops=ops(tmp_path))
@@ -87,10 +79,12 @@ def test_a_cancelled_run_ends_its_steps(
     running = {step for step in record.events if "STEP_START" in record.events[step]}
     assert len(running) == 2
     assert all(record.events[step][-1] == "STEP_FAILURE" for step in running)
-    assert not any(psutil.pid_exists(pid) for pid in held_pids(tmp_path).values())
+    wait_until(lambda: all(step.is_gone() for step in held.all().values()))
 
 
-def test_a_run_is_cancelled_while_it_waits_for_room(bench: Bench, tmp_path: Path) -> None:
+def test_a_run_is_cancelled_while_it_waits_for_room(
+    bench: Bench, tmp_path: Path, held: HeldSteps
+) -> None:
     settings = {"providers": {"local": {"cores": 1}}}
 
     def waits() -> bool:
@@ -98,7 +92,7 @@ def test_a_run_is_cancelled_while_it_waits_for_room(bench: Bench, tmp_path: Path
             message.startswith("Waiting for room")
             for run in bench.instance.get_runs()
             for message in bench.engine_messages(run.run_id)
-        ) and bool(held_pids(tmp_path))
+        ) and bool(held.all())
 
     canceller = cancel_when(bench, waits)
     run_id = bench.run("holding", {"market": {"settings": settings}}, ops=ops(tmp_path))
@@ -109,16 +103,14 @@ def test_a_run_is_cancelled_while_it_waits_for_room(bench: Bench, tmp_path: Path
     assert sum(row.leased_at is not None for row in rows) == 1
 
 
-def test_a_killed_worker_costs_no_retry(bench: Bench, tmp_path: Path) -> None:
+def test_a_killed_worker_costs_no_retry(bench: Bench, tmp_path: Path, held: HeldSteps) -> None:
     """The warm worker dies mid-step: its steps are leased again, the run succeeds."""
 
     def kill() -> None:
-        wait_until(lambda: len(held_pids(tmp_path)) == 2)
-        step = psutil.Process(next(iter(held_pids(tmp_path).values())))
-        worker = step.parent()
+        wait_until(lambda: len(held.all()) == 2)
+        step = next(iter(held.all().values()))
+        step.kill_worker()
         (tmp_path / "go").touch()
-        assert worker is not None
-        worker.kill()
 
     killer = meanwhile(kill)
     run_id = bench.run("holding", {"market": {"max_concurrent": 2}}, ops=ops(tmp_path))
@@ -132,7 +124,9 @@ def test_a_killed_worker_costs_no_retry(bench: Bench, tmp_path: Path) -> None:
     assert max(row.attempt for row in rows) == 2
 
 
-def test_a_killed_run_worker_leaves_no_process(bench: Bench, tmp_path: Path) -> None:
+def test_a_killed_run_worker_leaves_no_process(
+    bench: Bench, tmp_path: Path, held: HeldSteps
+) -> None:
     """Worker and steps end when their channel does: nobody has to come and look for them."""
     with subprocess.Popen(
         [sys.executable, str(HERE / "killed_run_worker.py"), str(tmp_path)],
@@ -140,13 +134,16 @@ def test_a_killed_run_worker_leaves_no_process(bench: Bench, tmp_path: Path) -> 
         stderr=subprocess.DEVNULL,
     ) as run_worker:
         try:
-            wait_until(lambda: held_pids(tmp_path))
+            wait_until(held.all)
             family = psutil.Process(run_worker.pid).children(recursive=True)
         finally:
             run_worker.send_signal(signal.SIGKILL)
             run_worker.wait()
-    assert set(held_pids(tmp_path).values()) <= {process.pid for process in family}
+    steps = held.all().values()
+    if held.cluster is None:
+        assert {step.pid for step in steps} <= {process.pid for process in family}
     wait_until(lambda: not any(process.is_running() for process in family))
+    wait_until(lambda: all(step.is_gone() for step in steps))
 
 
 def test_the_late_result_of_a_lost_step_is_dropped(

@@ -11,6 +11,7 @@ import yaml
 from kubernetes_cluster import KubernetesCluster
 from postgres_server import PostgresServer, free_port
 
+from cu_market.cli.checks.deployment import SKEW_SECONDS
 from cu_market.cli.checks.finding import Finding, Verdict
 from cu_market.cli.checks.provider import Needs, check_provider
 from cu_market.ral.registry import load_providers
@@ -78,3 +79,55 @@ def test_a_database_that_pods_cannot_reach(cluster: KubernetesCluster, tmp_path:
     found = findings(cluster.options(), tmp_path, addresses=(address,))
     assert found["database"].verdict is not Verdict.OK
     assert address in found["database"].found
+
+
+def shadowing(cluster: KubernetesCluster, name: str, files: Mapping[str, str]) -> dict[str, Any]:
+    """Returns options with which a pod's Python finds these files before all others."""
+    keys = {path: f"file-{n}" for n, path in enumerate(files)}
+    cluster.api.create(
+        f"/api/v1/namespaces/{cluster.namespace}/configmaps",
+        {"metadata": {"name": name}, "data": {keys[path]: text for path, text in files.items()}},
+    )
+    options = cluster.options()
+    config = dict(options["config"])
+    items = [{"key": key, "path": path} for path, key in keys.items()]
+    volume = {"name": name, "config_map": {"name": name, "items": items}}
+    config["volumes"] = [*config.get("volumes", ()), volume]
+    mount = {"name": name, "mount_path": f"/opt/{name}"}
+    config["volume_mounts"] = [*config.get("volume_mounts", ()), mount]
+    config["env_vars"] = [f"PYTHONPATH=/opt/{name}"]
+    return {**options, "config": config, "working_directory": f"/opt/{name}"}
+
+
+def test_another_version_of_the_code(
+    cluster: KubernetesCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "the_users_code.py").write_text("ANSWER = 42\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    files = {
+        "the_users_code.py": "ANSWER = 41\n",
+        "cu_market-0.0.1.dist-info/METADATA": "Metadata-Version: 2.1\nName: cu-market\n"
+        "Version: 0.0.1\n",
+    }
+    options = shadowing(cluster, "another-version", files)
+    found = findings(options, tmp_path, modules=("the_users_code",))
+    assert found["starts a worker"].verdict is Verdict.OK
+    assert found["versions"].verdict is Verdict.FAILED
+    assert "cu-market 0.0.1, here " in found["versions"].found
+    assert found["code"].verdict is Verdict.FAILED
+    assert "the_users_code there is " in found["code"].found
+    assert "another version" in found["code"].found
+
+
+def test_a_clock_that_is_90_seconds_off(cluster: KubernetesCluster, tmp_path: Path) -> None:
+    ahead = (
+        "import time\n"
+        "now, now_ns = time.time, time.time_ns\n"
+        "time.time = lambda: now() + 90\n"
+        "time.time_ns = lambda: now_ns() + 90 * 10**9\n"
+    )
+    found = findings(shadowing(cluster, "clock", {"sitecustomize.py": ahead}), tmp_path)
+    assert found["clock"].verdict is Verdict.FAILED
+    seconds = float(found["clock"].found.split(" is ")[1].split(" s ")[0])
+    assert abs(seconds - 90) < SKEW_SECONDS
+    assert found["clock"].found.endswith("ahead")
