@@ -44,7 +44,7 @@ def simulate_documents(
     """
     from cu_market.dnm.schedule import Budget
     from cu_market.market.solver_process import SolverProcess
-    from cu_market.sim.inputs import read_machines, read_spot, read_workflow
+    from cu_market.sim.inputs import read_kinds, read_machines, read_spot, read_workflow
     from cu_market.sim.study import POLICIES, Case, study_with_outcomes
 
     wrong = sorted(set(policies) - set(POLICIES))
@@ -62,7 +62,14 @@ def simulate_documents(
     try:
         for path in workflows:
             tasks = read_workflow(path)
-            case = Case(name=path.stem, tasks=tasks, machines=machines, trace=trace, **options)
+            case = Case(
+                name=path.stem,
+                tasks=tasks,
+                kinds=read_kinds(path),
+                machines=machines,
+                trace=trace,
+                **options,
+            )
             document, outcomes = study_with_outcomes(
                 case,
                 policies or POLICIES,

@@ -3,8 +3,8 @@
 A re-plan is taken only where it is worth the disruption:
 
 1. a step whose CU is no longer offered must move;
-2. others move when together they save more than SAVING_RATIO of what they would cost now, or when
-   the run would end after its deadline and would end sooner moved;
+2. others move when together they save enough, or when the run would end after its deadline and
+   would end sooner moved (``cu_market.dnm.renegotiation.worth``);
 3. each step is moved of free will at most MAX_MOVES times.
 
 So it cannot loop: a step makes at most MAX_MOVES free moves, and a forced one only when its CU has
@@ -16,22 +16,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cu_market.dnm.renegotiation.worth import MAX_MOVES, weigh
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Plan
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import format_usd, lease_cost_microusd
-
-SAVING_RATIO = 0.1
-"""Less than this share saved is no reason to move anything: hysteresis."""
-
-SAVING_MICROUSD = 10
-"""Nor is less than this."""
-
-SOONER_RATIO = 0.05
-"""A run that is late anyway is moved only if it then ends sooner by this share of what is left."""
-
-MAX_MOVES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +111,16 @@ def choose_moves(
     ]
     elsewhere = [move for move in free if move.is_elsewhere]
     present_sum = sum(move.present_microusd or 0 for move in elsewhere)
-    saved = present_sum - sum(move.award.money_microusd for move in elsewhere)
-    is_saving = saved > max(SAVING_RATIO * present_sum, SAVING_MICROUSD)
+    moved_sum = sum(move.award.money_microusd for move in elsewhere)
+    saved = present_sum - moved_sum
     now_ms, then_ms = _finishes(requests, candidates, offered)
-    is_late = latest_finish_ms is not None and now_ms > latest_finish_ms
-    is_sooner = is_late and then_ms < now_ms * (1 - SOONER_RATIO)
+    worth = weigh(
+        present_microusd=present_sum,
+        moved_microusd=moved_sum,
+        stays_ms=now_ms,
+        moved_ms=then_ms,
+        latest_ms=latest_finish_ms,
+    )
     repriced = [
         move
         for move in candidates
@@ -133,15 +128,15 @@ def choose_moves(
         and not move.is_forced
         and move.award.price_microusd_per_hour != move.before.price_microusd_per_hour
     ]
-    moves = [*forced, *(elsewhere if is_saving or is_sooner else ())]
+    moves = [*forced, *(elsewhere if worth.is_worth_it else ())]
     if not moves:
         return repriced, "nothing moves: what it would save is not worth it"
     verdicts = []
     if forced:
         verdicts.append(f"{len(forced)} must move")
-    if is_saving and elsewhere:
+    if worth.is_saving and elsewhere:
         verdicts.append(f"{format_usd(saved)} of {format_usd(present_sum)} are saved")
-    if is_sooner and latest_finish_ms is not None:
+    if worth.is_sooner and latest_finish_ms is not None:
         left, stays, moved = (ms / 1000 for ms in (latest_finish_ms, now_ms, then_ms))
         verdicts.append(f"{left:.1f} s are left: {stays:.1f} s as it stands, {moved:.1f} s moved")
     return [*moves, *repriced], "; ".join(verdicts)

@@ -78,6 +78,19 @@ def read_workflow(path: Path) -> tuple[Task, ...]:
         raise _unreadable("workflow", path, error, "give a WfFormat 1.5 JSON file") from error
 
 
+def read_kinds(path: Path) -> dict[str, str]:
+    """Returns each task's kind: its program, else its name without the number at its end.
+
+    Raises:
+        InvalidInputError: not a WfFormat file.
+    """
+    try:
+        executed = json.loads(path.read_text())["workflow"]["execution"]["tasks"]
+        return {task["id"]: _kind(task) for task in executed}
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable("workflow", path, error, "give a WfFormat 1.5 JSON file") from error
+
+
 def read_machines(paths: Sequence[Path]) -> tuple[MachineType, ...]:
     """Returns the eligible types of price catalogues, the cheapest region's price of each.
 
@@ -135,6 +148,13 @@ def _machine(row: CatalogRow) -> MachineType | None:
         minimum_ms=MINIMUM_MS,
         billing_step_ms=1000,
     )
+
+
+def _kind(run: dict[str, Any]) -> str:
+    program = (run.get("command") or {}).get("program") or ""
+    if re.fullmatch(r"[\w.+-]+", program):
+        return str(program)
+    return re.sub(r"[_.-]?(ID)?\d+$", "", run["id"])
 
 
 def _cores(run: dict[str, Any]) -> int:

@@ -1,10 +1,12 @@
 """One replay: planned CUs run their tasks on virtual time (SimPy), as things really turn out.
 
 What is planned is a forecast; what happens is the record. A task starts when its parents have
-ended and its CU has room, in the plan's order. With reactions on, a ready task that its own CU
-cannot take and whose slack is used up goes where there is room, or to a new CU: what has not
-started is moved, what runs is left alone. A spot CU dies when the trace falls to nothing; what ran
-on it starts again.
+ended and its CU has room, in the plan's order. A spot CU dies when the trace falls to nothing; what
+ran on it starts again.
+
+With reactions on, a task that waits beyond its planned start, one that runs beyond its forecast's
+band and a lost CU each start a review of what has not started, by the market's own renegotiation
+(``cu_market.dnm.renegotiation``): what has not started is moved, what runs is left alone.
 
 A CU is billed from its first start to its last end. One that stands idle for longer than a new
 one's start-up costs is let go, and bought again when its next task is ready.
@@ -14,19 +16,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import simpy
 
+from cu_market.dnm.renegotiation import HeldCU, Place, Review, Spread, left_ms
 from cu_market.dnm.schedule import JointPlan, MachineType, Task, Workload
 from cu_market.domain.units import lease_cost_microusd
 from cu_market.sim.inputs import SpotTrace
 
-SLACK_RATIO = 6.0
-"""Slack below this multiple of what a task and all after it are expected to take counts as used up.
-Seen at a forecast error of 0.3, deadline factor 1.0, worst workflow's p95: 87 % late at 1.0, 74 %
-at 3.0 (steps of seconds), in time at 9.0; each step up costs a few percent."""
+PATIENCE_RATIO = 0.005
+"""A task that has waited for less than this share of the deadline beyond its planned start is not
+late, and two reviews are at least so far apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,7 @@ class _CU:
     began: dict[str, float] = field(default_factory=dict)
     first_ms: float | None = None
     last_ms: float = 0.0
+    ran: list[tuple[str, int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +86,8 @@ class Setting:
 
     Attributes:
         workload: the tasks as recorded, the machines, the deadline.
-        expected_ms: the forecast by task, on which slack is reckoned.
+        expected_ms: the forecast by task: medians.
+        spreads: of what happens about them, by task; exact where not given.
         plan: where each task goes.
         spot_cus: cu_ids of the plan that are bought as spot.
         trace: of spot, or None where it never ends.
@@ -95,6 +99,7 @@ class Setting:
     workload: Workload
     expected_ms: Mapping[str, int]
     plan: JointPlan
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
     spot_cus: frozenset[str] = frozenset()
     trace: SpotTrace | None = None
     offset: int = 0
@@ -122,7 +127,10 @@ class Replay:
             for stay in cu.stays:
                 self._home[stay.task_id] = cu.cu_id
                 self._planned_start[stay.task_id] = stay.start_ms
-        self._tails = tails_ms(setting.workload.tasks, setting.expected_ms)
+        self._patience_ms = max(1.0, PATIENCE_RATIO * setting.workload.deadline_ms)
+        self._reviewed_at = -self._patience_ms
+        self._moved: dict[str, int] = defaultdict(int)
+        self._reviewer = _reviewer(setting) if setting.reacts else None
         self._ended = {task_id: self._env.event() for task_id in self._tasks}
         self._ready: list[str] = []
         self._live: dict[str, list[_CU]] = defaultdict(list)
@@ -133,6 +141,8 @@ class Replay:
         """Returns the outcome once every task has ended."""
         for task in self._setting.workload.tasks:
             self._env.process(self._arrive(task))
+        if self._setting.plan.finish_ms > self._setting.workload.deadline_ms:
+            self._review()  # a plan that is late from the outset
         self._env.run(until=self._env.all_of(list(self._ended.values())))
         for cus in self._live.values():
             for cu in cus:
@@ -152,10 +162,29 @@ class Replay:
         self._ready.append(task.task_id)
         yield self._env.timeout(0)  # what becomes ready at one moment is looked at together
         self._dispatch()
-        due = self._planned_start[task.task_id] + 1 - self._env.now
-        if self._setting.reacts and task.task_id in self._ready and due > 0:
-            yield self._env.timeout(due)
-            self._dispatch()
+        if self._reviewer is not None:
+            yield from self._watch(task.task_id)
+
+    def _watch(self, task_id: str) -> Generator[simpy.Event, Any, None]:
+        """Has what has not started reviewed for as long as a ready task waits beyond its start."""
+        while task_id in self._ready:
+            due = self._planned_start[task_id] + self._patience_ms
+            due = max(due, self._reviewed_at + self._patience_ms)
+            if due > self._env.now:
+                yield self._env.timeout(due - self._env.now)
+            if task_id in self._ready:
+                self._review()
+                yield self._env.timeout(0)
+
+    def _outlast(self, task: Task, cu: _CU) -> Generator[simpy.Event, Any, None]:
+        """Has what has not started reviewed when a task runs beyond its forecast's band."""
+        began, machine = cu.began[task.task_id], cu.machine
+        expected = machine.duration_ms(
+            replace(task, duration_ms=self._setting.expected_ms[task.task_id])
+        )
+        yield self._env.timeout(max(1.0, expected * self._spread(task.task_id).p95_ratio()))
+        if cu.began.get(task.task_id) == began:
+            self._review()
 
     def _dispatch(self) -> None:
         """Starts whatever can start now, in the plan's order."""
@@ -173,42 +202,51 @@ class Replay:
                 return cu
         if not self._live[home]:
             return self._buy(home)
-        if not self._setting.reacts or not self._is_urgent(task_id):
-            return None
-        others = [cu for cus in self._live.values() for cu in cus if _has_room(cu, task)]
-        others = [cu for cu in others if not cu.is_spot] or others
-        self._moves += 1
-        if others:
-            return min(others, key=lambda cu: self._added_cost(cu, task))
-        return self._buy(home, cheapest_for(self._setting.workload.machines, task))
+        return None
 
-    def _added_cost(self, cu: _CU, task: Task) -> tuple[float, int, str]:
-        """Returns what the task adds to a CU's bill by forecast; then the tightest fit, by name."""
-        ends = self._env.now + self._setting.expected_ms[task.task_id]
-        until = max(
-            [self._env.now, *(b + self._setting.expected_ms[t] for t, b in cu.began.items())]
-        )
-        price = cu.machine.price_microusd_per_hour
-        return (max(0.0, ends - until) * price, cu.free_cpu, cu.cu_id)
+    # -- renegotiation
 
-    def _is_urgent(self, task_id: str) -> bool:
-        """Whether the task is late by plan, or the run would end late if it waited any longer.
+    def _spread(self, task_id: str) -> Spread:
+        return self._setting.spreads.get(task_id, Spread())
 
-        Where forecasts say that it ends late anyway, late is what ends after that.
-        """
-        now = self._env.now
-        if now > self._planned_start[task_id]:
-            return True  # a late step
-        likely = [now + self._tails[t] for t in self._ready]
-        likely += [
-            max(began + self._tails[t], now)
-            for cus in self._live.values()
-            for cu in cus
-            for t, began in cu.began.items()
-        ]
-        horizon = max([self._setting.workload.deadline_ms, *likely])
-        slack = horizon - now - self._tails[task_id]
-        return bool(slack < SLACK_RATIO * self._tails[task_id])
+    def _review(self) -> None:
+        """Moves what has not started where that is worth it."""
+        reviewer, now = self._reviewer, round(self._env.now)
+        if reviewer is None or self._env.now < self._reviewed_at + self._patience_ms:
+            return
+        self._reviewed_at = self._env.now
+        ends: dict[str, int] = {s.task_id: round(s.end_ms) for s in self._stays if not s.has_failed}
+        held = [self._held(cu, now, ends) for cus in self._live.values() for cu in cus]
+        places = {
+            task_id: Place(
+                cu_id=home, machine=self._types[home].name, start_ms=self._planned_start[task_id]
+            )
+            for task_id, home in self._home.items()
+            if task_id not in ends
+        }
+        if not places:
+            return
+        found = reviewer.revise(now, held, ends, places, self._moved)
+        for task_id in found.moved:
+            self._moved[task_id] += 1
+        self._moves += len(found.moved)
+        for task_id, place in found.places.items():
+            self._home[task_id] = place.cu_id
+            self._planned_start[task_id] = place.start_ms
+            self._types.setdefault(place.cu_id, self._machines[place.machine])
+            if not self._live[place.cu_id]:
+                self._types[place.cu_id] = self._machines[place.machine]
+        self._dispatch()
+
+    def _held(self, cu: _CU, now: int, ends: dict[str, int]) -> HeldCU:
+        """Returns a CU as a review sees it; adds when its tasks are expected to end."""
+        stays = list(cu.ran)
+        for task_id, began in cu.began.items():
+            expected = self._setting.expected_ms[task_id]
+            left = left_ms(expected, self._env.now - began, self._spread(task_id))
+            ends[task_id] = now + max(1, round(left))
+            stays.append((task_id, round(began), ends[task_id]))
+        return HeldCU(cu_id=cu.home, machine=cu.machine.name, stays=tuple(stays))
 
     def _start(self, task: Task, cu: _CU) -> None:
         cu.free_cpu -= task.cpu_millis
@@ -217,6 +255,8 @@ class Replay:
             cu.first_ms = self._env.now
         cu.began[task.task_id] = self._env.now
         cu.running[task.task_id] = self._env.process(self._work(task, cu))
+        if self._reviewer is not None:
+            self._env.process(self._outlast(task, cu))
 
     def _work(self, task: Task, cu: _CU) -> Generator[simpy.Event, Any, None]:
         began = self._env.now
@@ -228,6 +268,7 @@ class Replay:
             self._ready.append(task.task_id)
             return
         self._note(task, cu, began)
+        cu.ran.append((task.task_id, round(began), round(self._env.now)))
         del cu.running[task.task_id], cu.began[task.task_id]
         cu.free_cpu += task.cpu_millis
         cu.free_memory += task.memory_bytes
@@ -252,11 +293,11 @@ class Replay:
 
     # -- CUs
 
-    def _buy(self, home: str, machine: MachineType | None = None) -> _CU:
+    def _buy(self, home: str) -> _CU:
         self._count += 1
-        kind = machine or self._types[home]
+        kind = self._types[home]
         trace, now = self._setting.trace, self._env.now
-        wants_spot = home in self._setting.spot_cus and machine is None
+        wants_spot = home in self._setting.spot_cus
         is_spot = wants_spot and (trace is None or trace.is_available(now, self._setting.offset))
         cu = _CU(
             cu_id=f"{kind.name}#{self._count}",
@@ -284,6 +325,8 @@ class Replay:
         cu.running.clear()
         cu.began.clear()
         yield self._env.timeout(0)  # the interrupted say so first
+        self._reviewed_at = -self._patience_ms  # a lost CU waits for nothing
+        self._review()
         self._dispatch()
 
     def _linger(self, cu: _CU, since: float) -> Generator[simpy.Event, Any, None]:
@@ -304,6 +347,14 @@ class Replay:
         if cu.is_spot:
             price = price * self._setting.spot_permille // 1000
         self._cost += lease_cost_microusd(price, billed)
+
+
+def _reviewer(setting: Setting) -> Review:
+    forecast = tuple(
+        replace(task, duration_ms=setting.expected_ms[task.task_id])
+        for task in setting.workload.tasks
+    )
+    return Review(replace(setting.workload, tasks=forecast), spreads=setting.spreads)
 
 
 def tails_ms(tasks: Sequence[Task], takes: Mapping[str, int]) -> dict[str, int]:

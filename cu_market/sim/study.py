@@ -2,17 +2,20 @@
 
 The error of a forecast is lognormal with mean one: the planner is given recorded x error, the
 replay has what was recorded. So at any error the deadline could be met by whoever knew the truth.
+The planner knows how far its forecasts err: it holds those of one kind of step together, plans with
+margins, and the replay renegotiates.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cu_market.dnm.linear import LinearSolver
+from cu_market.dnm.renegotiation import Spread, pooled, with_margins
 from cu_market.dnm.schedule import Budget, JointPlan, MachineType, Task, Workload
 from cu_market.dnm.solve import Clock
 from cu_market.domain.units import MICROUSD
@@ -34,6 +37,7 @@ class Case:
     Attributes:
         name: the workflow's.
         tasks, machines: see Workload.
+        kinds: of the tasks; forecasts of one kind are held together.
         deadline_factor: times the static plan's finish.
         runtime_error: sigma of the forecast's error.
         replays: of each policy.
@@ -55,6 +59,16 @@ class Case:
     spot_permille: int = 350
     reacts: bool = True
     plans: int = 5
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    """A plan and the forecasts that it was made on: medians, and what is spread about them."""
+
+    plan: JointPlan
+    expected_ms: Mapping[str, int]
+    spreads: Mapping[str, Spread] = field(default_factory=dict)
 
 
 def study(
@@ -90,7 +104,7 @@ def study_with_outcomes(
             outcomes = [Replay(each).run() for each in settings]
             firsts[name] = outcomes[0]
             found[name] = _figures(outcomes, deadline_ms)
-    first = plans[0][0] if plans else static
+    first = plans[0].plan if plans else static
     document = {
         "workflow": case.name,
         "deadline_seconds": deadline_ms / 1000,
@@ -105,19 +119,16 @@ def study_with_outcomes(
 
 def _market_plans(
     case: Case, truth: Workload, solver: LinearSolver | None, budget: Budget, clock: Clock
-) -> list[tuple[JointPlan, dict[str, int]]]:
+) -> list[_Made]:
     """Returns plans with the forecasts that they were made on; one where nothing is in error."""
     draws = random.Random(f"{case.seed} {case.name} errors")
     found = []
     for _ in range(case.plans if case.runtime_error else 1):
-        tasks = tuple(
-            replace(task, duration_ms=max(1, round(task.duration_ms * _error(case, draws))))
-            for task in case.tasks
-        )
-        takes = {task.task_id: task.duration_ms for task in tasks}
+        takes, spreads = _forecasts(case, draws)
+        tasks = tuple(replace(task, duration_ms=takes[task.task_id]) for task in case.tasks)
         made = [
             market_plan(
-                replace(truth, tasks=tasks, deadline_ms=deadline_ms),
+                with_margins(replace(truth, tasks=tasks, deadline_ms=deadline_ms), spreads),
                 solver=solver,
                 budget=budget,
                 clock=clock,
@@ -125,11 +136,23 @@ def _market_plans(
             for deadline_ms in _horizons(case, truth, takes)
         ]
         best = min(made, key=lambda plan: expected_microusd(plan, truth, takes, case))
-        found.append((best, takes))
+        found.append(_Made(plan=best, expected_ms=takes, spreads=spreads))
     return found
 
 
-def _horizons(case: Case, truth: Workload, takes: dict[str, int]) -> list[int]:
+def _forecasts(case: Case, draws: random.Random) -> tuple[dict[str, int], dict[str, Spread]]:
+    """Returns medians and spreads as a forecaster gives them that knows how far it errs."""
+    if not case.runtime_error:
+        return {task.task_id: task.duration_ms for task in case.tasks}, {}
+    # Recorded x an error of mean one is no median of what was recorded: that is taken out.
+    bias = math.exp(case.runtime_error**2 / 2)
+    seen = {task.task_id: task.duration_ms * _error(case, draws) * bias for task in case.tasks}
+    known = pooled(seen, case.kinds, case.runtime_error)
+    takes = {task_id: max(1, round(median)) for task_id, (median, _) in known.items()}
+    return takes, {task_id: spread for task_id, (_, spread) in known.items()}
+
+
+def _horizons(case: Case, truth: Workload, takes: Mapping[str, int]) -> list[int]:
     """Returns the finishes to plan for: on spot, earlier ones too, which leave room to retry."""
     if case.trace is None:
         return [truth.deadline_ms]
@@ -138,7 +161,9 @@ def _horizons(case: Case, truth: Workload, takes: dict[str, int]) -> list[int]:
     return [earliest + between * quarter // 4 for quarter in range(5)]
 
 
-def expected_microusd(plan: JointPlan, truth: Workload, takes: dict[str, int], case: Case) -> int:
+def expected_microusd(
+    plan: JointPlan, truth: Workload, takes: Mapping[str, int], case: Case
+) -> int:
     """Returns a plan's cost with the CUs that may be spot at the spot price."""
     spot = choose_spot(plan, truth, takes, case.trace) if case.trace else frozenset()
     return sum(
@@ -157,7 +182,7 @@ def _settings(
     case: Case,
     truth: Workload,
     static: JointPlan,
-    plans: Sequence[tuple[JointPlan, dict[str, int]]],
+    plans: Sequence[_Made],
 ) -> list[Setting]:
     exact = {task.task_id: task.duration_ms for task in case.tasks}
     draws = random.Random(f"{case.seed} offsets")
@@ -167,9 +192,12 @@ def _settings(
     made = _fixed_plan(name, truth, static)
     settings = []
     for k, offset in enumerate(offsets):
-        plan, expected, spot = made, exact, frozenset[str]()
+        plan, spot = made, frozenset[str]()
+        expected: Mapping[str, int] = exact
+        spreads: Mapping[str, Spread] = {}
         if name == "market":
-            plan, expected = plans[k % len(plans)]
+            own = plans[k % len(plans)]
+            plan, expected, spreads = own.plan, own.expected_ms, own.spreads
             spot = choose_spot(plan, truth, expected, case.trace) if case.trace else spot
         elif name == "static-spot" and plan is not None:
             spot = frozenset(cu.cu_id for cu in plan.cus)
@@ -179,6 +207,7 @@ def _settings(
             Setting(
                 workload=truth,
                 expected_ms=expected,
+                spreads=spreads,
                 plan=plan,
                 spot_cus=spot,
                 trace=case.trace,

@@ -19,7 +19,7 @@ from typing import Any
 from cu_market.dnm.schedule import Budget
 from cu_market.market.solver_process import SolverProcess
 from cu_market.sim.ahead import simulate_day
-from cu_market.sim.inputs import read_machines, read_spot, read_workflow
+from cu_market.sim.inputs import read_kinds, read_machines, read_spot, read_workflow
 from cu_market.sim.study import Case, study
 
 
@@ -43,7 +43,7 @@ def main() -> int:
         if options.only not in path.stem:
             continue
         base: dict[str, Any] = {"name": path.stem.split("-")[0], "tasks": read_workflow(path)}
-        base |= {"machines": machines, "replays": options.replays}
+        base |= {"machines": machines, "replays": options.replays, "kinds": read_kinds(path)}
 
         def figures(policies: list[str], **more: Any) -> dict[str, Any]:
             case = Case(**(base | more))  # noqa: B023 - called within this turn

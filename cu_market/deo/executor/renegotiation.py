@@ -23,6 +23,7 @@ from dagster import DagsterEvent
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.deo.announcements import MAX_ROWS, table
 from cu_market.deo.executor.state import Attempt, RunState
+from cu_market.dnm.renegotiation import Spread, left_ms
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.units import format_usd
 from cu_market.market.auction import Cleared
@@ -112,8 +113,9 @@ class Renegotiator:
         now = time.monotonic()
         for attempt in self._run.attempts.values():
             ran_ms = round(1000 * (now - attempt.began_at))
-            # A step past its expected time may end at once or not for long: half of it again.
-            left[attempt.step_key] = max(attempt.lease.expected_ms - ran_ms, ran_ms // 2)
+            spread = self._spread(attempt)
+            expected = attempt.lease.expected_ms
+            left[attempt.step_key] = round(left_ms(expected, ran_ms, spread))
         parents = self._run.negotiation.parents
         return Situation(
             elapsed_ms=round(1000 * (now - self._began_at)),
@@ -189,14 +191,16 @@ class Renegotiator:
         return sorted(found)
 
     def _band_ms(self, attempt: Attempt) -> float:
-        """Returns the upper end of the forecast's band, start-up included, or a multiple of what is
-        expected where no forecast has one."""
+        """Returns the upper end of the forecast's band, start-up included."""
+        return attempt.lease.expected_ms * self._spread(attempt).p95_ratio()
+
+    def _spread(self, attempt: Attempt) -> Spread:
+        """Returns the forecast's spread, or that of SLOW_RATIO where no forecast has one."""
         report = self._run.negotiation.report(attempt.step_key)
         forecast = report.get("forecast_duration_ms")
-        expected = attempt.lease.expected_ms
         if not forecast or not forecast["p50"]:
-            return SLOW_RATIO * expected
-        return expected * max(1.0, float(forecast["p95"]) / float(forecast["p50"]))
+            return Spread.from_band(1.0, SLOW_RATIO)
+        return Spread.from_band(float(forecast["p50"]), float(forecast["p95"]))
 
     def _late(self) -> list[str]:
         now, found = time.monotonic(), []
