@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from dagster import DagsterEventType, DagsterInstance, EventLogEntry
 
+from cu_market.dagster_compat.output_sizes import with_output_bytes
+
 DECIDING = frozenset(
     {
         DagsterEventType.ASSET_MATERIALIZATION,
@@ -49,13 +51,13 @@ def relay_events(instance: DagsterInstance, relay: Relay) -> Iterator[None]:
     storage: Any = instance.event_log_storage
 
     def store_event(entry: EventLogEntry) -> None:
-        relay.send(entry)
+        relay.send(with_output_bytes(entry))
         if entry.dagster_event is not None and entry.dagster_event.event_type in DECIDING:
             relay.flush()
 
     def store_event_batch(entries: Sequence[EventLogEntry]) -> None:
         for entry in entries:
-            relay.send(entry)
+            relay.send(with_output_bytes(entry))
         relay.flush()
 
     replaced: dict[str, Callable[..., Any]] = {

@@ -93,6 +93,12 @@ def _step(
         ),
         tags=tags,
         depends_on=tuple(depends_on),
+        sources=tuple(
+            (handle.step_key, handle.output_name)
+            for read in snap.inputs
+            for handle in read.upstream_output_handles
+            if handle.step_key in depends_on
+        ),
         priority=_priority(tags.get(PRIORITY_TAG)),
         code_version="+".join(code_versions[key] for key in assets if key in code_versions),
     )

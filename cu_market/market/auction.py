@@ -306,20 +306,7 @@ class Market:
     def _ask(
         self, outline: RunOutline, floors: Mapping[str, int], now: datetime
     ) -> tuple[Demand, BidRound]:
-        history = self.ledger.history({step.identity for step in outline.steps})
-        largest = self._largest()
-        demand = size_run(
-            outline,
-            history,
-            now=now,
-            settings=self.settings,
-            largest=largest,
-            forecaster=self._forecaster
-            or published_forecaster(
-                self.ledger, {step.identity.code_location for step in outline.steps}
-            ),
-            floors=floors,
-        )
+        demand = self.size(outline, floors, now)
         self._tell_use()
         bids = collect_bids(
             list(self.providers.values()),
@@ -335,6 +322,25 @@ class Market:
                 f"{reasons or 'none is configured'}"
             )
         return demand, bids
+
+    def size(self, outline: RunOutline, floors: Mapping[str, int], now: datetime) -> Demand:
+        """Returns what would be asked for a run's steps now.
+
+        Raises:
+            InvalidInputError: with every problem of every tag.
+        """
+        return size_run(
+            outline,
+            self.ledger.history({step.identity for step in outline.steps}),
+            now=now,
+            settings=self.settings,
+            largest=self._largest(),
+            forecaster=self._forecaster
+            or published_forecaster(
+                self.ledger, {step.identity.code_location for step in outline.steps}
+            ),
+            floors=floors,
+        )
 
     def _tell_use(self) -> None:
         """Tells providers whose prices follow use what is leased of them now."""

@@ -104,7 +104,7 @@ def size_run(
             history.get(step.identity, ()),
             declared=spec,
             code_version=step.code_version or None,
-            input_bytes=step.input_bytes,
+            input_bytes=step.input_bytes or last_input_bytes(history.get(step.identity, ())),
         )
         size = size_step(
             spec,
@@ -120,6 +120,15 @@ def size_run(
         sized[step.step_key] = size
         requests.append(_request(step, size, run, now, settings))
     return Demand(requests=tuple(requests), sized=sized, run=run)
+
+
+def last_input_bytes(history: Sequence[Usage]) -> int | None:
+    """Returns bytes of a step's inputs as last measured: what is assumed until they are written.
+
+    Args:
+        history: attempts, newest first.
+    """
+    return next((usage.input_bytes for usage in history if usage.input_bytes is not None), None)
 
 
 def part_of(outline: RunOutline, steps: Collection[str]) -> RunOutline:

@@ -85,6 +85,7 @@ def next_after_oom(
     used_bytes: int,
     forecast: Forecast | None = None,
     *,
+    risk: Risk = Risk.BALANCED,
     largest_bytes: int | None = None,
 ) -> int:
     """Returns the size for the attempt that follows one ended for memory.
@@ -98,11 +99,12 @@ def next_after_oom(
         limit_bytes: the size it had.
         used_bytes: what it was seen to use.
         forecast: what history knows, or None.
+        risk: whose ladder is climbed.
         largest_bytes: memory of the largest CU there is, or None where unknown.
     """
     reached = max(limit_bytes, used_bytes)
     wanted = OOM_FACTOR * reached
-    rung = forecast.next_rung(reached) if forecast is not None else None
+    rung = forecast.next_rung(reached, risk) if forecast is not None else None
     if rung is not None:
         wanted = rung
     elif forecast is not None and forecast.attempts and forecast.memory_sample.largest > reached:

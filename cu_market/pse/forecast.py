@@ -83,10 +83,10 @@ class Forecast:
         """Returns the planned sizes under a risk, or nothing where none are planned."""
         return dict(self.ladders).get(risk, ())
 
-    def next_rung(self, reached_bytes: int) -> int | None:
-        """Returns the ladder's next size that is well above what was not enough, or None."""
+    def next_rung(self, reached_bytes: int, risk: Risk = Risk.BALANCED) -> int | None:
+        """Returns the risk's ladder's next size that is well above what was not enough, or None."""
         least = round_memory(reached_bytes * NEXT_RUNG_RATIO)
-        return next((size for size in self.ladder(Risk.BALANCED) if size >= least), None)
+        return next((size for size in self.ladder(risk) if size >= least), None)
 
     def allocation_bytes(self, risk: Risk = Risk.BALANCED) -> int:
         """Returns the bytes to ask for.

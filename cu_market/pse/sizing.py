@@ -40,6 +40,7 @@ class SizedStep:
         spec: everything that was said about the step, merged: price, providers and the like.
         memory_quantiles: bytes, where a forecast is known (used or not).
         duration_quantiles_ms: milliseconds, where a forecast is known.
+        forecast: what history knows, where that is enough and may be used.
     """
 
     needs: ResourceVector
@@ -50,6 +51,7 @@ class SizedStep:
     spec: ComputeSpec
     memory_quantiles: Quantiles | None = None
     duration_quantiles_ms: Quantiles | None = None
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +147,7 @@ def size_step(
         spec=spec,
         memory_quantiles=forecast.memory if forecast and forecast.attempts else None,
         duration_quantiles_ms=forecast.duration_ms if forecast and forecast.attempts else None,
+        forecast=trusted,
     )
 
 

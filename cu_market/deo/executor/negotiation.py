@@ -11,26 +11,27 @@ from datetime import timedelta
 from typing import Any
 
 from cu_market.dagster_compat.outline import template_key
+from cu_market.deo.executor.capacities import Capacities
+from cu_market.deo.executor.inputs import MeasuredOutputs
+from cu_market.deo.executor.usage import usage_of
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.outline import RunOutline, StepOutline
-from cu_market.domain.resources import ResourceVector
-from cu_market.domain.spec import OnOom
+from cu_market.domain.problem import CUMarketError
+from cu_market.domain.spec import OnOom, Risk
 from cu_market.domain.tags import parse_run_tags
-from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.domain.usage import Ending, Measurement
 from cu_market.ledger.interface import Auction, LeaseLostError, Refusal
 from cu_market.market.accounts import DEFAULT_ACCOUNT
 from cu_market.market.auction import Cleared, Market, step_report
 from cu_market.market.purse import Purse
 from cu_market.market.replan import Move
-from cu_market.market.requests import part_of, read_specs
+from cu_market.market.requests import last_input_bytes, part_of, read_specs
 from cu_market.market.settings import OnBudget
 from cu_market.pse.empirical import next_after_oom
+from cu_market.pse.sizing import SizedStep
 
 logger = logging.getLogger(__name__)
-
-CAPACITY_SECONDS = 5.0
-"""How long a provider's statement of its total room is believed."""
 
 WITHDRAWN_SECONDS = 300.0
 """How long a CU that did not deliver is asked no more by this run."""
@@ -39,6 +40,9 @@ MAX_INFRASTRUCTURE_ATTEMPTS = 4
 """Attempts of a step that are lost through no fault of its own before the step fails."""
 
 MAX_MEMORY_ATTEMPTS = 8
+
+SHRINK_RATIO = 0.1
+"""A step whose inputs turn out smaller keeps its award where it would give back less than this."""
 
 MAX_REVOCATIONS = 2
 """Leases of a spot CU that a step may lose before it is sent elsewhere."""
@@ -75,13 +79,15 @@ class Negotiation:
             account=run.account or DEFAULT_ACCOUNT,
             budget_microusd=run.budget_microusd,
         )
+        self.outputs = MeasuredOutputs()
+        self._resized: set[str] = set()
         self._attempts: dict[str, int] = defaultdict(int)
         self._floors: dict[str, int] = {}
         self._lost: dict[str, int] = defaultdict(int)
         self._revocations: dict[str, int] = defaultdict(int)
         self._leased: set[str] = set()
         self.moves_made: dict[str, int] = defaultdict(int)
-        self._capacities: dict[str, tuple[float, ResourceVector]] = {}
+        self._capacities = Capacities(market)
         self._withdrawn: dict[str, float] = {}
         self.has_leased = False
 
@@ -119,7 +125,7 @@ class Negotiation:
             award: what would be leased.
             ahead: what will be leased before it.
         """
-        capacity = self._capacity(award)
+        capacity = self._capacities.of(award)
         held = self.market.ledger.held(award.capacity_id)
         for other in ahead:
             if other.capacity_id == award.capacity_id:
@@ -132,7 +138,7 @@ class Negotiation:
     def lease(self, award: Allocation, holder: str) -> Allocation | Refusal:
         """Takes the lease, or says what the pool is short of."""
         now = self.market.now()
-        capacity = self._capacity(award)
+        capacity = self._capacities.of(award)
         objection = self.purse.objection(award, capacity)
         if objection is not None:
             return objection
@@ -182,9 +188,18 @@ class Negotiation:
     ) -> Allocation:
         """Ends a lease, bills it and keeps what the step used."""
         now = self.market.now()
-        usage = (
-            None if measurement is None else self._usage(lease, ending, measurement, now_ended=now)
-        )
+        usage = None
+        if measurement is not None:
+            step = self._measured(lease.step_key)
+            usage = usage_of(
+                lease,
+                step,
+                ending,
+                measurement,
+                job_name=self._outline.job_name,
+                is_external=bool(self._specs[self._step(lease.step_key).step_key].external),
+                ended_at=now,
+            )
         return self.market.ledger.settle(lease.key, lease.fencing_token, ended_at=now, usage=usage)
 
     def keep_curve(self, lease: Allocation, record: dict[str, Any] | None) -> None:
@@ -210,6 +225,37 @@ class Negotiation:
     def tags(self, step_key: str) -> Mapping[str, str]:
         """Returns the step's own tags."""
         return self._step(step_key).tags
+
+    # -- inputs that were measured
+
+    def resize(self, step_key: str) -> bool:
+        """Holds a new auction for a step whose inputs were written, where their size asks for it.
+
+        Until then it was sized for inputs as they last were. Looked at once; where nobody can serve
+        the new size, the award stands.
+
+        Returns:
+            whether it has a new award.
+        """
+        if step_key in self._resized:
+            return False
+        self._resized.add(step_key)
+        step = self._measured(step_key)
+        if step.input_bytes is None:
+            return False
+        history = self.market.ledger.history({step.identity}).get(step.identity, ())
+        if not history or step.input_bytes == last_input_bytes(history):
+            return False
+        wanted = self._size(step).needs.memory_bytes
+        had = self.award(step_key).size.memory_bytes
+        if had * (1 - SHRINK_RATIO) <= wanted <= had:
+            return False
+        try:
+            self._reauction(step_key)
+        except CUMarketError:
+            logger.warning("inputs have grown, nobody serves it", extra={"action": "resize"})
+            return False
+        return True
 
     # -- CUs that did not deliver
 
@@ -241,7 +287,9 @@ class Negotiation:
 
     def remaining(self, steps: Collection[str]) -> RunOutline:
         """Returns the outline of these steps alone, free of dependencies on all others."""
-        return part_of(self._outline, steps)
+        part = part_of(self._outline, steps)
+        written = ((step, self.outputs.total(step.sources)) for step in part.steps)
+        return replace(part, steps=tuple(replace(step, input_bytes=b) for step, b in written))
 
     def parents(self, step_key: str) -> tuple[str, ...]:
         """Returns the steps that must end before this one."""
@@ -307,18 +355,25 @@ class Negotiation:
     def renegotiate_memory(self, lease: Allocation, measurement: Measurement) -> None:
         """Holds a new auction for a step ended for memory, with the bound it has shown.
 
+        The next size is its own ladder's under its own risk; without enough history, twice.
+
         Raises:
             InvalidInputError: no CU is large enough.
         """
         step_key = lease.step_key
-        floor = next_after_oom(lease.size.memory_bytes, measurement.peak_memory_bytes)
         largest = max(
             profile.memory_bytes
             for provider in self.market.providers.values()
             for profile in provider.pool().profiles
         )
-        if lease.size.memory_bytes < largest < floor:
-            floor = largest
+        sized = self._size(self._measured(step_key))
+        floor = next_after_oom(
+            lease.size.memory_bytes,
+            measurement.peak_memory_bytes,
+            sized.forecast,
+            risk=sized.spec.risk or Risk.BALANCED,
+            largest_bytes=largest,
+        )
         self._floors[step_key] = max(self._floors.get(step_key, 0), floor)
         self._reauction(step_key)
 
@@ -327,7 +382,7 @@ class Negotiation:
         attempt = self._attempts[step_key] + 1
         if own is not None and own.attempt == attempt:
             attempt += 1  # that key is the earlier auction's
-        step = replace(self._step(step_key), step_key=step_key, depends_on=())
+        step = self._measured(step_key)
         cleared = self.market.clear(
             replace(self._outline, steps=(step,), tags=self._tags_for(step_key)),
             place="executor",
@@ -355,38 +410,13 @@ class Negotiation:
         found = self._steps.get(step_key)
         return found if found is not None else self._steps[template_key(step_key)]
 
-    def _capacity(self, award: Allocation) -> ResourceVector:
-        known = self._capacities.get(award.capacity_id)
-        now = time.monotonic()
-        if known is None or now - known[0] > CAPACITY_SECONDS:
-            try:
-                known = (now, self.market.capacity(award.capacity_id, award.provider))
-            except OSError:
-                # Away, for a while: nothing starts there meanwhile, and nothing fails.
-                logger.warning("provider is silent", extra={"action": "capacity"}, exc_info=True)
-                known = (now, ResourceVector())
-            self._capacities[award.capacity_id] = known
-        return known[1]
+    def _size(self, step: StepOutline) -> SizedStep:
+        """Returns what would be asked for a step now, as far as its history goes."""
+        outline = replace(self._outline, steps=(step,), tags=self._tags_for(step.step_key))
+        return self.market.size(outline, {}, self.market.now()).sized[step.step_key]
 
-    def _usage(
-        self, lease: Allocation, ending: Ending, measurement: Measurement, *, now_ended: Any
-    ) -> Usage:
-        step = self._step(lease.step_key)
-        spec = self._specs[step.step_key]
-        return Usage(
-            run_id=lease.run_id,
-            step_key=lease.step_key,
-            attempt=lease.attempt,
-            identity=step.identity,
-            job_name=self._outline.job_name,
-            provider=lease.provider,
-            resource_id=lease.resource_id,
-            started_at=now_ended - timedelta(milliseconds=measurement.wall_ms),
-            ended_at=now_ended,
-            cpu_millis=lease.size.cpu_millis,
-            memory_bytes=lease.size.memory_bytes,
-            measurement=measurement,
-            ending=ending,
-            external=bool(spec.external),
-            code_version=step.code_version,
-        )
+    def _measured(self, step_key: str) -> StepOutline:
+        """Returns the step alone, with the size of its inputs as far as they are written."""
+        step = self._step(step_key)
+        size = self.outputs.total(step.sources)
+        return replace(step, step_key=step_key, depends_on=(), input_bytes=size)

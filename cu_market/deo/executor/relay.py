@@ -103,6 +103,7 @@ class Relay:
             attempt.has_failed = True
         if event.is_step_failure or event.is_step_up_for_retry or event.is_step_success:
             attempt.is_decided = True
+        self._run.negotiation.outputs.note(event)
         yield event
         self._run.active.handle_event(event)
         if event.is_resource_init_failure:

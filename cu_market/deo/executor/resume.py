@@ -58,6 +58,7 @@ def replay(run: RunState) -> Iterator[DagsterEvent]:
         [event for event in events if event.step_key is not None]
     )
     for event in events:
+        run.negotiation.outputs.note(event)
         if event.is_step_failure:
             yield event  # the run's end counts failures among what its executor yields
     for step in in_flight:

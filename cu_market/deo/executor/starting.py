@@ -81,6 +81,7 @@ class Starter:
     def _obstacle(self, step_key: str, going: set[str]) -> Refusal | str | None:
         """Returns why a step cannot start now: no room, or its worker is still loading."""
         self._leave_withdrawn(step_key)
+        self._run.negotiation.resize(step_key)
         award = self._run.negotiation.award(step_key)
         # An exclusive worker is started for its lease: what it takes is not free before that.
         if not self._is_exclusive(award) and not self._worker(award).is_ready:

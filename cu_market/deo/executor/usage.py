@@ -1,0 +1,49 @@
+"""What an attempt leaves for those who forecast: one row of usage."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from cu_market.domain.allocation import Allocation
+from cu_market.domain.outline import StepOutline
+from cu_market.domain.usage import Ending, Measurement, Usage
+
+
+def usage_of(
+    lease: Allocation,
+    step: StepOutline,
+    ending: Ending,
+    measurement: Measurement,
+    *,
+    job_name: str,
+    is_external: bool,
+    ended_at: datetime,
+) -> Usage:
+    """Returns the row of an attempt.
+
+    Args:
+        lease: under which it ran.
+        step: with the bytes of its inputs, where they were measured.
+        ending, measurement: as its worker told them.
+        job_name: of its run.
+        is_external: whether it only waited for a remote system.
+        ended_at: when its end was taken up.
+    """
+    return Usage(
+        run_id=lease.run_id,
+        step_key=lease.step_key,
+        attempt=lease.attempt,
+        identity=step.identity,
+        job_name=job_name,
+        provider=lease.provider,
+        resource_id=lease.resource_id,
+        started_at=ended_at - timedelta(milliseconds=measurement.wall_ms),
+        ended_at=ended_at,
+        cpu_millis=lease.size.cpu_millis,
+        memory_bytes=lease.size.memory_bytes,
+        measurement=measurement,
+        ending=ending,
+        external=is_external,
+        code_version=step.code_version,
+        input_bytes=step.input_bytes,
+    )

@@ -1,0 +1,29 @@
+"""A step whose memory follows the size of what the step before it has written."""
+
+import time
+
+import dagster as dg
+
+from cu_market import compute, market_executor
+
+MIB, PAGE = 2**20, 4096
+
+
+@dg.op(config_schema={"mib": int})
+def write(context: dg.OpExecutionContext) -> bytes:
+    return bytes(context.op_config["mib"] * MIB)
+
+
+@dg.op(tags=compute(memory="1GiB"))
+def read(data: bytes) -> None:
+    held = bytearray(4 * len(data))
+    held[::PAGE] = bytes(1) * len(range(0, len(held), PAGE))  # touched, no second copy made
+    time.sleep(0.3)
+
+
+@dg.job(executor_def=market_executor)
+def growing_input() -> None:
+    read(write())
+
+
+defs = dg.Definitions(jobs=[growing_input])
