@@ -242,6 +242,10 @@ def simulate(
     schedule_out: Annotated[
         Path | None, typer.Option(help="Folder for schedules: DIR/workflow/policy.csv.")
     ] = None,
+    picture_out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for pictures: DIR/workflow/policy.png and cost-finish.png."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Replay recorded workflows on virtual time through the planner, policy beside policy."""
@@ -253,6 +257,7 @@ def simulate(
         policy or (),
         spot=spot,
         schedule_out=schedule_out,
+        picture_out=picture_out,
         seconds=seconds,
         options={
             "deadline_factor": deadline_factor,

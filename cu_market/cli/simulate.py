@@ -25,6 +25,7 @@ def simulate_documents(
     *,
     spot: Path | None,
     schedule_out: Path | None,
+    picture_out: Path | None,
     seconds: float,
     options: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
@@ -36,12 +37,14 @@ def simulate_documents(
         policies: names; all where there are none.
         spot: a trace, or None for on demand only.
         schedule_out: folder for DIR/workflow/policy.csv, or None.
+        picture_out: folder for DIR/workflow/policy.png and cost-finish.png, or None.
         seconds: limit of each plan.
         options: further fields of the study's Case.
 
     Raises:
         InvalidInputError: a file or a policy cannot be used.
     """
+    from cu_market.cli.simulate_pictures import write_pictures
     from cu_market.dnm.schedule import Budget
     from cu_market.market.solver_process import SolverProcess
     from cu_market.sim.inputs import read_kinds, read_machines, read_spot, read_workflow
@@ -80,6 +83,8 @@ def simulate_documents(
             documents.append(document)
             if schedule_out is not None:
                 _write_schedules(schedule_out / path.stem, case, outcomes)
+            if picture_out is not None:
+                write_pictures(picture_out / path.stem, document, outcomes)
     finally:
         solver.close()
     return documents

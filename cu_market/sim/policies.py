@@ -3,7 +3,9 @@
 static: the cheapest type that holds the peaks of the earliest-start schedule; its list schedule,
 longest tail first, sets the finish. right-sized: the cheapest single machine that meets the
 deadline. one-per-step: each task on the cheapest CU of its own. round-robin: tasks in turn on as
-many of the cheapest type that holds any task as the widest moment needs. skypilot-like: one CU a
+many of the cheapest type that holds any task as the widest moment needs. greedy: each task at its
+earliest start, in free room of a CU that runs anyway or on the cheapest new CU, and nothing is
+moved afterwards. skypilot-like: one CU a
 step, chosen by price an hour since every step is taken to last for one.
 """
 
@@ -99,6 +101,42 @@ def round_robin_plan(workload: Workload) -> JointPlan:
     return _joint(cus, "round robin")
 
 
+def greedy_plan(workload: Workload) -> JointPlan:
+    """Returns each task at its earliest start where it adds least to the bill at that moment."""
+    tasks = workload.tasks
+    starts = windows(workload, [task.duration_ms for task in tasks]).earliest
+    loads = [(t.cpu_millis, t.memory_bytes, t.gpu_count) for t in tasks]
+    cus: list[tuple[MachineType, list[Stay]]] = []
+    for i in sorted(workload.order, key=lambda i: (starts[i], i)):
+        stay = Stay(starts[i], starts[i] + tasks[i].duration_ms, i)
+        machine = cheapest_for(workload.machines, tasks[i])
+        options = []
+        for k, (held, stays) in enumerate(cus):
+            both = [*stays, stay]
+            cpu, memory, _ = peak_of(profile(both, loads)[1])
+            if cpu <= held.cpu_millis and memory <= held.memory_bytes:
+                added = held.cost_microusd(_span_ms(both)) - held.cost_microusd(_span_ms(stays))
+                options.append((added, k))
+        best = min(options, default=None)
+        if best is not None and best[0] <= machine.cost_microusd(tasks[i].duration_ms):
+            cus[best[1]][1].append(stay)
+        else:
+            cus.append((machine, [stay]))
+    made = [
+        _cu(
+            f"{machine.name}/{k}",
+            machine,
+            [(tasks[s.task].task_id, s.start_ms, s.end_ms - s.start_ms) for s in stays],
+        )
+        for k, (machine, stays) in enumerate(cus)
+    ]
+    return _joint(made, "greedy")
+
+
+def _span_ms(stays: Sequence[Stay]) -> int:
+    return max(stay.end_ms for stay in stays) - min(stay.start_ms for stay in stays)
+
+
 def market_plan(
     workload: Workload, *, solver: LinearSolver | None, budget: Budget, clock: Clock
 ) -> JointPlan:
@@ -113,6 +151,7 @@ def market_plan(
 BASELINES: Mapping[str, Callable[[Workload], JointPlan | None]] = {
     "right-sized": right_sized_plan,
     "one-per-step": one_per_step_plan,
+    "greedy": greedy_plan,
     "round-robin": round_robin_plan,
     "skypilot-like": lambda workload: one_per_step_plan(workload, is_by_the_hour=True),
 }

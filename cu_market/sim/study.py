@@ -27,7 +27,10 @@ from cu_market.sim.risk import choose_spot
 LATE_MS = 1.0
 """A millisecond of rounding is not late."""
 
-POLICIES = ("market", "static", "static-spot", *BASELINES)
+CLAIRVOYANT = "clairvoyant"
+"""The market's planner told what will really happen, on demand: what no forecast can do."""
+
+POLICIES = ("market", "static", "static-spot", *BASELINES, CLAIRVOYANT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,20 +100,28 @@ def study_with_outcomes(
     deadline_ms = round(case.deadline_factor * static.finish_ms)
     truth = Workload(tasks=case.tasks, machines=case.machines, deadline_ms=deadline_ms)
     found: dict[str, Any] = {}
+    exact = None
+    if CLAIRVOYANT in policies or "market" in policies:
+        exact = market_plan(truth, solver=solver, budget=budget, clock=clock)
     plans = _market_plans(case, truth, solver, budget, clock) if "market" in policies else []
     for name in policies:
-        settings = _settings(name, case, truth, static, plans)
+        fixed = exact if name == CLAIRVOYANT else _fixed_plan(name, truth, static)
+        settings = _settings(name, case, truth, fixed, plans)
         if settings:
             outcomes = [Replay(each).run() for each in settings]
             firsts[name] = outcomes[0]
             found[name] = _figures(outcomes, deadline_ms)
-    first = plans[0].plan if plans else static
+    first = plans[0].plan if plans else exact or static
+    bound = exact.bound_microusd if exact is not None else 0
+    if case.trace is not None:
+        bound = bound * case.spot_permille // 1000  # all of it could be spot
+    cost = found.get("market", {}).get("cost_usd", 0.0)
     document = {
         "workflow": case.name,
         "deadline_seconds": deadline_ms / 1000,
         "policies": found,
-        "lower_bound_usd": first.bound_microusd / MICROUSD,
-        "gap_ratio": first.gap_ratio,
+        "lower_bound_usd": bound / MICROUSD,
+        "gap_ratio": max(0.0, 1 - bound / MICROUSD / cost) if cost else first.gap_ratio,
         "construction_seconds": first.construction_ms / 1000,
         "search_seconds": first.search_ms / 1000,
     }
@@ -181,7 +192,7 @@ def _settings(
     name: str,
     case: Case,
     truth: Workload,
-    static: JointPlan,
+    made: JointPlan | None,
     plans: Sequence[_Made],
 ) -> list[Setting]:
     exact = {task.task_id: task.duration_ms for task in case.tasks}
@@ -189,7 +200,6 @@ def _settings(
     offsets = [
         draws.randrange(len(case.trace.available)) if case.trace else 0 for _ in range(case.replays)
     ]
-    made = _fixed_plan(name, truth, static)
     settings = []
     for k, offset in enumerate(offsets):
         plan, spot = made, frozenset[str]()

@@ -22,7 +22,7 @@ from cu_market.sim.inputs import SpotTrace, read_spot, read_workflow
 from cu_market.sim.policies import BASELINES, static_plan
 from cu_market.sim.replay import Replay, Setting, tails_ms
 from cu_market.sim.risk import choose_spot, falls_per_ms, retriable, union_ms
-from cu_market.sim.study import POLICIES, Case, study
+from cu_market.sim.study import CLAIRVOYANT, POLICIES, Case, study
 
 SMALL = MachineType(
     name="small",
@@ -110,8 +110,27 @@ def test_every_policy_runs_every_task_once_and_the_market_is_never_dearest() -> 
     assert found["lower_bound_usd"] <= policies["market"]["cost_usd"]
 
 
+def test_greedy_joins_what_runs_and_buys_where_that_is_cheaper() -> None:
+    plan = BASELINES["greedy"](WORK)
+    assert plan is not None
+    assert sorted(stay.task_id for cu in plan.cus for stay in cu.stays) == ["a", "b", "c"]
+    assert plan.finish_ms == 180_000
+    # c follows a on its CU for 80 s more; b beside it takes one of its own, start-up included.
+    assert plan.cost_microusd == 1000 * (190 + 60)
+
+
+def test_whoever_knew_the_truth_is_in_time_and_the_bound_holds_at_any_error() -> None:
+    case = Case(name="w", tasks=TASKS, machines=(SMALL, BIG), runtime_error=0.5, replays=4)
+    found = study(
+        case, ["market", CLAIRVOYANT], solver=None, budget=Budget(rounds=50), clock=lambda: 0.0
+    )
+    known = found["policies"][CLAIRVOYANT]
+    assert (known["late_ratio"], known["moves"]) == (0, 0)
+    assert found["lower_bound_usd"] <= known["cost_usd"]
+
+
 def test_equal_seeds_give_equal_figures() -> None:
-    case = Case(name="w", tasks=TASKS, machines=(SMALL, BIG), runtime_error=0.3, replays=6, plans=3)
+    case = Case(name="w", tasks=TASKS, machines=(SMALL, BIG), runtime_error=1.0, replays=6, plans=3)
     budget = Budget(rounds=20)
     both = [
         study(each, ["market"], solver=None, budget=budget, clock=lambda: 0.0)
