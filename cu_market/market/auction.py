@@ -27,7 +27,6 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Award, Plan
-from cu_market.domain.problem import CUMarketError, InvalidInputError, Problem
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Auction, Ledger
@@ -44,13 +43,10 @@ from cu_market.market.requests import (
 )
 from cu_market.market.scores import measured_scores
 from cu_market.market.settings import MarketSettings
+from cu_market.market.unserved import MarketUnavailableError, refuse_unserved
 from cu_market.pse.forecast import Forecaster
 from cu_market.ral.bids import BidRound, collect_bids
 from cu_market.ral.provider import Observant, Provider
-
-
-class MarketUnavailableError(CUMarketError):
-    """The market cannot answer: no provider offered anything, or the ledger is away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +123,9 @@ class Market:
         Raises:
             InvalidInputError: tags that cannot be read, or steps that nobody can serve, all of
                 them, with every provider's reason. Nothing has been written.
-            MarketUnavailableError: no provider answered.
+            MarketUnavailableError: no provider answered, or one that has not may be who could
+                serve what nobody else can.
+            NoRoomYetError: what nobody can serve now, somebody may serve later.
         """
         began = time.monotonic()
         now = self.now()
@@ -201,7 +199,7 @@ class Market:
         if outcome.unserved:
             demand = without_deadline(demand)
             outcome = self.solve(demand, bids)
-        self._refuse_unserved(outcome, demand, bids)
+        refuse_unserved(outcome, demand, bids, self.providers)
         seconds = time.monotonic() - began
         auction = Auction(
             auction_id=uuid.uuid4().hex,
@@ -279,7 +277,7 @@ class Market:
         )
         bids = replace(bids, bids=standing)
         outcome = self.solve(demand, bids)
-        self._refuse_unserved(outcome, demand, bids)
+        refuse_unserved(outcome, demand, bids, self.providers)
         self._recheck(outcome, {bid.bid_id: bid for bid in bids.bids}, self.now())
         return demand, bids, outcome
 
@@ -315,7 +313,8 @@ class Market:
             deadline_seconds=self.settings.bid_deadline_seconds,
             performance=measured_scores(self.ledger),
         )
-        if not bids.bids and not bids.pool.profiles:
+        is_broken = bool(bids.problems) or not self.providers  # else all answered: all is taken
+        if not bids.bids and not bids.pool.profiles and is_broken:
             reasons = "; ".join(str(p) for ps in bids.problems.values() for p in ps)
             raise MarketUnavailableError(
                 f"no provider answered within {self.settings.bid_deadline_seconds} s: "
@@ -356,28 +355,6 @@ class Market:
             return None
         sizes = [profile.size for profile in local.pool().profiles]
         return max(sizes, key=lambda size: size.memory_bytes, default=None)
-
-    @staticmethod
-    def _refuse_unserved(outcome: Plan, demand: Demand, bids: BidRound) -> None:
-        requests = {request.request_id: request for request in demand.requests}
-        problems = []
-        for unserved in outcome.unserved:
-            request = requests[unserved.request_id]
-            losses = [*unserved.losses, *bids.refusals_for(request)]
-            said = "; ".join(f"{loss.resource_id}: {loss.detail}" for loss in losses)
-            hidden = [str(p) for ps in bids.problems.values() for p in ps]
-            problems.append(
-                Problem(
-                    where=f"step '{request.request_id}'",
-                    value=request.reason,
-                    what="no CU can serve it: "
-                    + (said or "nobody bid")
-                    + (f" (refused bids: {'; '.join(hidden)})" if hidden else ""),
-                    remedy="ask for less, raise its limits, or add a provider that has such a CU",
-                )
-            )
-        if problems:
-            raise InvalidInputError(problems)
 
     @staticmethod
     def _recheck(outcome: Plan, bids: Mapping[str, Bid], now: datetime) -> None:

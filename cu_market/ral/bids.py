@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 
@@ -30,12 +30,14 @@ class BidRound:
         bids: sound ones, in the order of the providers and of their answers; unique bid_ids.
         pool: sound profiles and capacities of all that answered.
         problems: by provider, what was dropped and why; providers without any are left out.
+        silent: by provider, why it has not answered; those that have are left out.
         seconds: from the question to the last answer or the deadline, checks included.
     """
 
     bids: tuple[Bid, ...]
     pool: ResourcePool
     problems: Mapping[str, tuple[Problem, ...]]
+    silent: Mapping[str, str] = field(default_factory=dict)
     seconds: float
 
     def minimum_ms(self, bid_id: str) -> int:
@@ -98,6 +100,7 @@ def collect_bids(
         bids=tuple(_lowered(bid, performance or {}) for bid in inspection.bids.values()),
         pool=pool_of(inspection),
         problems={name: tuple(found) for name, found in inspection.problems.items()},
+        silent={name: each.silence for name, each in answers.items() if each.reply is None},
         seconds=time.monotonic() - begun,
     )
 

@@ -173,6 +173,14 @@ class Observant(Protocol):
 
 
 @runtime_checkable
+class Refilling(Protocol):
+    """A provider whose room others take, give back, or close for a while."""
+
+    def could_serve(self, request: ResourceRequest) -> bool:
+        """Returns whether a request that it does not bid for now may have room there later."""
+
+
+@runtime_checkable
 class Revocable(Protocol):
     """A provider some of whose leases may be taken back for others."""
 

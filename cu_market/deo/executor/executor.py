@@ -50,6 +50,7 @@ from cu_market.ledger.interface import Auction
 from cu_market.market.auction import Market
 from cu_market.market.opening import close_market, open_market
 from cu_market.market.settings import MarketSettings
+from cu_market.market.unserved import NoRoomYetError
 from cu_market.ral.local.process import current_holder
 from cu_market.ral.provider import Provider
 
@@ -173,15 +174,16 @@ class MarketExecutor(Executor):
             except (InvalidInputError, RecommendOnly):
                 raise
             except Exception as error:
-                if self._failure_rule(outline) is not OnMarketFailure.WAIT:
+                # Room is waited for whatever the rule: that others have it now is no failure.
+                is_for_room = isinstance(error, NoRoomYetError) and not is_recommending(
+                    self._settings.mode, outline.tags
+                )
+                if not is_for_room and self._failure_rule(outline) is not OnMarketFailure.WAIT:
                     raise
                 if not has_told:
                     has_told = True
                     yield DagsterEvent.engine_event(
-                        plan_context,
-                        f"The market cannot answer ({error}); on_market_failure is wait: it is "
-                        "asked again every second. The run can be cancelled.",
-                        EngineEventData(error=current_error()),
+                        plan_context, *_waiting_event(error, is_for_room=is_for_room)
                     )
                 self._pause()
 
@@ -315,6 +317,15 @@ class MarketExecutor(Executor):
         yield DagsterEvent.engine_event(
             context, "Market executor: all steps have ended", EngineEventData()
         )
+
+
+def _waiting_event(error: Exception, *, is_for_room: bool) -> tuple[str, EngineEventData]:
+    """Returns what a run is told that waits for the market."""
+    again = "asked again every second. The run can be cancelled."
+    if is_for_room:
+        return f"Waiting for room: {error}. The market is {again}", EngineEventData()
+    said = f"The market cannot answer ({error}); on_market_failure is wait: it is {again}"
+    return said, EngineEventData(error=current_error())
 
 
 def reap(provider: Provider, holders: Sequence[str], starter: str) -> None:

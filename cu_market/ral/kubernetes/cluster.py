@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import time
 
+from cu_market.domain.resources import ResourceVector
 from cu_market.ral.kubernetes.api import ClusterApi, ClusterError, Json
 from cu_market.ral.kubernetes.config import KubernetesConfig
 from cu_market.ral.kubernetes.mirror import Mirror
 from cu_market.ral.kubernetes.pool import NodePool
-from cu_market.ral.kubernetes.room import ClusterState, Room, needs_cpu_limit, room_of
+from cu_market.ral.kubernetes.room import (
+    ClusterState,
+    Room,
+    could_hold,
+    needs_cpu_limit,
+    room_of,
+)
 
 FIRST_ANSWER_SECONDS = 5.0
 STALE_SECONDS = 60.0
@@ -69,6 +76,14 @@ class Cluster:
     def room(self, pool: NodePool, state: ClusterState) -> Room:
         """Returns a node pool's room in that state."""
         return room_of(pool, state, worker_bytes=self._config.worker_memory)
+
+    def could_hold(self, pool: NodePool, size: ResourceVector) -> bool:
+        """Whether a pod of that size may have room in a pool later; True where it is silent."""
+        try:
+            state = self.state()
+        except ClusterError:
+            return True
+        return could_hold(pool, state, size, worker_bytes=self._config.worker_memory)
 
     def needs_cpu_limit(self) -> bool:
         """Whether a quota refuses pods without a CPU limit; False where the cluster is silent."""

@@ -124,6 +124,14 @@ class KubernetesProvider:
             if any(_can_serve(profile, request) for request in requests)
         ]
 
+    def could_serve(self, request: ResourceRequest) -> bool:
+        """Returns whether a pool may have room for it once other pods have ended."""
+        return any(
+            request.gpu_type in (None, pool.gpu_type)
+            and self._cluster.could_hold(pool, request.needs)
+            for pool in self._pools.values()
+        )
+
     def describe(self) -> Mapping[str, str]:
         """Returns what bounds each node pool's room, in words."""
         return {cu_id: room.words for cu_id, room in self._rooms().items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal, InvalidOperation
 from typing import Any
 
@@ -31,6 +31,19 @@ _SUFFIXES: Mapping[str, Decimal] = {
     **{f"{prefix}i": Decimal(1024 ** (power + 1)) for power, prefix in enumerate("KMGTPE")},
 }
 _HARD_TAINTS = frozenset({"NoSchedule", "NoExecute"})
+_PASSING_TAINTS = frozenset(
+    f"node.kubernetes.io/{name}"
+    for name in (
+        "unschedulable",
+        "not-ready",
+        "unreachable",
+        "memory-pressure",
+        "disk-pressure",
+        "pid-pressure",
+        "network-unavailable",
+    )
+)
+"""Which Kubernetes itself sets and takes away."""
 
 
 def parse_quantity(written: object) -> Decimal:
@@ -140,18 +153,47 @@ def room_of(pool: NodePool, state: ClusterState, *, worker_bytes: int) -> Room:
     )
 
 
+def could_hold(
+    pool: NodePool, state: ClusterState, size: ResourceVector, *, worker_bytes: int
+) -> bool:
+    """Whether a pod of that size would fit where no pod of others and no closed node is in its way.
+
+    Quotas and limit ranges count with all that they ever allow.
+    """
+    nodes = [_allocatable(node, pool) for node in state.nodes if _is_of(node, pool)]
+    if pool.autoscale is not None:
+        nodes.append(pool.autoscale.size)
+    bound = _container_maximum(state.limit_ranges, pool.gpu_resource)
+    empty = _quota_left(replace(state, pods=(), quotas=[_unused(q) for q in state.quotas]), pool)
+    if empty is not None:
+        bound = _smaller(bound, empty)
+    return size.fits_in(bound) and any(
+        size.fits_in(_less_workers(node, worker_bytes)) for node in nodes
+    )
+
+
+def _unused(quota: Json) -> Json:
+    return {**quota, "status": {**(quota.get("status") or {}), "used": {}}}
+
+
 def takes_pods(node: Json, pool: NodePool) -> bool:
     """Whether a pod of this pool would be placed on that node."""
-    spec, metadata = node.get("spec") or {}, node["metadata"]
-    labels = metadata.get("labels") or {}
     conditions = (node.get("status") or {}).get("conditions") or ()
     is_ready = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
-    taints = [t for t in spec.get("taints") or () if t.get("effect") in _HARD_TAINTS]
-    return (
-        is_ready
-        and not spec.get("unschedulable")
-        and all(labels.get(key) == value for key, value in pool.node_selector.items())
-        and all(any(_tolerates(t, taint) for t in pool.tolerations) for taint in taints)
+    is_closed = (node.get("spec") or {}).get("unschedulable")
+    return is_ready and not is_closed and _is_of(node, pool, passing=frozenset())
+
+
+def _is_of(node: Json, pool: NodePool, passing: frozenset[str] = _PASSING_TAINTS) -> bool:
+    """Whether a node is one of the pool's, but for taints that come and go."""
+    labels = node["metadata"].get("labels") or {}
+    taints = [
+        taint
+        for taint in (node.get("spec") or {}).get("taints") or ()
+        if taint.get("effect") in _HARD_TAINTS and taint.get("key") not in passing
+    ]
+    return all(labels.get(key) == value for key, value in pool.node_selector.items()) and all(
+        any(_tolerates(t, taint) for t in pool.tolerations) for taint in taints
     )
 
 

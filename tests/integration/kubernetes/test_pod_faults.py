@@ -214,3 +214,18 @@ def test_a_pending_pod_is_given_up_on_an_interrupt(deployment: Deployment) -> No
     assert deployment.finish(run_id) in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
     assert {row.state for row in deployment.rows(run_id)} == {AllocationState.RELEASED}
     deployment.assert_nothing_left(run_id)
+
+
+def test_a_run_waits_while_the_cluster_has_no_room(deployment: Deployment) -> None:
+    with cordoned(deployment.cluster):
+        run_id = deployment.submit("patient_job")
+        wait_for(
+            lambda: any(m.startswith("Waiting for room") for m in deployment.messages(run_id)),
+            "that the run waits",
+        )
+        assert deployment.rows(run_id) == []
+    deployment.running_pod(run_id, "patient")
+    deployment.release(run_id)
+    assert deployment.finish(run_id) is DagsterRunStatus.SUCCESS
+    assert deployment.events(run_id, DagsterEventType.STEP_UP_FOR_RETRY) == []
+    deployment.assert_nothing_left(run_id)

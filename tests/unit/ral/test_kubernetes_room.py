@@ -14,6 +14,7 @@ from cu_market.ral.kubernetes.room import (
     POOL_LABEL,
     PROVIDER_LABEL,
     ClusterState,
+    could_hold,
     needs_cpu_limit,
     parse_quantity,
     pod_requests,
@@ -188,3 +189,37 @@ def test_gpus_are_counted_by_the_plugins_name() -> None:
     pool = NodePool(name="gpu", rates=RATES, gpu_type="A100")
     found = room_of(pool, state(nodes=[node("a", more={"nvidia.com/gpu": "2"})]), worker_bytes=0)
     assert found.total.gpu_count == found.largest.gpu_count == 2
+
+
+def quota(hard: str, *, used: str) -> dict[str, Any]:
+    return {"spec": {"hard": {"cpu": hard}}, "status": {"used": {"cpu": used}}}
+
+
+@pytest.mark.parametrize(
+    ("cores", "spec", "parts", "holds"),
+    [
+        (4, {}, {"pods": [pod("a", "3", "1Gi")]}, True),
+        (5, {}, {}, False),
+        (4, {"unschedulable": True}, {}, True),
+        (4, {"ready": "False"}, {}, True),
+        (4, {"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]}, {}, True),
+        (4, {"taints": [{"key": "dedicated", "effect": "NoSchedule"}]}, {}, False),
+        (4, {}, {"quotas": [quota("4", used="4")]}, True),
+        (4, {}, {"quotas": [quota("3", used="0")]}, False),
+    ],
+)
+def test_what_could_be_held_once_others_have_ended(
+    cores: int, spec: dict[str, Any], parts: dict[str, Any], holds: bool
+) -> None:
+    size = ResourceVector(cpu_millis=1000 * cores, memory_bytes=GIB)
+    seen = state(nodes=[node("a", **spec)], **parts)
+    assert could_hold(POOL, seen, size, worker_bytes=0) is holds
+
+
+def test_what_an_autoscaler_could_add_can_be_held() -> None:
+    size = ResourceVector(cpu_millis=8000, memory_bytes=GIB)
+    large = Autoscale(max_nodes=1, size=ResourceVector(cpu_millis=8000, memory_bytes=4 * GIB))
+    growing = NodePool(name="general", rates=RATES, autoscale=large)
+    seen = state(nodes=[node("a")])
+    assert could_hold(growing, seen, size, worker_bytes=GIB // 4)
+    assert not could_hold(growing, seen, size, worker_bytes=GIB)
