@@ -56,6 +56,7 @@ class Forecast:
             shown that less is enough; 0 where there is none.
         ladders: for each risk the sizes to try, rising, planned by expected cost; empty where
             sizes are the sample's quantiles with headroom.
+        peaks: bytes, the distribution that the ladders were planned over; None without ladders.
     """
 
     identity: StepIdentity
@@ -70,6 +71,7 @@ class Forecast:
     headroom_ratio: float
     lower_bound_bytes: int = 0
     ladders: tuple[tuple[Risk, tuple[int, ...]], ...] = ()
+    peaks: Distribution | None = None
 
     @property
     def floor_bytes(self) -> int:

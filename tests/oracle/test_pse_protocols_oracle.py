@@ -25,7 +25,9 @@ from slow_protocols import (
     witt_lr,
 )
 
+from cu_market.pse.distribution import Distribution
 from cu_market.pse.ladder.program import plan_ladder
+from cu_market.pse.ladder.trade_off import trade_off
 from cu_market.pse.protocols.compare import COLD, WARM, Setting, methods, replay
 from cu_market.pse.protocols.score import summarize
 from cu_market.pse.protocols.warm import split_rows
@@ -117,6 +119,34 @@ def test_no_ladder_is_cheaper_than_the_planned_one(
     assert list(planned) == sorted(set(planned))
     assert planned[-1] == support[-1]
     assert cost(planned) == pytest.approx(min(map(cost, every_ladder(support.tolist()))))
+
+
+@given(
+    pairs=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 9)), min_size=1, max_size=7),
+    asked=st.integers(1, 60),
+    ttf=st.sampled_from([0.5, 1.0]),
+)
+def test_a_first_allocation_costs_what_the_best_of_all_ladders_from_it_costs(
+    pairs: list[tuple[int, int]], asked: int, ttf: float
+) -> None:
+    peaks = Distribution.of((peak, float(weight)) for peak, weight in pairs)
+    total = sum(weight for _, weight in pairs)
+    support, weights = zip(*((peak, weight / total) for peak, weight in pairs), strict=True)
+    need = sum(peak * weight for peak, weight in zip(support, weights, strict=True))
+    choices = {choice.first_bytes: choice for choice in trade_off(peaks, [asked], ttf=ttf)}
+    for first in {asked, max(support)}:
+        later = [peak for peak in sorted(set(support)) if peak > first]
+        costs = [
+            expected_cost(
+                (first, *rest), support, weights, ttf=ttf, delay=0, price=0, masses=weights
+            )
+            for rest in (every_ladder(later) if later else [()])
+        ]
+        choice = choices[first]
+        assert choice.held_bytes == pytest.approx(min(costs) + need)
+        assert choice.cost_ratio == pytest.approx((min(costs) + need) / need)
+        short = sum(w for peak, w in zip(support, weights, strict=True) if peak > first)
+        assert choice.failure_probability == pytest.approx(short)
 
 
 @pytest.mark.parametrize("protocol", [WARM, COLD])

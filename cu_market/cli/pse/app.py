@@ -90,16 +90,23 @@ def show(
     step: Annotated[
         str, typer.Argument(metavar="STEP", help="Asset key or op; location:STEP, STEP@partition.")
     ],
+    picture: Annotated[
+        Path | None, typer.Option(help="Also draw what a first size costs, to this PNG or SVG.")
+    ] = None,
     home: _Home = None,
     as_json: _Json = False,
 ) -> None:
-    """Tell what is expected of a step, and from which attempts."""
+    """Tell what is expected of a step, from which attempts, and what each risk would ask for."""
     from cu_market.cli.deployment import open_deployment
     from cu_market.cli.homes import find_home
     from cu_market.cli.pse.show import show_document, show_tables
 
     with open_deployment(find_home(home)) as deployment:
         document = show_document(deployment.ledger, step)
+    if picture is not None:
+        from cu_market.cli.pse.picture import draw_trade_off
+
+        draw_trade_off(document["steps"], picture)
     if as_json:
         write_json(document)
         return

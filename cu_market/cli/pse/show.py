@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from cu_market.cli.exits import NothingFoundError
@@ -14,6 +15,8 @@ from cu_market.domain.usage import Usage
 from cu_market.ledger.interface import Ledger
 from cu_market.market.champions import published_forecaster
 from cu_market.pse.champion.state import location_identity
+from cu_market.pse.forecast import Forecast
+from cu_market.pse.ladder.trade_off import trade_off
 from cu_market.pse.models.forecaster import LearnedForecaster
 
 if TYPE_CHECKING:
@@ -54,6 +57,8 @@ def show_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
                 f"  duration p50 {forecast['duration_p50_seconds']:.1f} s, p95 "
                 f"{forecast['duration_p95_seconds']:.1f} s; {forecast['useful_cores']:g} cores used"
             )
+        if step["trade_off"]:
+            shown.append(_trade_off_table(step["trade_off"]))
         shown.append(f"  peaks, oldest first: {step['plot']}")
         if step["curve_plot"]:
             shown.append(f"  newest attempt's memory over time: {step['curve_plot']}")
@@ -72,6 +77,34 @@ def show_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
         ]
         shown.append(make_table("Attempts, newest first", columns, rows, right=columns[2:6]))
     return shown
+
+
+def _trade_off_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Returns what each first allocation costs, and how often it fails, the risks' marked."""
+    columns = ("first asked for", "runs short", "cost", "", "chosen by cu/risk")
+    most = max(row["cost_ratio"] for row in rows)
+    shown = [
+        (
+            format_bytes(row["first_bytes"]),
+            f"{row['failure_probability']:.1%}",
+            f"{row['cost_ratio']:.2f}",
+            BARS[-1] * round(20 * row["cost_ratio"] / most),
+            ", ".join(row["risks"]),
+        )
+        for row in rows
+    ]
+    title = "Expected cost of a first size, retries included; 1 = the peak known before"
+    return make_table(title, columns, shown, right=columns[:3])
+
+
+def trade_off_rows(forecast: Forecast) -> list[dict[str, Any]]:
+    """Returns one row a first allocation, rising: its cost, its failures, the risks choosing it."""
+    chosen = {risk: forecast.allocation_bytes(risk) for risk in Risk}
+    peaks = forecast.peaks or forecast.memory_sample.with_tail(forecast.headroom_ratio)
+    return [
+        {**asdict(choice), "risks": [str(r) for r in Risk if chosen[r] == choice.first_bytes]}
+        for choice in trade_off(peaks, chosen.values())
+    ]
 
 
 def bars(values: Sequence[float]) -> str:
@@ -117,6 +150,7 @@ def _step(ledger: Ledger, step: StepIdentity, history: Sequence[Usage]) -> dict[
             "lower_bound_bytes": forecast.lower_bound_bytes,
             "allocation": {str(risk): forecast.allocation_bytes(risk) for risk in Risk},
         },
+        "trade_off": trade_off_rows(forecast) if forecast and forecast.attempts else [],
         "plot": bars([u.measurement.peak_memory_bytes for u in reversed(history)]),
         "curve_plot": bars(curves[0].memory_bytes) if curves else "",
         "attempts": [_attempt(usage) for usage in history],

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from cu_market.domain.spec import Risk
-from cu_market.pse.ladder.program import plan_ladder
+from cu_market.pse.distribution import Distribution
+from cu_market.pse.ladder.program import Floats, plan_ladder
 from cu_market.pse.models.mixture import Pool
 from cu_market.pse.protocols.score import BYTE_MS_PER_GB_HOUR
 
@@ -58,15 +59,10 @@ def plan_sizes(
         duration_ms: expected.
         ttf: how much of its time a failed attempt takes.
     """
-    count = len(pool.values)
-    reached = np.cumsum(pool.time_masses)
-    levels = LEVELS * reached[-1] * (1 - 1e-12)
-    support = np.unique(pool.values[np.minimum(np.searchsorted(reached, levels), count - 1)])
+    support = _support(pool)
     if attitude.most_failing < 1:
         floor = pool.quantile(1 - attitude.most_failing)
         support = np.unique(np.append(support[support > floor], floor))
-    if support[-1] < pool.values[-1]:
-        support = np.append(support, pool.values[-1])
     place = np.searchsorted(support, pool.values)
     weights = np.bincount(place, pool.time_masses, len(support)).astype(np.float64)
     masses = np.bincount(place, pool.masses, len(support)).astype(np.float64)
@@ -80,3 +76,21 @@ def plan_sizes(
         failure_price=min(patience, attitude.most_patience_ratio * largest),
         probabilities=masses,
     )
+
+
+def peaks_of(pool: Pool) -> Distribution:
+    """Returns a pool as the distribution in bytes that ladders are planned over."""
+    support = _support(pool)
+    masses = np.bincount(np.searchsorted(support, pool.values), pool.masses, len(support))
+    pairs = zip(support.tolist(), masses.tolist(), strict=True)
+    return Distribution.of((round(value), mass) for value, mass in pairs if mass > 0)
+
+
+def _support(pool: Pool) -> Floats:
+    count = len(pool.values)
+    reached = np.cumsum(pool.time_masses)
+    levels = LEVELS * reached[-1] * (1 - 1e-12)
+    support = np.unique(pool.values[np.minimum(np.searchsorted(reached, levels), count - 1)])
+    if support[-1] < pool.values[-1]:
+        support = np.append(support, pool.values[-1])
+    return support

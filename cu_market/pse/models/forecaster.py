@@ -21,7 +21,7 @@ from cu_market.pse.empirical import EmpiricalForecaster, evident_peaks, knowledg
 from cu_market.pse.evidence import Evidence, Observation, gather_evidence, reference_duration_ms
 from cu_market.pse.forecast import Forecast, round_memory
 from cu_market.pse.ladder.program import Floats
-from cu_market.pse.models.attitude import ATTITUDES, plan_sizes
+from cu_market.pse.models.attitude import ATTITUDES, peaks_of, plan_sizes
 from cu_market.pse.models.experts import COUNT, Answers, ask_experts
 from cu_market.pse.models.mixture import (
     NORMAL_POINTS,
@@ -80,7 +80,12 @@ class LearnedForecaster:
         pool = self._memory(gather_evidence(history, code_version), input_bytes)
         ladders = tuple((risk, self._sizes(pool, risk, found)) for risk in Risk)
         p10, p50, p95 = (round(pool.quantile(ratio)) for ratio in (0.1, 0.5, 0.95))
-        return replace(found, memory=Quantiles(p10=p10, p50=p50, p95=p95), ladders=ladders)
+        return replace(
+            found,
+            memory=Quantiles(p10=p10, p50=p50, p95=p95),
+            ladders=ladders,
+            peaks=peaks_of(pool),
+        )
 
     def _sizes(self, pool: Pool, risk: Risk, found: Forecast) -> tuple[int, ...]:
         rungs = plan_sizes(pool, ATTITUDES[risk], duration_ms=float(found.duration_ms.p50))

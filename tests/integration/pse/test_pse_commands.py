@@ -53,8 +53,19 @@ def test_a_trace_is_imported_once_and_shown(home: Path) -> None:
     assert len(step["attempts"]) == 12
     assert 600 * 10**6 < step["forecast"]["memory_p50_bytes"] < 700 * 10**6
     assert len(step["plot"]) == 12
-    human = CliRunner().invoke(app, ["pse", "show", "lab:ALIGN"])
+    curve = step["trade_off"]
+    assert len(curve) >= 5
+    chosen = {risk: row["first_bytes"] for row in curve for risk in row["risks"]}
+    assert chosen == step["forecast"]["allocation"]
+    failing = [row["failure_probability"] for row in curve]
+    assert failing == sorted(failing, reverse=True)
+    picture = home / "curve.png"
+    human = CliRunner().invoke(app, ["pse", "show", "lab:ALIGN", "--picture", str(picture)])
     assert "Attempts, newest first" in human.output
+    assert "runs short" in human.output
+    assert "balanced" in human.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "neither PNG nor SVG" in run("show", "ALIGN", "--picture", "x.txt", code=2)
     assert "ALIGN" in run("show", "align", code=3)
     assert "no such file" in run("import", str(home / "none.csv"), code=2)
     assert "no such format" in run("import", str(trace), "--format", "xml", code=2)
