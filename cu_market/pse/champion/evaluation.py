@@ -131,8 +131,14 @@ def is_held_back(usage: Usage) -> bool:
 def _score(
     forecaster: Forecaster, usage: Usage, past: Sequence[Usage], risk: Risk
 ) -> Scored | None:
-    # What this very run's earlier attempts have shown was not known when it was first sized.
-    before = [u for u in past if (u.run_id, u.step_key) != (usage.run_id, usage.step_key)]
+    # What this very run's earlier attempts have shown was not known when it was first sized, nor
+    # was what runs beside it have used: a history that grows is always a few runs behind.
+    before = [
+        u
+        for u in past
+        if u.ended_at <= usage.started_at
+        and (u.run_id, u.step_key) != (usage.run_id, usage.step_key)
+    ]
     forecast = forecaster.forecast(
         usage.identity,
         before,

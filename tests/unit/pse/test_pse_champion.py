@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -67,6 +68,14 @@ def test_no_score_looks_ahead() -> None:
     after = score_all(model, attempts([*GROWING[:-1], 9999]))
     assert [s.allocated_bytes for s in before] == [s.allocated_bytes for s in after]
     assert len(before) == len(GROWING) - 1
+
+
+def test_an_attempt_is_not_sized_by_one_that_ran_beside_it() -> None:
+    model, usages = EmpiricalForecaster(), attempts([100, 500, 500])
+    beside = replace(usages[2], started_at=usages[1].started_at)
+    alone, together = (score_all(model, [*usages[:2], each])[-1] for each in (usages[2], beside))
+    assert alone.failures == 0
+    assert together.failures == 2
 
 
 def test_training_sees_nothing_that_is_held_back() -> None:
