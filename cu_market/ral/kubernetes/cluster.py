@@ -68,6 +68,16 @@ class Cluster:
             provider=self._provider,
         )
 
+    def backing_off(self) -> str:
+        """Returns why the cluster is being tried again, and how old is what is sold meanwhile."""
+        mirrors = (self._nodes, self._pods, self._quotas, self._ranges)
+        troubled = [(mirror, said) for mirror in mirrors if (said := mirror.backing_off())]
+        if not troubled:
+            return ""
+        mirror, said = troubled[0]
+        age = mirror.silence_seconds()
+        return said if age is None else f"{said}; last heard {age:.0f} s ago"
+
     def close(self) -> None:
         """Ends the watches."""
         for mirror in (self._nodes, self._pods, self._quotas, self._ranges):

@@ -53,6 +53,7 @@ class Mirror:
         self._contact_at: float | None = None
         self.trouble: ClusterError | None = None
         """What the last try met, or None while all is well."""
+        self._failures = 0
 
     def start(self) -> None:
         """Starts the watch unless it runs."""
@@ -84,11 +85,17 @@ class Mirror:
             self._changed.wait_for(lambda: self._contact_at is not None, wait_seconds)
             age = self.silence_seconds()
             if age is None or age > stale_seconds:
-                said = self.trouble or "no answer yet"
-                raise ClusterError(
-                    f"{self._path}: {said}", status=self.trouble.status if self.trouble else 0
-                )
+                said = self.backing_off() or f"{self._path}: no answer yet"
+                raise ClusterError(said, status=self.trouble.status if self.trouble else 0)
             return list(self._objects.values())
+
+    def backing_off(self) -> str:
+        """Returns why, and how often, the server is tried again; nothing while all is well."""
+        trouble, failures = self.trouble, self._failures
+        if trouble is None or not failures:
+            return ""
+        tries = "1 failure" if failures == 1 else f"{failures} failures"
+        return f"backing off {_pause(failures):g} s after {tries}: {self._path}: {trouble}"
 
     def silence_seconds(self) -> float | None:
         """Returns seconds since the server was last heard, or None before the first time."""
@@ -127,21 +134,20 @@ class Mirror:
     # -- the thread
 
     def _run(self) -> None:
-        version, failures = "", 0
+        version = ""
         while not self._is_stopped:
             try:
                 if not version:
                     version = self._list()
                 version = self._watch(version)
-                failures = 0
+                self._failures = 0  # not before: it may be the watch that is refused
             except ClusterError as error:
+                self._failures += 1
                 self._note_trouble(error)
                 # What was missed meanwhile only a list tells, and a version may be too old (410).
                 version = ""
-                pause = _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS) - 1)]
-                failures += 1
                 with self._changed:
-                    self._changed.wait_for(lambda: self._is_stopped, pause)
+                    self._changed.wait_for(lambda: self._is_stopped, _pause(self._failures))
             except Exception:
                 logger.exception("watch failed", extra={"action": "watch", "path": self._path})
                 version = ""
@@ -207,3 +213,7 @@ def _key(item: Json) -> str:
     metadata = item["metadata"]
     namespace = metadata.get("namespace")
     return f"{namespace}/{metadata['name']}" if namespace else str(metadata["name"])
+
+
+def _pause(failures: int) -> float:
+    return _BACKOFF_SECONDS[min(failures, len(_BACKOFF_SECONDS)) - 1]

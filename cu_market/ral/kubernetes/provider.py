@@ -136,6 +136,10 @@ class KubernetesProvider:
         """Returns what bounds each node pool's room, in words."""
         return {cu_id: room.words for cu_id, room in self._rooms().items()}
 
+    def notice(self, now: datetime) -> str:
+        """Returns that the cluster does not answer and is being tried again, or nothing."""
+        return self._cluster.backing_off()
+
     def _rooms(self) -> Mapping[str, Room]:
         state = self._cluster.state()
         return {cu_id: self._cluster.room(pool, state) for cu_id, pool in self._pools.items()}
