@@ -110,6 +110,14 @@ def test_a_killed_worker_costs_no_retry(bench: Bench, tmp_path: Path, held: Held
         wait_until(lambda: len(held.all()) == 2)
         step = next(iter(held.all().values()))
         step.kill_worker()
+        # A pod that was deleted may live on for a moment: its step must not end well in it.
+        wait_until(
+            lambda: any(
+                " was lost: " in message
+                for run in bench.instance.get_runs()
+                for message in bench.engine_messages(run.run_id)
+            )
+        )
         (tmp_path / "go").touch()
 
     killer = meanwhile(kill)
