@@ -184,3 +184,22 @@ def test_experts_answer_with_masses_that_sum_to_one(
     assert ((losses >= 0) & (losses <= 2)).all()
     weights = expert_weights(x, y, np.tile(losses, (len(pairs), 1)), at)
     assert weights.sum() == pytest.approx(1)
+
+
+def test_an_interval_is_judged_by_what_was_known_when_its_task_began() -> None:
+    burst = [Question(process="p", input_bytes=1e9, at_ms=float(n)) for n in range(20)]
+    asked, unasked = LearnedPredictor(), LearnedPredictor()
+    for predictor in (asked, unasked):
+        for n in range(5):
+            early = Question(process="p", input_bytes=1e9, at_ms=-10.0 - n)
+            predictor.learn(early, Outcome(peak_bytes=1e9 + 1e6 * n, runtime_ms=60_000 + n))
+    for question in burst:
+        asked.predict(question)  # all of them begin before any ends
+    for predictor in (asked, unasked):
+        for question in burst:
+            predictor.learn(question, Outcome(peak_bytes=1e9, runtime_ms=180_000))
+    later = Question(process="p", input_bytes=1e9, at_ms=100.0)
+    slow, quick = asked.predict(later).runtime, unasked.predict(later).runtime
+    # Twenty surprises of one kind, not one surprise and nineteen that were foreseen.
+    assert slow.p50 == quick.p50
+    assert slow.p90 - slow.p50 > 1.5 * (quick.p90 - quick.p50)

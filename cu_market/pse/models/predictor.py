@@ -65,6 +65,10 @@ class LearnedPredictor:
     risk: Risk = Risk.BALANCED
     ttf: float = 1.0
     histories: dict[str, History] = field(default_factory=dict)
+    # What was handed out, until its task ends: an interval is judged by what was known when its
+    # task began. One made anew at its end would know of all that ended meanwhile, and look too
+    # good; that is done only for tasks that nobody has asked about.
+    _issued: dict[Question, tuple[Interval, Interval] | None] = field(default_factory=dict)
     _memory: Calibrations = field(default_factory=Calibrations)
     _runtime: Calibrations = field(default_factory=Calibrations)
     _lenders: Lenders = field(init=False)
@@ -80,10 +84,12 @@ class LearnedPredictor:
         x, preset = input_of(question), preset_of(question)
         memory = memory_pool(history, x, preset)
         runtime = runtime_pool(history, x, question.running_ms)
+        expected, lasting = interval(memory), seconds(runtime)
+        self._issued[question] = expected, lasting
         return Prediction(
             ladder=self._ladder(memory, preset, history.total, runtime.mean),
-            memory=self._memory.adjust(question.process, interval(memory)),
-            runtime=self._runtime.adjust(question.process, seconds(runtime)),
+            memory=self._memory.adjust(question.process, expected),
+            runtime=self._runtime.adjust(question.process, lasting),
             history_count=history.total,
         )
 
@@ -92,11 +98,15 @@ class LearnedPredictor:
         history = self.histories.setdefault(question.process, History())
         x, preset = input_of(question), preset_of(question)
         peak, runtime = max(outcome.peak_bytes, 1.0), outcome.runtime_ms + 1
+        is_asked = question in self._issued
+        issued = self._issued.pop(question, None)
+        if not is_asked and len(history):
+            memory = memory_pool(history, x, preset)
+            issued = interval(memory), seconds(runtime_pool(history, x, question.running_ms))
+        if issued is not None:
+            self._memory.learn(question.process, issued[0], peak)
+            self._runtime.learn(question.process, issued[1], outcome.runtime_ms / 1000)
         if len(history):
-            expected = interval(memory_pool(history, x, preset))
-            lasting = seconds(runtime_pool(history, x, question.running_ms))
-            self._memory.learn(question.process, expected, peak)
-            self._runtime.learn(question.process, lasting, outcome.runtime_ms / 1000)
             memory_loss = losses_of(memory_answers(history, x, preset), peak)
             runtime_loss = losses_of(runtime_answers(history, x), runtime)
         else:
@@ -114,6 +124,7 @@ class LearnedPredictor:
 
     def _borrowed(self, question: Question) -> Prediction:
         preset = preset_of(question)
+        self._issued[question] = None
         values, masses = self._lenders.borrow(question.process, preset, input_of(question))
         pool = pooled(values, masses, masses)
         ladder = self._ladder(pool, preset, 0, UNKNOWN_DURATION_MS)
