@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -126,6 +127,18 @@ def optimum(workload: Workload) -> int | None:
 @settings(max_examples=150, deadline=None)
 @given(workloads())
 def test_the_optimum_is_met_and_no_bound_is_above_it(workload: Workload) -> None:
+    check_against_brute_force(workload)
+
+
+@pytest.mark.by_hand
+@pytest.mark.timeout(3600)
+@settings(max_examples=1000, deadline=None, derandomize=True, database=None)
+@given(workloads())
+def test_a_thousand_bounds_and_plans_against_brute_force(workload: Workload) -> None:
+    check_against_brute_force(workload)
+
+
+def check_against_brute_force(workload: Workload) -> None:
     best = optimum(workload)
     plan = plan_workload(
         workload, solver=InProcessSolver(), budget=Budget(limit_seconds=60, rounds=600, gap=0.0)

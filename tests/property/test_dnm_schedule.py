@@ -84,6 +84,18 @@ def planned(workload: Workload, solver: object = None) -> JointPlan:
 @settings(max_examples=40, deadline=None)
 @given(workloads())
 def test_every_plan_passes_the_independent_checker(workload: Workload) -> None:
+    check_plan(workload)
+
+
+@pytest.mark.by_hand
+@pytest.mark.timeout(3600)
+@settings(max_examples=10_000, deadline=None, derandomize=True, database=None)
+@given(workloads())
+def test_ten_thousand_plans_pass_the_independent_checker(workload: Workload) -> None:
+    check_plan(workload)
+
+
+def check_plan(workload: Workload) -> None:
     plan = planned(workload)
     assert not flaws(workload, plan)
     for machine in workload.machines:
