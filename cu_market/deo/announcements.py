@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from dagster import (
@@ -144,9 +145,14 @@ def bill_event(
 
 
 def materialization_metadata(
-    lease: Allocation, measurement: Measurement, cost_microusd: int
+    lease: Allocation, measurement: Measurement, held: timedelta
 ) -> dict[str, MetadataValue]:
-    """Returns what a materialization is told of its step's use and cost up to this moment."""
+    """Returns what a materialization is told of its step's use and cost up to this moment.
+
+    The cost is not rounded to the ledger's micro-dollars: a step of 50 ms costs less than one, and
+    its asset's page is to plot it all the same.
+    """
+    cost_microusd = lease.price_microusd_per_hour * (held / timedelta(hours=1))
     return {
         "cu/cost_usd": MetadataValue.float(cost_microusd / MICROUSD),
         "cu/peak_memory_gb": MetadataValue.float(measurement.peak_memory_bytes / 10**9),

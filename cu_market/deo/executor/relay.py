@@ -14,7 +14,6 @@ from cu_market.deo.executor.endings import Endings
 from cu_market.deo.executor.state import Attempt, RunState, WorkerFailedError
 from cu_market.deo.executor.workers import WarmWorker
 from cu_market.deo.worker.frames import Frame
-from cu_market.domain.units import lease_cost_microusd
 from cu_market.domain.usage import Measurement
 
 
@@ -114,7 +113,4 @@ class Relay:
         lease = attempt.lease
         assert lease.leased_at is not None
         held = self._run.negotiation.market.now() - lease.leased_at
-        cost = lease_cost_microusd(
-            lease.price_microusd_per_hour, round(1000 * held.total_seconds())
-        )
-        return materialization_metadata(lease, measurement, cost)
+        return materialization_metadata(lease, measurement, held)
