@@ -22,8 +22,16 @@ class GatedExecution(ActiveExecution):
         """Returns the steps whose dependencies have ended, by priority, then as they came."""
         self._update()
         if len(self._executable) > 1:
-            self._executable.sort(key=lambda key: self._sort_key_fn(self.get_step_by_key(key)))
+            self._executable.sort(key=self._rank)
         return self._executable
+
+    def _rank(self, key: str) -> Any:
+        """Returns a step's place, worked out once: every turn sorts all that wait."""
+        ranks: dict[str, Any] = self.__dict__.setdefault("_ranks", {})
+        rank = ranks.get(key)
+        if rank is None:
+            rank = ranks[key] = self._sort_key_fn(self.get_step_by_key(key))
+        return rank
 
     def take(self, keys: Collection[str]) -> Sequence[ExecutionStep]:
         """Returns those of these steps that no pool or limit holds back; they are in flight now."""
