@@ -58,7 +58,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit tests/property tests/oracle
+	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit tests/property tests/oracle -m "not by_hand"
 
 bench-step-start bench-select bench-sim bench-workflows bench-scale bench-ledger bench-launch bench-pods bench-demand \
 		bench-live: bench-%: $(STAMP)
