@@ -18,6 +18,10 @@ from dagster._core.execution.plan.step import ExecutionStep
 class GatedExecution(ActiveExecution):
     """ActiveExecution that offers its executable steps before handing them out."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._ranks: dict[str, Any] = {}
+
     def executable_keys(self) -> Sequence[str]:
         """Returns the steps whose dependencies have ended, by priority, then as they came."""
         self._update()
@@ -27,11 +31,9 @@ class GatedExecution(ActiveExecution):
 
     def _rank(self, key: str) -> Any:
         """Returns a step's place, worked out once: every turn sorts all that wait."""
-        ranks: dict[str, Any] = self.__dict__.setdefault("_ranks", {})
-        rank = ranks.get(key)
-        if rank is None:
-            rank = ranks[key] = self._sort_key_fn(self.get_step_by_key(key))
-        return rank
+        if key not in self._ranks:
+            self._ranks[key] = self._sort_key_fn(self.get_step_by_key(key))
+        return self._ranks[key]
 
     def take(self, keys: Collection[str]) -> Sequence[ExecutionStep]:
         """Returns those of these steps that no pool or limit holds back; they are in flight now."""

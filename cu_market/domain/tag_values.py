@@ -27,7 +27,7 @@ from cu_market.domain.units import (
     usd_to_microusd,
 )
 
-LARGEST_EXPONENT = 15
+LARGEST_ASKED_EXPONENT = 15
 """Nothing that a tag asks for comes in more than 10^15; other numbers may be larger."""
 
 _MS = {"ms": 1, "": 1000, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -74,7 +74,7 @@ def check_magnitude(written: object) -> None:
         raise
     except ValueError:
         return
-    if number and number.adjusted() > LARGEST_EXPONENT:
+    if number and number.adjusted() > LARGEST_ASKED_EXPONENT:
         raise TooLargeError("more than anything could have")
 
 
