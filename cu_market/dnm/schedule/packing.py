@@ -19,6 +19,7 @@ from cu_market.dnm.schedule.bundle import (
     first_fit,
     last_fit,
     make,
+    microusd,
     on_machine,
     peak_of,
     profile_with,
@@ -99,6 +100,14 @@ class Packing:
     def cost(self) -> int:
         """The whole bill, times MS_PER_HOUR."""
         return sum(bundle.cost for bundle in self.bundles.values())
+
+    @property
+    def bill(self) -> tuple[int, int]:
+        """What is paid, in micro-dollars rounded for each CU, then the cost: what plans rank by.
+
+        Of two plans of equal cost, that on more CUs can be dearer once each bill is rounded.
+        """
+        return sum(microusd(bundle.cost) for bundle in self.bundles.values()), self.cost
 
     def copy(self) -> Packing:
         """Returns a packing that can be changed without changing this one."""
@@ -267,12 +276,10 @@ def _join(
         dearer = machine.price_microusd_per_hour * machine.billed_ms(span) - bundle.cost
         if dearer > limit or (best and dearer == limit) or tried == MOST_TYPES:
             break  # types are in the order of their prices
-        room = (
-            machine.cpu_millis - load[0],
-            machine.memory_bytes - load[1],
-            machine.gpu_count - load[2],
-        )
-        if min(room) < 0:
+        has = (machine.cpu_millis, machine.memory_bytes, machine.gpu_count)
+        room = (has[0] - load[0], has[1] - load[1], has[2] - load[2])
+        # A dearer type is not larger in everything: it must hold what is there already, too.
+        if min(room) < 0 or any(p > h for p, h in zip(bundle.peak, has, strict=True)):
             continue
         tried += 1
         for start in _starts(bundle, begin, last, takes, room, sign):

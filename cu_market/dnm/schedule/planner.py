@@ -73,7 +73,8 @@ def plan_workload(
 
     is_late = _over(clock, began, CONSTRUCTION_SHARE * limits.limit_seconds)
     served, made = _construct(_canonical(workload), is_late)
-    (name, first), starts = made[0], [packing for _, packing in made]
+    starts = [packing for _, packing in made]
+    first = starts[0]
     catalogue = first.catalogue
     kept = {task.task_id for task in served.tasks}
     unplaced = tuple(t.task_id for t in workload.tasks if t.task_id not in kept)
@@ -86,11 +87,12 @@ def plan_workload(
     best, rounds, is_cut = first, 0, False
     if served.tasks and not _is_proven(first, bound, limits.gap):
         best, rounds, is_cut = _improve(starts, limits, solver, clock, began)
+        best = min([best, *starts], key=lambda packing: packing.bill)
     ended = clock()
     plan = replace(
         _as_plan(served, best),
         unplaced=unplaced,
-        found_by="search" if best is not first else name,
+        found_by=next((name for name, packing in made if packing is best), "search"),
         rounds=rounds,
         is_cut=is_cut,
         construction_ms=round(1000 * (constructed - began)),
@@ -168,10 +170,10 @@ def _construct(
         made = list(constructions(Catalogue(served), is_over))
         whole = [entry for entry in made if min(entry[1].where, default=0) >= 0]
         if whole:
-            whole.sort(key=lambda entry: entry[1].cost)
+            whole.sort(key=lambda entry: entry[1].bill)
             inserted = [entry for entry in whole if entry[0] == INSERTION][:1]
             listed = [entry for entry in whole if entry[0] != INSERTION][:1]
-            return served, sorted([*inserted, *listed], key=lambda entry: entry[1].cost)
+            return served, sorted([*inserted, *listed], key=lambda entry: entry[1].bill)
         served = _without(served, {i for i, key in enumerate(made[0][1].where) if key < 0})
 
 
