@@ -8,7 +8,7 @@ Dagster and the code anew for every run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from subprocess import TimeoutExpired
 
@@ -27,6 +27,9 @@ __all__ = ["FAILURES", "Progress", "RunReader", "open_workspace", "submit_job"]
 # Without a sign of life from here for so long, a code server ends by itself.
 _HEARTBEAT_SECONDS = 45
 
+# Those with code servers that outlive their workspace: a process is not forgotten while it runs.
+_outliving: list[GrpcServerRegistry] = []
+
 FAILURES = (DagsterEventType.STEP_FAILURE, DagsterEventType.RUN_FAILURE)
 
 
@@ -37,19 +40,22 @@ def open_workspace(instance: DagsterInstance, path: str) -> Iterator[WorkspaceRe
     One that still has runs of its own to wait for is left to end by itself.
     """
     target = WorkspaceFileTarget([path])
-    with (
-        suppress(TimeoutExpired),
-        GrpcServerRegistry(
-            instance_ref=instance.get_ref(),
-            server_command=GrpcServerCommand.API_GRPC,
-            heartbeat_ttl=_HEARTBEAT_SECONDS,
-            startup_timeout=instance.code_server_process_startup_timeout,
-            log_level="WARNING",
-            wait_for_processes_on_shutdown=True,
-        ) as servers,
-        WorkspaceProcessContext(instance, target, grpc_server_registry=servers) as context,
-    ):
-        yield context.create_request_context()
+    servers = GrpcServerRegistry(
+        instance_ref=instance.get_ref(),
+        server_command=GrpcServerCommand.API_GRPC,
+        heartbeat_ttl=_HEARTBEAT_SECONDS,
+        startup_timeout=instance.code_server_process_startup_timeout,
+        log_level="WARNING",
+        wait_for_processes_on_shutdown=True,
+    )
+    try:
+        with (
+            servers,
+            WorkspaceProcessContext(instance, target, grpc_server_registry=servers) as context,
+        ):
+            yield context.create_request_context()
+    except TimeoutExpired:
+        _outliving.append(servers)
 
 
 def submit_job(

@@ -60,9 +60,14 @@ class StepChannel:
         """Says that the step's ``stdout`` or ``stderr`` is captured in that file."""
         self._write({"kind": "log", "path": path, "output": stream})
 
-    def finish(self, error: str | None) -> None:
-        """Says that the step has ended, with a serialised system error if there was one."""
-        self._write({"kind": "finished", "error": error})
+    def finish(self, error: str | None, memory: Frame) -> None:
+        """Says that the step has ended.
+
+        Args:
+            error: a serialised system error, if there was one.
+            memory: this process's, as read_own_memory gives it.
+        """
+        self._write({"kind": "finished", "error": error, "memory": memory})
 
     def _write(self, frame: Frame) -> None:
         self._connection.sendall(encode(frame))

@@ -2,8 +2,10 @@
 
 Memory is private bytes (USS): a forked child's resident set holds its parent's pages too, and would
 show 192 MB for a step that owns 28. Reading USS walks the page tables, so it is read again only
-after the resident set has moved; in between, every byte that the resident set grew by is counted as
-private.
+after the resident set has moved; in between, what the anonymous pages grew by is counted as private
+(pages of files are not: a forked child maps its parent's anew as it touches them). A peak between
+two samples is not missed: the kernel keeps the largest resident set, and what that was above the
+present one counts too.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from cu_market.deo.worker.resident import ResidentSet, process_private_bytes, read_resident
 from cu_market.domain.usage import Measurement
 
 RESCAN_SECONDS = 0.5
@@ -31,14 +34,20 @@ class _Member:
     """One process of the step, as last seen. Sums keep what it used after it has ended."""
 
     process: psutil.Process
-    resident_bytes: int = 0
+    peak_resident_bytes: int
     private_bytes: int = 0
-    resident_at_private: int = -1
+    spike_bytes: int = 0
+    at_private: ResidentSet | None = None
     private_at: float = float("-inf")
     cpu_seconds: float = 0.0
     read_bytes: int = 0
     written_bytes: int = 0
     waited_ns: int = 0
+
+    def spike_of(self, resident: ResidentSet) -> int:
+        """Returns by how much the process was above its resident set since it was last read."""
+        has_grown = resident.peak_bytes > self.peak_resident_bytes
+        return resident.peak_bytes - resident.total_bytes if has_grown else 0
 
 
 class Meter:
@@ -58,7 +67,8 @@ class Meter:
         self._root = psutil.Process(pid)
         self._peak_bytes = 0
         self._memory_bytes = 0
-        self._members[pid] = _Member(self._root)
+        # Only what grows from here on is the step's: a forked child starts with its parent's peak.
+        self._members[pid] = self._root_member = _Member(self._root, read_resident(pid).peak_bytes)
 
     @property
     def memory_bytes(self) -> int:
@@ -67,7 +77,7 @@ class Meter:
 
     @property
     def peak_bytes(self) -> int:
-        """Most private bytes at any sample."""
+        """Most private bytes at any moment, also between samples where the kernel tells of it."""
         return self._peak_bytes
 
     def sample(self, *, now: float | None = None) -> int:
@@ -86,8 +96,16 @@ class Meter:
                 member.private_bytes = 0
                 del self._members[pid]
         self._memory_bytes = sum(member.private_bytes for member in self._members.values())
-        self._peak_bytes = max(self._peak_bytes, self._memory_bytes)
+        spike = max((member.spike_bytes for member in self._members.values()), default=0)
+        self._peak_bytes = max(self._peak_bytes, self._memory_bytes + spike)
         return self._memory_bytes
+
+    def note_last(self, private_bytes: int, resident: ResidentSet) -> None:
+        """Takes the step's own reading at its end, which no sample is sure to catch."""
+        root = self._root_member
+        others = self._memory_bytes - root.private_bytes
+        spike = root.spike_of(resident)
+        self._peak_bytes = max(self._peak_bytes, others + private_bytes + spike)
 
     def measurement(self, *, cpu_ms: int | None = None) -> Measurement:
         """Returns the figures so far.
@@ -117,14 +135,14 @@ class Meter:
     def _adopt_children(self) -> None:
         with contextlib.suppress(psutil.Error):
             for child in self._root.children(recursive=True):
-                self._members.setdefault(child.pid, _Member(child))
+                if child.pid not in self._members:
+                    self._members[child.pid] = _Member(child, read_resident(child.pid).peak_bytes)
 
     def _read(self, member: _Member, now: float) -> None:
         process = member.process
         with process.oneshot():
             times = process.cpu_times()
             member.cpu_seconds = times.user + times.system
-            member.resident_bytes = process.memory_info().rss
         self._read_private(member, now)
         with contextlib.suppress(psutil.AccessDenied, AttributeError):
             counters = process.io_counters()
@@ -133,24 +151,23 @@ class Meter:
         member.waited_ns = max(member.waited_ns, _run_queue_wait_ns(process.pid))
 
     def _read_private(self, member: _Member, now: float) -> None:
-        moved = abs(member.resident_bytes - member.resident_at_private)
-        threshold = max(REMEASURE_BYTES, int(REMEASURE_RATIO * member.resident_bytes))
+        resident = read_resident(member.process.pid)
+        if resident.total_bytes == 0:
+            member.private_bytes = member.spike_bytes = 0  # it has ended
+            return
+        before = member.at_private
+        moved = abs(resident.total_bytes - before.total_bytes) if before else 0
+        threshold = max(REMEASURE_BYTES, int(REMEASURE_RATIO * resident.total_bytes))
         stale = moved > 0 and now - member.private_at >= REMEASURE_SECONDS
-        if member.resident_at_private < 0 or moved > threshold or stale:
+        if before is None or moved > threshold or stale:
             with contextlib.suppress(psutil.AccessDenied):
                 member.private_bytes = process_private_bytes(member.process)
-                member.resident_at_private = member.resident_bytes
-                member.private_at = now
-        elif member.resident_bytes > member.resident_at_private:
-            grown = member.resident_bytes - member.resident_at_private
-            member.private_bytes += grown
-            member.resident_at_private = member.resident_bytes
-
-
-def process_private_bytes(process: psutil.Process) -> int:
-    """Returns bytes that only this process holds, swapped-out ones included."""
-    memory = process.memory_full_info()
-    return int(memory.uss + getattr(memory, "swap", 0))
+                member.at_private, member.private_at = resident, now
+        elif resident.own_bytes > before.own_bytes:
+            member.private_bytes += resident.own_bytes - before.own_bytes
+            member.at_private = resident
+        member.spike_bytes = member.spike_of(resident)
+        member.peak_resident_bytes = max(resident.peak_bytes, member.peak_resident_bytes)
 
 
 def _run_queue_wait_ns(pid: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 from cu_market.deo.worker.channel import StepChannel, read_frame
 from cu_market.deo.worker.frames import Frame
 from cu_market.deo.worker.limits import reseed, set_niceness, set_thread_pools
+from cu_market.deo.worker.resident import read_own_memory
 
 STEP_FD_VARIABLE = "CU_MARKET_STEP_FD"
 
@@ -31,8 +32,9 @@ def run_step(connection: socket.socket, loaded: Any, step: Frame) -> int:
     set_thread_pools(int(step["cpu_millis"]), step["thread_variables"])
     channel = StepChannel(connection, serialize_value)
     error = execute_step(loaded, step["step_key"], step["known_state"], channel)
+    memory = read_own_memory()  # takes milliseconds, while the last entries are being stored
     channel.flush()
-    channel.finish(serialize_value(error) if error is not None else None)
+    channel.finish(serialize_value(error) if error is not None else None, memory)
     return 0
 
 

@@ -16,6 +16,7 @@ from cu_market.deo.worker.frames import Decoder, Frame
 from cu_market.deo.worker.kernel_oom import kernel_oom_kills
 from cu_market.deo.worker.meter import Meter
 from cu_market.deo.worker.recorder import POINTS, CurveRecorder
+from cu_market.deo.worker.resident import ResidentSet
 from cu_market.domain.units import format_bytes
 from cu_market.domain.usage import Ending
 
@@ -94,6 +95,12 @@ class StepProcess:
         with contextlib.suppress(psutil.Error):
             self._meter.sample()
         return asdict(self._meter.measurement())
+
+    def finish(self, frame: Frame) -> None:
+        """Takes what the step says as its last."""
+        self.is_finished, self.error = True, frame["error"]
+        memory = frame["memory"]
+        self._meter.note_last(memory["private_bytes"], ResidentSet(**memory["resident"]))
 
     def interrupt(self) -> None:
         """Asks the step to end: Dagster turns the signal into its own interruption."""

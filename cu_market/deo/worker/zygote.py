@@ -28,7 +28,7 @@ import psutil
 from cu_market.deo.worker.fork_safety import reason_not_to_fork
 from cu_market.deo.worker.frames import Decoder, Frame, encode
 from cu_market.deo.worker.limits import THREAD_VARIABLES
-from cu_market.deo.worker.meter import process_private_bytes
+from cu_market.deo.worker.resident import process_private_bytes
 from cu_market.deo.worker.step import STEP_FD_VARIABLE, run_forked
 from cu_market.deo.worker.step_process import METER_SECONDS, LogMirror, StepProcess
 from cu_market.domain.usage import Ending
@@ -142,7 +142,7 @@ class Zygote:
 
     def _forward(self, step: StepProcess, frame: Frame) -> None:
         if frame["kind"] == "finished":
-            step.is_finished, step.error = True, frame["error"]
+            step.finish(frame)
         elif frame["kind"] == "log":
             step.logs.append(LogMirror(frame["path"], frame["output"]))
         else:

@@ -9,6 +9,7 @@ import selectors
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
 
@@ -22,6 +23,11 @@ from cu_market.ral.provider import EndKind, WorkerEnd, WorkerLaunch
 
 _CHUNK_BYTES = 64 * 1024
 _SEND_TIMEOUT_SECONDS = 60.0
+
+# Processes of closed workers that had not ended yet. Held here until they have: none stays a zombie
+# for longer than until the next worker starts, and none is forgotten while it still runs.
+_ending: list[subprocess.Popen[bytes]] = []
+_ending_lock = threading.Lock()
 
 
 class LocalWorker:
@@ -95,6 +101,7 @@ class LocalWorker:
         self._readable.close()
         for end in (self._channel, self._bell, self._bell_rope):
             end.close()
+        _collect_ended(self._process)
 
     def exit_code(self) -> int | None:
         """Returns the process's exit code (negative: the signal), or None while it runs."""
@@ -138,6 +145,7 @@ def start_worker(launch: WorkerLaunch) -> LocalWorker:
         OSError: it cannot be started; nothing is left open or running.
     """
     token = secrets.token_hex(8)
+    _collect_ended()
     with ExitStack() as on_failure:
         ours, theirs = socket.socketpair()
         on_failure.callback(ours.close)
@@ -160,6 +168,12 @@ def start_worker(launch: WorkerLaunch) -> LocalWorker:
         on_failure.pop_all()
     # A child that has ended already is a zombie until it is waited for, so it still has a holder.
     return LocalWorker(process, ours, holder_of(process.pid, token))
+
+
+def _collect_ended(*closed: subprocess.Popen[bytes]) -> None:
+    """Takes the exit codes of closed workers' processes that have ended; waits for none."""
+    with _ending_lock:
+        _ending[:] = [process for process in [*_ending, *closed] if process.poll() is None]
 
 
 def _environment(launch: WorkerLaunch, token: str, channel_fd: int) -> Mapping[str, str]:

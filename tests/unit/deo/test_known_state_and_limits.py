@@ -16,6 +16,7 @@ from dagster._serdes import deserialize_value
 from cu_market.dagster_compat.known_state import known_state_for
 from cu_market.deo.worker.limits import THREAD_VARIABLES, set_thread_pools
 from cu_market.deo.worker.meter import Meter
+from cu_market.deo.worker.resident import process_private_bytes, read_resident
 
 MIB = 2**20
 
@@ -77,3 +78,40 @@ def test_the_meter_sees_memory_and_keeps_what_has_ended() -> None:
     measurement = meter.measurement(cpu_ms=10**6)
     assert measurement.peak_memory_bytes == meter.peak_bytes >= 80 * MIB
     assert (measurement.cpu_ms, measurement.baseline_bytes) == (10**6, 5)
+
+
+SPIKES = (
+    "import sys\n"
+    "def spike(size): held = b'x' * (size * 2**20)\n"
+    "for line in sys.stdin: spike(int(line)); print('freed', flush=True)\n"
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the largest resident set")
+def test_the_meter_sees_a_peak_between_two_samples_and_one_after_the_last() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SPIKES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def spike(size: int) -> None:
+            process.stdin.write(f"{size}\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "freed\n"
+
+        spike(1)
+        meter = Meter(process.pid)
+        before = meter.sample()
+        spike(100)
+        assert meter.sample() < before + 50 * MIB
+        assert before + 95 * MIB <= meter.peak_bytes < before + 130 * MIB
+        meter.sample()
+        assert meter.peak_bytes < before + 130 * MIB  # a peak is counted once
+        spike(200)
+        private_bytes = process_private_bytes(psutil.Process(process.pid))
+        meter.note_last(private_bytes, read_resident(process.pid))
+        process.stdin.close()
+    with pytest.raises(psutil.NoSuchProcess):
+        read_resident(process.pid)
+    assert before + 195 * MIB <= meter.peak_bytes < before + 230 * MIB

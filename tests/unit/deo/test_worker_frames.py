@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cu_market.deo.worker.channel import StepChannel, read_frame
 from cu_market.deo.worker.frames import MAX_FRAME_BYTES, Decoder, FrameError, encode, wrap
+from cu_market.deo.worker.resident import read_own_memory
 
 FRAMES = st.lists(st.dictionaries(st.text(), st.integers() | st.text() | st.none()), max_size=5)
 
@@ -58,5 +59,8 @@ def test_a_finished_step_says_so() -> None:
         channel.flush()  # nothing was sent: nothing to wait for
         channel.announce_log("/folder/step.out", "stdout")
         assert read_frame(ours) == {"kind": "log", "path": "/folder/step.out", "output": "stdout"}
-        channel.finish(None)
-        assert read_frame(ours) == {"kind": "finished", "error": None}
+        memory = read_own_memory()
+        channel.finish(None, memory)
+        assert read_frame(ours) == {"kind": "finished", "error": None, "memory": memory}
+    assert 0 < memory["private_bytes"] <= memory["resident"]["total_bytes"]
+    assert memory["resident"]["peak_bytes"] >= memory["resident"]["total_bytes"]
