@@ -23,6 +23,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(240)]
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 STEPS = 18
+AUCTIONED = 16  # three are mapped over what only the run knows: auctioned as one
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +77,25 @@ def test_every_step_is_leased_ended_and_billed_once(runs: list[str], ledger: Sql
     for run_id in runs:
         rows = ledger.allocations(run_id=run_id)
         settled = [row for row in rows if row.state is AllocationState.SETTLED]
+        assert len({row.step_key for row in settled}) == STEPS
+        endings = [
+            (usage.step_key, usage.ending.value, usage.memory_bytes, usage.measurement)
+            for usage in ledger.usages(run_id=run_id)
+        ]
+        # None was killed for memory or lost: an award that was moved has a later attempt's number.
+        assert [ending for ending in endings if ending[1] != Ending.OK.value] == []
         assert len(settled) == STEPS
-        assert {row.attempt for row in settled} == {1}  # none was killed for memory or lost
+        assert {row.state for row in rows} <= {AllocationState.SETTLED, AllocationState.RELEASED}
         assert all(row.cost_microusd is not None for row in settled)
-        assert {usage.ending for usage in ledger.usages(run_id=run_id)} == {Ending.OK}
 
 
 def test_the_launcher_held_the_auction(runs: list[str], ledger: SqlLedger):
+    """On a busy machine the executor may plan again what has not started."""
     for run_id in runs:
-        assert [auction.place for auction in ledger.auctions(run_id)] == ["launcher"]
+        *later, first = ledger.auctions(run_id)
+        assert first.place == "launcher"
+        assert len(first.report["steps"]) == AUCTIONED
+        assert all(auction.place == "executor" for auction in later)
 
 
 def test_what_is_declared_is_at_most_four_times_the_peak(runs: list[str], ledger: SqlLedger):

@@ -37,6 +37,9 @@ PRICE_RATIO = 0.1
 SLOW_RATIO = 1.5
 """Where no forecast has a band, a step is slow at this multiple of its expected time."""
 
+SLOW_SECONDS = 1.0
+"""A step that overruns its band by less is not slow: a process may take that long to start."""
+
 WAITING_SECONDS = 5.0
 """A step that waits for less is not late."""
 
@@ -183,7 +186,8 @@ class Renegotiator:
         found = []
         for attempt in self._run.attempts.values():
             limit_ms = self._band_ms(attempt)
-            if 1000 * (time.monotonic() - attempt.began_at) > limit_ms:
+            ran_seconds = time.monotonic() - attempt.began_at
+            if ran_seconds > limit_ms / 1000 + SLOW_SECONDS:
                 found.append(
                     f"step {attempt.step_key} runs for more than the {limit_ms / 1000:.1f} s that "
                     "were forecast at most"
