@@ -30,6 +30,8 @@ class Capabilities:
         tags: names of step tags by which its workers differ: a worker is shared only by steps that
             have equal ones.
         idle_seconds: an exclusive worker without a step is closed after it.
+        one_worker: one worker, its key the provider's name, serves every step of a run wherever it
+            was awarded: it may be started before anything is.
         quotes_only: it says what its CUs would cost, and can start none of them.
     """
 
@@ -41,6 +43,7 @@ class Capabilities:
     exclusive: bool = False
     tags: tuple[str, ...] = ()
     idle_seconds: float = 30.0
+    one_worker: bool = False
     quotes_only: bool = False
 
 

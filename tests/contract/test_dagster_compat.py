@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib
 import inspect
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterInstance, DagsterRun, EventLogEntry
 from dagster._core.definitions.executor_definition import MULTI_PROC_CONFIG
+from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.execution.api import create_execution_plan, execute_plan_iterator
 from dagster._core.execution.plan.active import ActiveExecution
 from dagster._core.execution.plan.state import KnownExecutionState
@@ -24,6 +28,7 @@ from cu_market.dagster_compat.engine import crash_explanation, error_of_message,
 from cu_market.dagster_compat.event_relay import DECIDING
 from cu_market.dagster_compat.executor_config import multiprocess_fields
 from cu_market.dagster_compat.outline import template_key
+from cu_market.dagster_compat.step_execution import LoadedRun, RunOutline
 from cu_market.dagster_compat.storage_checks import with_tables_taken_as_there
 from cu_market.dagster_compat.submission import open_workspace
 
@@ -156,3 +161,36 @@ def test_a_launcher_reads_code_versions_from_the_code_server(tmp_path: Path) -> 
         assert code_versions_of_workspace(workspace, run) == {"a/b": "7"}
         assert code_versions_of_workspace(workspace, DagsterRun(job_name="of nowhere")) == {}
     assert code_versions_of_workspace(None, run) == {}
+
+
+def test_storages_opened_before_the_fork_leave_nothing_open(
+    tmp_path: Path, new_storage: Callable[[], str]
+) -> None:
+    """What a forked step would share with its worker: descriptors and threads."""
+    jobs = tmp_path / "jobs.py"
+    jobs.write_text("import dagster as dg\n@dg.op\ndef one(): ...\n@dg.job\ndef job(): one()\n")
+    (tmp_path / "dagster.yaml").write_text(new_storage())
+    repository = ReconstructableRepository.for_file(str(jobs), "job", str(tmp_path))
+    job = repository.get_reconstructable_job("job")
+    with DagsterInstance.from_ref(InstanceRef.from_dir(str(tmp_path))) as instance:
+        run = instance.create_run_for_job(job.get_definition())
+        outline = RunOutline.of(
+            job=job,
+            run=run,
+            instance=instance,
+            load_data=None,
+            retry_mode=RetryMode.DISABLED,
+        )
+    loaded = LoadedRun(outline)
+    loaded.load_code()
+    again = LoadedRun(outline)
+    before = (open_descriptors(), threading.active_count())
+    again.load_code()
+    assert (open_descriptors(), threading.active_count()) == before
+    with again.open_instance() as opened:
+        assert opened is again.open_instance()
+        assert opened.get_run_by_id(run.run_id) is not None
+
+
+def open_descriptors() -> int:
+    return psutil.Process().num_fds()

@@ -117,9 +117,11 @@ class MarketExecutor(Executor):
         versions = code_versions_of_job(plan_context.job.get_definition())
         outline = outline_of_plan(plan_context.dagster_run, execution_plan, versions)
         with ExitStack() as stack:
+            workers = self._workers(plan_context, execution_plan)
+            stack.callback(workers.close)
             try:
                 market, awards, auction, is_own = yield from self._enter_market(
-                    plan_context, outline, stack
+                    plan_context, outline, workers, stack
                 )
             except RecommendOnly as recommended:
                 if recommended.data is not None:
@@ -152,12 +154,28 @@ class MarketExecutor(Executor):
             negotiation = Negotiation(market, outline, awards, auction)
             if plan_context.resume_from_failure:
                 negotiation.count_past_attempts()
-            yield from self._run(plan_context, execution_plan, market, negotiation)
+            yield from self._run(plan_context, execution_plan, market, negotiation, workers)
+
+    def _workers(self, context: PlanOrchestrationContext, plan: ExecutionPlan) -> Workers:
+        run, instance = context.dagster_run, context.instance
+        outline = WorkerOutline.of(
+            job=context.reconstructable_job,
+            run=run,
+            instance=instance,
+            load_data=plan.repository_load_data,
+            retry_mode=self._retries,
+        )
+        holder = current_holder()
+        return Workers(run.run_id, asdict(outline), starter=holder, run=run, instance=instance)
 
     # -- entering the market
 
     def _enter_market(
-        self, plan_context: PlanOrchestrationContext, outline: RunOutline, stack: ExitStack
+        self,
+        plan_context: PlanOrchestrationContext,
+        outline: RunOutline,
+        workers: Workers,
+        stack: ExitStack,
     ) -> Generator[DagsterEvent, None, tuple[Market, Mapping[str, Allocation], Auction, bool]]:
         """Returns an open market and the run's awards; waits for them where the run says so."""
         has_told = False
@@ -170,7 +188,7 @@ class MarketExecutor(Executor):
                     if plan_context.resume_from_failure
                     else {}
                 )
-                return (market, *self._find_awards(market, outline, past))
+                return (market, *self._find_awards(market, outline, past, workers))
             except (InvalidInputError, RecommendOnly):
                 raise
             except Exception as error:
@@ -194,7 +212,7 @@ class MarketExecutor(Executor):
             raise interrupted_error()
 
     def _find_awards(
-        self, market: Market, outline: RunOutline, past: Mapping[str, int]
+        self, market: Market, outline: RunOutline, past: Mapping[str, int], workers: Workers
     ) -> tuple[Mapping[str, Allocation], Auction, bool]:
         """Returns the launcher's awards where they cover the run, else those of an own auction."""
         if is_recommending(market.settings.mode, outline.tags):
@@ -205,11 +223,18 @@ class MarketExecutor(Executor):
             auctions = market.ledger.auctions(outline.run_id, limit=1)
             if auctions:
                 return awards, auctions[0], False
-        cleared = market.clear(
-            outline,
-            place="executor",
-            attempts={step_key: attempt + 1 for step_key, attempt in past.items()},
-        )
+        if len(market.providers) == 1:
+            # Nobody else can win: its worker loads the code while the auction is held.
+            workers.prewarm(*market.providers.values())
+        try:
+            cleared = market.clear(
+                outline,
+                place="executor",
+                attempts={step_key: attempt + 1 for step_key, attempt in past.items()},
+            )
+        except BaseException:
+            workers.end_all()
+            raise
         return cleared.allocations, cleared.auction, True
 
     @staticmethod
@@ -241,6 +266,7 @@ class MarketExecutor(Executor):
         plan: ExecutionPlan,
         market: Market,
         negotiation: Negotiation,
+        workers: Workers,
     ) -> Iterator[DagsterEvent]:
         run = context.dagster_run
         limit = self._max_concurrent or 4 * multiprocessing.cpu_count()
@@ -254,19 +280,9 @@ class MarketExecutor(Executor):
                 }
             ),
         )
-        outline = WorkerOutline.of(
-            job=context.reconstructable_job,
-            run=run,
-            instance=context.instance,
-            load_data=plan.repository_load_data,
-            retry_mode=self._retries,
-        )
         holder = current_holder()
         lifeline = Lifeline(market, run.run_id, holder)
         lifeline.renew()
-        workers = Workers(
-            run.run_id, asdict(outline), starter=holder, run=run, instance=context.instance
-        )
         try:
             with (
                 connections_kept(context.instance),

@@ -131,12 +131,31 @@ class Workers:
         """
         relevant = {k: v for k, v in (tags or {}).items() if k in provider.capabilities.tags}
         key = (provider.name, provider.worker_key(allocation), _digest(relevant))
-        is_exclusive = provider.capabilities.exclusive
         found = [each for each in self._workers if each.key == key and _can_take(each, allocation)]
         if found:
             return min(found, key=lambda each: each.size.memory_bytes if each.size else 0)
-        if is_exclusive:
+        if provider.capabilities.exclusive:
             self._make_room(key[:2])
+        return self._start(provider, key, relevant, allocation)
+
+    def prewarm(self, provider: Provider) -> None:
+        """Starts the worker of a provider that has one for all, before anything is awarded.
+
+        One that cannot be started is for whoever needs it to tell.
+        """
+        key = (provider.name, provider.name, _digest({}))
+        if not provider.capabilities.one_worker or any(w.key == key for w in self._workers):
+            return
+        with contextlib.suppress(OSError):
+            self._start(provider, key, {}, None)
+
+    def _start(
+        self,
+        provider: Provider,
+        key: WorkerKey,
+        tags: Mapping[str, str],
+        allocation: Allocation | None,
+    ) -> WarmWorker:
         worker = provider.start(
             WorkerLaunch(
                 run_id=self._run_id,
@@ -144,14 +163,14 @@ class Workers:
                 arguments=WORKER_ARGUMENTS,
                 working_directory=os.getcwd(),
                 allocation=allocation,
-                tags=relevant,
+                tags=tags,
                 starter=self._starter,
                 run=self._run,
                 instance=self._instance,
             )
         )
         warm = WarmWorker(key=key, worker=worker)
-        if is_exclusive:
+        if allocation is not None and provider.capabilities.exclusive:
             warm.size = allocation.size
             is_kept = provider.capabilities.warm
             warm.idle_seconds = provider.capabilities.idle_seconds if is_kept else -1.0
@@ -196,10 +215,14 @@ class Workers:
                 self._note(warm, frame)
             yield warm, frames
 
-    def close(self) -> None:
-        """Closes every channel: workers end themselves and their steps."""
+    def end_all(self) -> None:
+        """Closes every worker; others can be started."""
         for warm in list(self._workers):
             self._close(warm)
+
+    def close(self) -> None:
+        """Closes every channel: workers end themselves and their steps."""
+        self.end_all()
         self._selector.close()
 
     def collect(self) -> None:

@@ -47,7 +47,7 @@ class LocalProvider:
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(
-            relay=True, warm=True, limits=True, reap=True, elastic=True
+            relay=True, warm=True, limits=True, reap=True, elastic=True, one_worker=True
         )
         self.machine = machine
         self.capacity = capacity
