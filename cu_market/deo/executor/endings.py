@@ -97,7 +97,7 @@ class Endings:
         if not self._run.attempts or time.monotonic() - self._looked_at < LOOK_SECONDS:
             return
         self._looked_at = time.monotonic()
-        for token in self._run.negotiation.revoked_tokens():
+        for token in self._run.negotiation.leases.revoked_tokens():
             attempt = self._run.attempts.get(token)
             if attempt is not None and not attempt.is_revoked:
                 attempt.is_revoked = True
@@ -164,13 +164,13 @@ class Endings:
         """Ends, on an interrupt, an attempt whose worker has not started yet."""
         del self._run.attempts[attempt.lease.fencing_token]
         self._run.workers.discard(attempt.worker)
-        self._run.negotiation.release(attempt.lease)
+        self._run.negotiation.leases.release(attempt.lease)
         yield self._run.fail_interrupted(attempt)
 
     def _lose(self, attempt: Attempt, gone: WorkerGone, kind: EndKind) -> Iterator[DagsterEvent]:
         negotiation = self._run.negotiation
         if kind is EndKind.UNSTARTED:
-            negotiation.release(attempt.lease)
+            negotiation.leases.release(attempt.lease)
         else:
             ending = _ENDINGS.get(kind, Ending.LOST)
             # Kept, so that the CU's score knows of it; what it used is not known.

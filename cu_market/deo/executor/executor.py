@@ -328,7 +328,7 @@ class MarketExecutor(Executor):
             for provider in market.providers.values():
                 reap(provider, holders, holder)
             workers.collect()
-            negotiation.settle_all()
+            negotiation.leases.settle_all()
             lifeline.end()
         yield DagsterEvent.engine_event(
             context, "Market executor: all steps have ended", EngineEventData()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import timedelta
 
-from cu_market.deo.executor.negotiation import Negotiation
+from cu_market.deo.executor.leases import Leases
 from cu_market.market.auction import Market
 
 RENEWALS_PER_LEASE = 3
@@ -26,7 +26,7 @@ class Lifeline:
         self._holder = holder
         self._renewed_at = float("-inf")
 
-    def renew(self, negotiation: Negotiation | None = None) -> None:
+    def renew(self, leases: Leases | None = None) -> None:
         """Extends the leases when a third of their time has passed; else does nothing."""
         seconds = self._market.settings.lease_seconds
         now = time.monotonic()
@@ -35,8 +35,8 @@ class Lifeline:
         self._renewed_at = now
         expires_at = self._market.now() + timedelta(seconds=seconds)
         self._market.ledger.hold_run(self._run_id, self._holder, expires_at=expires_at)
-        if negotiation is not None:
-            negotiation.renew()
+        if leases is not None:
+            leases.renew()
 
     def end(self) -> None:
         """Says goodbye."""

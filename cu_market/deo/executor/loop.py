@@ -58,7 +58,7 @@ class Loop:
         """
         run = self._run
         while run.has_work():
-            self._lifeline.renew(run.negotiation)
+            self._lifeline.renew(run.negotiation.leases)
             if run.active.check_for_interrupts():
                 yield from self._interrupt()
             self._endings.take_back()

@@ -7,12 +7,11 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from cu_market.dagster_compat.outline import template_key
-from cu_market.deo.executor.capacities import Capacities
 from cu_market.deo.executor.inputs import MeasuredOutputs
+from cu_market.deo.executor.leases import Leases
 from cu_market.deo.executor.usage import usage_of
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.curve import UsageCurve
@@ -20,15 +19,13 @@ from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.spec import OnOom, Risk
-from cu_market.domain.tags import parse_run_tags
 from cu_market.domain.usage import Ending, Measurement
-from cu_market.ledger.interface import Auction, LeaseLostError, Refusal
+from cu_market.ledger.interface import Auction, Refusal
 from cu_market.market.accounts import DEFAULT_ACCOUNT
 from cu_market.market.auction import Cleared, Market, step_report
 from cu_market.market.purse import Purse
 from cu_market.market.replan import Move
 from cu_market.market.requests import last_input_bytes, part_of, read_specs
-from cu_market.market.settings import OnBudget
 from cu_market.pse.empirical import next_after_oom
 from cu_market.pse.sizing import SizedStep
 
@@ -57,6 +54,10 @@ class Negotiation:
         outline: the run's steps.
         awards: by step key, as the launcher or this executor's own auction gave them.
         auction: the auction that gave them.
+
+    Attributes:
+        leases: what the run holds.
+        outputs: what its steps have written.
     """
 
     def __init__(
@@ -74,12 +75,13 @@ class Negotiation:
             step["step"]: step for step in auction.report["steps"]
         }
         run, self._specs = read_specs(outline)
-        self.purse = Purse(
+        purse = Purse(
             market=market,
             run_id=outline.run_id,
             account=run.account or DEFAULT_ACCOUNT,
             budget_microusd=run.budget_microusd,
         )
+        self.leases = Leases(market, outline.run_id, purse)
         self.outputs = MeasuredOutputs()
         self._resized: set[str] = set()
         self._big_enough: set[tuple[StepIdentity, int | None, int]] = set()
@@ -89,9 +91,7 @@ class Negotiation:
         self._revocations: dict[str, int] = defaultdict(int)
         self._leased: set[str] = set()
         self.moves_made: dict[str, int] = defaultdict(int)
-        self._capacities = Capacities(market)
         self._withdrawn: dict[str, float] = {}
-        self.has_leased = False
 
     def count_past_attempts(self) -> None:
         """Counts on from what the ledger has of this run: a key is leased once."""
@@ -116,74 +116,15 @@ class Negotiation:
         found = self._reports.get(step_key)
         return found if found is not None else self._reports[template_key(step_key)]
 
-    # -- capacity and leases
-
-    def shortage(self, award: Allocation, ahead: Sequence[Allocation] = ()) -> Refusal | None:
-        """Returns what the capacity is short of now, or None when the lease would fit.
-
-        A look only: the lease itself is checked again inside the committing transaction.
-
-        Args:
-            award: what would be leased.
-            ahead: what will be leased before it.
-        """
-        capacity = self._capacities.of(award)
-        held = self.market.ledger.held(award.capacity_id)
-        for other in ahead:
-            if other.capacity_id == award.capacity_id:
-                held = held + other.size
-        short = (held + award.size).exceeds(capacity)
-        if not short:
-            return self.purse.objection(award, capacity, ahead)
-        return Refusal(capacity_id=award.capacity_id, short_of=short, free=capacity.minus(held))
+    # -- leases and bills
 
     def lease(self, award: Allocation, holder: str) -> Allocation | Refusal:
-        """Takes the lease, or says what the pool is short of."""
-        now = self.market.now()
-        capacity = self._capacities.of(award)
-        objection = self.purse.objection(award, capacity)
-        if objection is not None:
-            return objection
-        outcome = self.market.ledger.lease(
-            replace(award, holder=holder),
-            capacity=capacity,
-            expires_at=now + timedelta(seconds=self.market.settings.lease_seconds),
-            now=now,
-        )
+        """Takes the lease of a step's next attempt, or says what the pool is short of."""
+        outcome = self.leases.take(award, holder)
         if isinstance(outcome, Allocation):
             self._attempts[award.step_key] = award.attempt
             self._leased |= {award.step_key, template_key(award.step_key)}
-            self.has_leased = True
         return outcome
-
-    def revoked_tokens(self) -> set[int]:
-        """Returns the fencing tokens of the run's leases that were taken back."""
-        rows = self.market.ledger.allocations(
-            run_id=self._outline.run_id, states=[AllocationState.REVOKED]
-        )
-        return {row.fencing_token for row in rows}
-
-    def read_budget(self, tags: Mapping[str, str]) -> None:
-        """Takes the budget that the run's tags say now; one that cannot be read changes nothing."""
-        said, problems = parse_run_tags(tags)
-        if not problems:
-            self.purse.budget_microusd = said.budget_microusd
-
-    def fails_for_budget(self, award: Allocation) -> bool:
-        """Whether the step is to fail since its run's budget would be passed."""
-        if self.market.settings.on_budget is not OnBudget.FAIL:
-            return False
-        return self.purse.over_budget(award) is not None
-
-    def accept(self, lease: Allocation) -> None:
-        """Notes that the step's process runs."""
-        self.market.ledger.accept(lease.key, lease.fencing_token, now=self.market.now())
-
-    def renew(self) -> None:
-        """Extends every lease of the run."""
-        now = self.market.now()
-        expires_at = now + timedelta(seconds=self.market.settings.lease_seconds)
-        self.market.ledger.renew(self._outline.run_id, expires_at=expires_at)
 
     def settle(
         self, lease: Allocation, ending: Ending, measurement: Measurement | None
@@ -209,20 +150,6 @@ class Negotiation:
         if record and record.get("memory_bytes"):
             curve, identity = UsageCurve.from_record(record), self._step(lease.step_key).identity
             self.market.ledger.keep_curve(lease.key, identity, curve, ended_at=self.market.now())
-
-    def settle_all(self) -> None:
-        """Ends what is left of the run's leases and awards: billed to now, nothing learned."""
-        run_id, now = self._outline.run_id, self.market.now()
-        for lease in self.market.ledger.revoke(run_id, now=now):
-            try:
-                self.market.ledger.settle(lease.key, lease.fencing_token, ended_at=now, usage=None)
-            except LeaseLostError:
-                continue  # the reaper was quicker
-        self.market.ledger.release_awards(run_id, now=now)
-
-    def release(self, lease: Allocation) -> None:
-        """Ends a lease under which nothing started, at no cost."""
-        self.market.ledger.release(lease.key, now=self.market.now())
 
     def tags(self, step_key: str) -> Mapping[str, str]:
         """Returns the step's own tags."""

@@ -56,7 +56,7 @@ class Relay:
             )
         elif attempt is not None and kind == "started":
             attempt.pid = frame["pid"]
-            self._run.negotiation.accept(attempt.lease)
+            self._run.negotiation.leases.accept(attempt.lease)
         elif attempt is not None and kind == "ended":
             yield from self._endings.end(attempt, frame)
 

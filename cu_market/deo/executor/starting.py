@@ -46,7 +46,7 @@ class Starter:
         if self._is_short_of_money:
             self._reread_budget()
         yield from self._start_ready()
-        self._run.negotiation.purse.note_waiting(self._wanting)
+        self._run.negotiation.leases.purse.note_waiting(self._wanting)
 
     def _start_ready(self) -> Iterator[DagsterEvent]:
         for step_key in list(self._run.unleased):
@@ -87,8 +87,8 @@ class Starter:
         if not self._is_exclusive(award) and not self._worker(award).is_ready:
             return "loading"
         negotiation = self._run.negotiation
-        refusal = negotiation.shortage(award, [negotiation.award(key) for key in going])
-        if refusal is not None and negotiation.fails_for_budget(award):
+        refusal = negotiation.leases.shortage(award, [negotiation.award(key) for key in going])
+        if refusal is not None and negotiation.leases.fails_for_budget(award):
             return None  # let go ahead, to fail
         return refusal
 
@@ -111,7 +111,7 @@ class Starter:
 
     def _lease_and_start(self, step_key: str) -> Iterator[DagsterEvent]:
         award = self._run.negotiation.award(step_key)
-        if self._run.negotiation.fails_for_budget(award):
+        if self._run.negotiation.leases.fails_for_budget(award):
             yield self._fail_for_budget(award)
             return
         worker = self._worker(award)
@@ -138,11 +138,11 @@ class Starter:
         context = self._run.context
         run = context.instance.get_run_by_id(context.run_id)
         if run is not None:
-            self._run.negotiation.read_budget(run.tags)
+            self._run.negotiation.leases.read_budget(run.tags)
 
     def _fail_for_budget(self, award: Allocation) -> DagsterEvent:
         """Ends a step that may not be bought: its failure, or its retry where it has one."""
-        refusal = self._run.negotiation.purse.over_budget(award)
+        refusal = self._run.negotiation.leases.purse.over_budget(award)
         del self._run.unleased[award.step_key]
         self._run.waiting.since.pop(award.step_key, None)
         reason = "over budget" if refusal is None else refusal.reason
@@ -173,7 +173,8 @@ class Starter:
         self._is_short_of_money = self._is_short_of_money or refusal.is_for_money
         if self._wanting is None and not refusal.is_for_money:
             self._wanting = wanted
-        taken = self._run.negotiation.purse.take_back(wanted, refusal) if refusal.short_of else []
+        purse = self._run.negotiation.leases.purse
+        taken = purse.take_back(wanted, refusal) if refusal.short_of else []
         cause = "money" if refusal.is_for_money else "room" if refusal.short_of else "turn"
         is_new = self._run.waiting.note(step_key, cause)
         if not taken and not is_new:

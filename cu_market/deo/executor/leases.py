@@ -1,0 +1,107 @@
+"""A run's leases: room and money looked at, taken, extended, given back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+from cu_market.deo.executor.capacities import Capacities
+from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.tags import parse_run_tags
+from cu_market.ledger.interface import LeaseLostError, Refusal
+from cu_market.market.auction import Market
+from cu_market.market.purse import Purse
+from cu_market.market.settings import OnBudget
+
+
+class Leases:
+    """What one run holds of the market's capacity.
+
+    Args:
+        market: open.
+        run_id: the run.
+        purse: what it may spend.
+    """
+
+    def __init__(self, market: Market, run_id: str, purse: Purse) -> None:
+        self._market = market
+        self._run_id = run_id
+        self.purse = purse
+        self._capacities = Capacities(market)
+
+    def shortage(self, award: Allocation, ahead: Sequence[Allocation] = ()) -> Refusal | None:
+        """Returns what the capacity is short of now, or None when the lease would fit.
+
+        A look only: the lease itself is checked again inside the committing transaction.
+
+        Args:
+            award: what would be leased.
+            ahead: what will be leased before it.
+        """
+        capacity = self._capacities.of(award)
+        held = self._market.ledger.held(award.capacity_id)
+        for other in ahead:
+            if other.capacity_id == award.capacity_id:
+                held = held + other.size
+        short = (held + award.size).exceeds(capacity)
+        if not short:
+            return self.purse.objection(award, capacity, ahead)
+        return Refusal(capacity_id=award.capacity_id, short_of=short, free=capacity.minus(held))
+
+    def take(self, award: Allocation, holder: str) -> Allocation | Refusal:
+        """Takes the lease, or says what the pool is short of."""
+        now = self._market.now()
+        capacity = self._capacities.of(award)
+        objection = self.purse.objection(award, capacity)
+        if objection is not None:
+            return objection
+        return self._market.ledger.lease(
+            replace(award, holder=holder),
+            capacity=capacity,
+            expires_at=now + timedelta(seconds=self._market.settings.lease_seconds),
+            now=now,
+        )
+
+    def revoked_tokens(self) -> set[int]:
+        """Returns the fencing tokens of the run's leases that were taken back."""
+        rows = self._market.ledger.allocations(
+            run_id=self._run_id, states=[AllocationState.REVOKED]
+        )
+        return {row.fencing_token for row in rows}
+
+    def read_budget(self, tags: Mapping[str, str]) -> None:
+        """Takes the budget that the run's tags say now; one that cannot be read changes nothing."""
+        said, problems = parse_run_tags(tags)
+        if not problems:
+            self.purse.budget_microusd = said.budget_microusd
+
+    def fails_for_budget(self, award: Allocation) -> bool:
+        """Whether the step is to fail since its run's budget would be passed."""
+        if self._market.settings.on_budget is not OnBudget.FAIL:
+            return False
+        return self.purse.over_budget(award) is not None
+
+    def accept(self, lease: Allocation) -> None:
+        """Notes that the step's process runs."""
+        self._market.ledger.accept(lease.key, lease.fencing_token, now=self._market.now())
+
+    def renew(self) -> None:
+        """Extends every lease of the run."""
+        now = self._market.now()
+        expires_at = now + timedelta(seconds=self._market.settings.lease_seconds)
+        self._market.ledger.renew(self._run_id, expires_at=expires_at)
+
+    def settle_all(self) -> None:
+        """Ends what is left of the run's leases and awards: billed to now, nothing learned."""
+        run_id, now = self._run_id, self._market.now()
+        for lease in self._market.ledger.revoke(run_id, now=now):
+            try:
+                self._market.ledger.settle(lease.key, lease.fencing_token, ended_at=now, usage=None)
+            except LeaseLostError:
+                continue  # the reaper was quicker
+        self._market.ledger.release_awards(run_id, now=now)
+
+    def release(self, lease: Allocation) -> None:
+        """Ends a lease under which nothing started, at no cost."""
+        self._market.ledger.release(lease.key, now=self._market.now())
