@@ -18,6 +18,7 @@ from cu_market.pse.evidence import (
     gather_evidence,
     reference_duration_ms,
 )
+from cu_market.pse.filling import filled_bytes
 from cu_market.pse.forecast import OOM_FACTOR, Forecast, round_memory
 
 LONGEST_HEADROOM = 1.0
@@ -72,6 +73,9 @@ class EmpiricalForecaster:
             attempts=len(evidence.ended),
             headroom_ratio=headroom,
             lower_bound_bytes=evidence.lower_bound_bytes,
+            filled_bytes=filled_bytes(
+                [each.usage for each in evidence.ended], evidence.ended_for_memory
+            ),
         )
 
     def _headroom(self, peaks: Distribution, knowledge: float) -> float:

@@ -41,12 +41,14 @@ class Evidence:
         failed: attempts that raised, newest first: at least as much would have been used.
         outgrown_bytes: sizes that unresolved attempts outgrew before the newest good end.
         lower_bound_bytes: the largest size outgrown since the newest good end, 0 if none.
+        ended_for_memory: sizes of all attempts that were, resolved or not.
     """
 
     ended: tuple[Observation, ...]
     failed: tuple[Observation, ...]
     outgrown_bytes: tuple[tuple[int, float], ...]
     lower_bound_bytes: int
+    ended_for_memory: tuple[int, ...] = ()
 
 
 def gather_evidence(history: Sequence[Usage], code_version: str | None) -> Evidence:
@@ -85,6 +87,7 @@ def gather_evidence(history: Sequence[Usage], code_version: str | None) -> Evide
         failed=tuple(failed),
         outgrown_bytes=tuple(outgrown),
         lower_bound_bytes=bound,
+        ended_for_memory=tuple(u.memory_bytes for u in lessons if u.ending is Ending.OUT_OF_MEMORY),
     )
 
 

@@ -54,6 +54,8 @@ class Forecast:
             with their spread and with a change of code.
         lower_bound_bytes: the largest size under which it was ended for memory and has not since
             shown that less is enough; 0 where there is none.
+        filled_bytes: the least size that sufficed for a step that fills whatever it is given, 0 for
+            other steps; see cu_market.pse.filling.
         ladders: for each risk the sizes to try, rising, planned by expected cost; empty where
             sizes are the sample's quantiles with headroom.
         peaks: bytes, the distribution that the ladders were planned over; None without ladders.
@@ -70,6 +72,7 @@ class Forecast:
     attempts: int
     headroom_ratio: float
     lower_bound_bytes: int = 0
+    filled_bytes: int = 0
     ladders: tuple[tuple[Risk, tuple[int, ...]], ...] = ()
     peaks: Distribution | None = None
 
@@ -94,8 +97,11 @@ class Forecast:
         """Returns the bytes to ask for.
 
         quantile(risk) x (1 + headroom x share(risk)), rounded up, and never below what a learned
-        lower bound asks for. With ladders the first rung instead.
+        lower bound asks for. With ladders the first rung instead; for a step that fills what it is
+        given the least that sufficed.
         """
+        if self.filled_bytes:
+            return max(round_memory(self.filled_bytes), self.floor_bytes)
         if ladder := self.ladder(risk):
             return max(ladder[0], self.floor_bytes)
         base = self.memory_sample.quantile(RISK_RATIO[risk])
@@ -106,7 +112,10 @@ class Forecast:
         """Returns ``p50 410.0 MiB, p95 520.0 MiB of 3 attempts``."""
         noun = "attempt" if self.attempts == 1 else "attempts"
         p50, p95 = format_bytes(self.memory.p50), format_bytes(self.memory.p95)
-        return f"p50 {p50}, p95 {p95} of {self.attempts} {noun}"
+        said = f"p50 {p50}, p95 {p95} of {self.attempts} {noun}"
+        if self.filled_bytes:
+            said += f", which fill what they are given: {format_bytes(self.filled_bytes)} sufficed"
+        return said
 
 
 class Forecaster(Protocol):

@@ -148,6 +148,7 @@ def _step(ledger: Ledger, step: StepIdentity, history: Sequence[Usage]) -> dict[
             "duration_p95_seconds": forecast.duration_ms.p95 / 1000,
             "useful_cores": forecast.useful_cpu_millis / 1000,
             "lower_bound_bytes": forecast.lower_bound_bytes,
+            "filled_bytes": forecast.filled_bytes,
             "allocation": {str(risk): forecast.allocation_bytes(risk) for risk in Risk},
         },
         "trade_off": trade_off_rows(forecast) if forecast and forecast.attempts else [],

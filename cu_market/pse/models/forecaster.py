@@ -67,7 +67,10 @@ class LearnedForecaster:
         code_version: str | None = None,
         input_bytes: int | None = None,
     ) -> Forecast | None:
-        """Returns the forecast, or None where no attempt teaches anything. See Forecaster."""
+        """Returns the forecast, or None where no attempt teaches anything. See Forecaster.
+
+        A step that fills what it is given is none of the mixture's: its peaks tell of its sizes.
+        """
         found = self.base.forecast(
             identity,
             history,
@@ -75,7 +78,7 @@ class LearnedForecaster:
             code_version=code_version,
             input_bytes=input_bytes,
         )
-        if found is None or not found.attempts:
+        if found is None or not found.attempts or found.filled_bytes:
             return found
         pool = self._memory(gather_evidence(history, code_version), input_bytes)
         ladders = tuple((risk, self._sizes(pool, risk, found)) for risk in Risk)
