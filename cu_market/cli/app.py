@@ -178,7 +178,8 @@ def ledger(
             deployment.ledger, run_id=run_id, states=state or (), limit=limit
         )
     if not document["allocations"]:
-        raise NothingFoundError("the ledger has no such rows: leave out --state, or run something")
+        remedy = "leave out --state" if state else "run something: cu-market demo, or a job"
+        raise NothingFoundError(f"the ledger has no such rows: {remedy}")
     if as_json:
         write_json(document)
     else:

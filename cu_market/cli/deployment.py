@@ -60,12 +60,15 @@ def read_settings(home: Path) -> MarketSettings:
     Raises:
         InvalidInputError: with every problem.
     """
-    if not (home / "dagster.yaml").is_file():
+    path = home / "dagster.yaml"
+    if not path.is_file():
         return MarketSettings()
     from dagster import DagsterInstance
 
+    from cu_market.cli.dagster_yaml import check_dagster_yaml
     from cu_market.deo.settings import instance_settings
 
+    check_dagster_yaml(path)
     with DagsterInstance.from_config(str(home)) as instance:
         return instance_settings(instance)
 

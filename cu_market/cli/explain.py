@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cu_market.cli.exits import NothingFoundError
 from cu_market.cli.output import make_table
+from cu_market.domain.tags import nearest_name
 from cu_market.domain.units import MICROUSD, format_bytes, format_usd
 from cu_market.ledger.interface import Auction, Ledger
 from cu_market.market.bill import read_bill
@@ -168,5 +169,9 @@ def _only(
             found.append({**auction, "steps": steps})
     if not found:
         known = sorted({step["step"] for auction in auctions for step in auction["steps"]} | billed)
-        raise NothingFoundError(f"step {step_key!r}: the run has none; it has {', '.join(known)}")
+        near = nearest_name(step_key, known)
+        hint = f"did you mean {near}? " if near else ""
+        raise NothingFoundError(
+            f"step {step_key!r}: the run has none; {hint}It has {', '.join(known)}"
+        )
     return found

@@ -41,12 +41,22 @@ def find_home(chosen: str | None) -> Path:
         demo = base_home() / DEMO
         home = demo if (demo / MARKER).is_file() else base_home()
     if not home.is_dir():
-        where = "--home" if chosen else "DAGSTER_HOME"
-        remedy = "create it with a dagster.yaml, or run `cu-market demo` first"
-        raise InvalidInputError(
-            [Problem(where=where, value=str(home), what="not a directory", remedy=remedy)]
-        )
+        raise InvalidInputError([_no_home(chosen, home)])
     return home
+
+
+def _no_home(chosen: str | None, home: Path) -> Problem:
+    """Returns what is said of a home that is none: with the value as it was written."""
+    remedy = "create it with a dagster.yaml, or run `cu-market demo` first"
+    said = os.environ.get("DAGSTER_HOME", "").strip()
+    if chosen or said:
+        where, value = ("--home", chosen) if chosen else ("DAGSTER_HOME", said)
+        is_elsewhere = value != str(home)
+        what = f"not a directory: {home}" if is_elsewhere else "not a directory"
+        return Problem(where=where, value=str(value), what=what, remedy=remedy)
+    what = f"not set, and {home} does not exist"
+    remedy = "set it, pass --home, or run `cu-market demo` first"
+    return Problem(where="DAGSTER_HOME", value="", what=what, remedy=remedy)
 
 
 def find_home_or_none(chosen: str | None) -> Path | None:

@@ -104,6 +104,7 @@ def _bill(document: Mapping[str, Any]) -> list[RenderableType | str]:
             f"Learning: run {len(runs)} cost {format_usd(last['bill']['cost_microusd'])}; at run "
             f"1's sizes, in its own time, it would have cost {format_usd(usd)}: "
             f"{document['ratio']:.2f}x (wanted: at most {document['bar_ratio']:g}x)."
+            f"{_against_first(runs)}"
         )
     if last["static"]:
         static = last["static"]
@@ -129,3 +130,17 @@ def _next(document: Mapping[str, Any]) -> list[RenderableType | str]:
         f"See them in Dagster's UI:  make up   (or: cu-market up --home {home})",
         f"Then ask about one step:   cu-market explain {last} <step> --home {home}",
     ]
+
+
+def _against_first(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Returns what the last run cost and took beside the first as it really went."""
+    first, last = runs[0]["bill"], runs[-1]["bill"]
+    if not first["cost_microusd"]:
+        return ""
+    change = 100 * (last["cost_microusd"] / first["cost_microusd"] - 1)
+    text = (
+        f" Run 1 as it went: {format_usd(first['cost_microusd'])} in "
+        f"{first['wall_seconds']:.1f} s; run {len(runs)}: {change:+.0f} %, in "
+        f"{last['wall_seconds']:.1f} s"
+    )
+    return text + (", since its steps took longer." if change > 0 else ".")

@@ -94,12 +94,16 @@ def _read_arguments(
     return ComputeSpec(**found)  # type: ignore[arg-type]
 
 
-def _read_partitions(
-    rules: Mapping[str, str | Mapping[str, Setting]], problems: list[Problem]
-) -> tuple[PartitionRule, ...]:
+def _read_partitions(rules: object, problems: list[Problem]) -> tuple[PartitionRule, ...]:
+    if not isinstance(rules, Mapping):
+        problems.append(_no_settings("compute(partitions)", rules, '{"2024-*": "memory=16GiB"}'))
+        return ()
     read = []
     for pattern, said in rules.items():
         where = f"compute(partitions[{pattern!r}])"
+        if not isinstance(said, str | Mapping):
+            problems.append(_no_settings(where, said, '"memory=16GiB" or {"memory": "16GiB"}'))
+            continue
         settings = said if isinstance(said, str) else _as_settings(said)
         spec, wrong = parse_settings(settings, where)
         problems.extend(wrong)
@@ -107,9 +111,14 @@ def _read_partitions(
     return tuple(read)
 
 
+def _no_settings(where: str, value: object, example: str) -> Problem:
+    return Problem(where=where, value=str(value), what="not settings", remedy=f"write {example}")
+
+
 def _as_settings(said: Mapping[str, Setting]) -> str:
-    """Returns ``memory=8GiB,cpu=2`` of a mapping."""
+    """Returns ``memory=8GiB,cpu=2`` of a mapping; None is as if it were left out."""
     return ",".join(
-        f"{key}={value if isinstance(value, (str, int, float)) else '|'.join(value)}"
+        f"{key}={'|'.join(map(str, value)) if isinstance(value, list | tuple) else value}"
         for key, value in said.items()
+        if value is not None
     )

@@ -157,6 +157,25 @@ def check_override_targets(run: RunSpec, known: Iterable[str], where: str = "run
     ]
 
 
+def check_providers(
+    specs: Iterable[tuple[str, ComputeSpec]], known: Iterable[str]
+) -> list[Problem]:
+    """Returns a problem for each provider that a step is bound to and that there is none of.
+
+    Args:
+        specs: what was said, each with where: ``op 'train'``.
+        known: the names of the configured providers.
+    """
+    names = sorted(set(known))
+    tag = _ARGUMENTS["provider"].name
+    return [
+        _unknown(name, name, f"{where}: tag {tag}", names, noun="provider")
+        for where, spec in specs
+        for name in spec.providers or ()
+        if name not in names
+    ]
+
+
 def format_step_tags(spec: ComputeSpec) -> dict[str, str]:
     """Returns the tags that parse_step_tags reads back as the same spec."""
     tags = {

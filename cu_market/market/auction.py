@@ -296,7 +296,7 @@ class Market:
         """Returns what is done with a run; where nobody can start anything, only shown."""
         if all(self._only_quotes(name) for name in self.providers):
             return Mode.RECOMMEND
-        return read_specs(outline)[0].mode or self.settings.mode
+        return read_specs(outline, self.providers)[0].mode or self.settings.mode
 
     def _only_quotes(self, provider: str) -> bool:
         return self.providers[provider].capabilities.quotes_only
@@ -334,6 +334,7 @@ class Market:
             now=now,
             settings=self.settings,
             largest=self._largest(),
+            providers=self.providers,
             forecaster=self._forecaster
             or published_forecaster(
                 self.ledger, {step.identity.code_location for step in outline.steps}

@@ -12,7 +12,12 @@ from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.request import ResourceRequest, Sizing, StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import ComputeSpec, OnOom, RunSpec, target_names
-from cu_market.domain.tags import check_override_targets, parse_run_tags, parse_step_tags
+from cu_market.domain.tags import (
+    check_override_targets,
+    check_providers,
+    parse_run_tags,
+    parse_step_tags,
+)
 from cu_market.domain.units import MICROUSD
 from cu_market.domain.usage import Usage
 from cu_market.domain.vocabulary import OVERRIDE_PREFIX
@@ -45,14 +50,22 @@ class Demand:
         return self.sized[step_key].spec.on_oom is not OnOom.FAIL
 
 
-def read_specs(outline: RunOutline) -> tuple[RunSpec, dict[str, ComputeSpec]]:
+def read_specs(
+    outline: RunOutline, providers: Collection[str] | None = None
+) -> tuple[RunSpec, dict[str, ComputeSpec]]:
     """Returns what the tags say of the run and of each step.
+
+    Args:
+        outline: the run's steps.
+        providers: names of all there are, or None where it does not matter.
 
     Raises:
         InvalidInputError: with every problem of every tag.
     """
     run, problems = parse_run_tags(outline.tags)
     specs: dict[str, ComputeSpec] = {}
+    places = [("run", run.step_defaults)]
+    places += [(f"run: step {each.target}", each.spec) for each in run.overrides]
     read: dict[tuple[str, tuple[tuple[str, str], ...]], ComputeSpec] = {}
     names: set[str] = set()
     for step in outline.steps:
@@ -61,9 +74,12 @@ def read_specs(outline: RunOutline) -> tuple[RunSpec, dict[str, ComputeSpec]]:
         if key not in read:
             read[key], found = parse_step_tags(step.tags, f"op '{label}'")
             problems.extend(found)
+            places.append((f"op '{label}'", read[key]))
         specs[step.step_key] = read[key]
         names |= _names(step)
     problems.extend(check_override_targets(run, names))
+    if providers is not None:
+        problems.extend(check_providers(places, providers))
     if problems:
         raise InvalidInputError(_without_repeats(problems))
     return run, specs
@@ -76,6 +92,7 @@ def size_run(
     now: datetime,
     settings: MarketSettings,
     largest: ResourceVector | None = None,
+    providers: Collection[str] | None = None,
     forecaster: Forecaster | None = None,
     floors: Mapping[str, int] | None = None,
 ) -> Demand:
@@ -87,13 +104,14 @@ def size_run(
         now: the auction's time.
         settings: defaults and thresholds.
         largest: the largest CU there is: headroom is cut at it.
+        providers: names of all there are: a step bound to another is a mistake.
         forecaster: what turns history into distributions; the learned one unless given.
         floors: bytes by step key that an attempt ended for memory has shown to be too few.
 
     Raises:
         InvalidInputError: with every problem of every tag.
     """
-    run, specs = read_specs(outline)
+    run, specs = read_specs(outline, providers)
     model = forecaster or LearnedForecaster()
     sized: dict[str, SizedStep] = {}
     requests: list[ResourceRequest] = []

@@ -9,11 +9,14 @@ from fractions import Fraction
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.spec import Defaults, Mode, OnMarketFailure
+from cu_market.domain.tags import nearest_name
 from cu_market.domain.units import parse_cores, parse_size, usd_to_microusd
 from cu_market.market.accounts import Terms
+from cu_market.ral.registry import load_providers
 
 
 class DefaultSize(BaseModel):
@@ -154,14 +157,23 @@ def parse_settings(config: Mapping[str, Any] | None, where: str) -> MarketSettin
     try:
         return MarketSettings.model_validate(dict(config or {}))
     except ValidationError as error:
-        raise InvalidInputError(
-            [
-                Problem(
-                    where=f"{where}.{'.'.join(str(part) for part in detail['loc'])}",
-                    value=str(detail["input"]),
-                    what=detail["msg"],
-                    remedy="see docs/configuration.md",
-                )
-                for detail in error.errors()
-            ]
-        ) from error
+        problems = [_problem_of(detail, where) for detail in error.errors()]
+        try:
+            load_providers((config or {}).get("providers"))
+        except InvalidInputError as others:
+            problems += others.problems  # said now, rather than once the settings are mended
+        raise InvalidInputError(problems) from error
+
+
+def _problem_of(detail: ErrorDetails, where: str) -> Problem:
+    """Returns one of pydantic's findings in the words that all problems have."""
+    *outer, name = (str(part) for part in detail["loc"])
+    place = ".".join([where, *outer, name])
+    remedy = "docs/configuration.md has its values"
+    what = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "extra_forbidden":
+        known = [] if outer else list(MarketSettings.model_fields)
+        near = nearest_name(name, known)
+        what = "no such setting"
+        remedy = f"did you mean {near}?" if near else "docs/configuration.md lists them"
+    return Problem(where=place, value=str(detail["input"]), what=what, remedy=remedy)

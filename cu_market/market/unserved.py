@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-from cu_market.domain.plan import Plan
+from cu_market.domain.plan import LossReason, Plan
 from cu_market.domain.problem import CUMarketError, InvalidInputError, Problem
 from cu_market.domain.request import ResourceRequest
+from cu_market.domain.units import format_bytes, format_usd
 from cu_market.market.requests import Demand
 from cu_market.ral.bids import BidRound
 from cu_market.ral.provider import Provider, Refilling
@@ -64,14 +65,50 @@ def _problems(
         request = requests[unserved.request_id]
         losses = [*unserved.losses, *bids.refusals_for(request)]
         said = "; ".join(f"{loss.resource_id}: {loss.detail}" for loss in losses)
+        where, value, remedy = _in_the_way(request, {loss.reason for loss in losses})
         problems.append(
             Problem(
-                where=f"step '{request.request_id}'",
-                value=request.reason,
+                where=f"step '{request.request_id}'{where}",
+                value=value,
                 what="no CU can serve it: "
                 + (said or "nobody bid")
                 + (f" (refused bids: {hidden})" if hidden else ""),
-                remedy="ask for less, raise its limits, or add a provider that has such a CU",
+                remedy=remedy,
             )
         )
     return problems
+
+
+def _in_the_way(request: ResourceRequest, reasons: Collection[LossReason]) -> tuple[str, str, str]:
+    """Returns what of a request nobody can meet: which tag, what it says, and the remedy."""
+    limit, latest = request.max_price_microusd_per_hour, request.latest_finish_ms
+    tags: dict[LossReason, tuple[str, str, str]] = {
+        LossReason.ABOVE_MAX_PRICE: (
+            "cu/max_price_usd_per_hour",
+            "" if limit is None else f"{format_usd(limit)}/h",
+            "allow a higher price",
+        ),
+        LossReason.TOO_LATE: (
+            "cu/deadline_seconds",
+            "" if latest is None else f"{latest / 1000:g} s",
+            "allow more time",
+        ),
+        LossReason.PROVIDER_NOT_ALLOWED: (
+            "cu/provider",
+            ", ".join(request.providers),
+            "allow another provider",
+        ),
+        LossReason.LOCATION_NOT_ALLOWED: (
+            "cu/location",
+            ", ".join(request.locations),
+            "allow another location",
+        ),
+        LossReason.INTERRUPTIBLE: ("cu/interruptible", "false", "let it be interrupted"),
+    }
+    if reasons and all(reason in tags for reason in reasons):
+        said = [tags[reason] for reason in sorted(reasons)]
+        names, values, remedies = zip(*said, strict=True)
+        joined = ", or ".join(remedies)
+        return f": tag {', '.join(names)}", ", ".join(values), f"{joined}, or add a provider"
+    asked = f"{request.needs.cpu_millis / 1000:g} cores, {format_bytes(request.needs.memory_bytes)}"
+    return "", asked, "ask for less, raise its limits, or add a provider that has such a CU"

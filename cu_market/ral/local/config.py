@@ -25,6 +25,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import (
+    GIB,
     MICROUSD,
     format_bytes,
     millis_to_cores,
@@ -91,7 +92,7 @@ def _check_memory(memory_bytes: int, info: ValidationInfo) -> None:
         has = format_bytes(machine.memory_bytes)
         raise _refuse(
             f"more than the {has} that this machine has (by {machine.memory_source})",
-            f"write at most {machine.memory_bytes} (bytes), or leave it out",
+            f"write at most {machine.memory_bytes * 10 // GIB / 10}GiB, or leave it out",
         )
 
 

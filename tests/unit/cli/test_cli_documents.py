@@ -107,7 +107,7 @@ def test_a_mapped_step_is_explained_by_its_template() -> None:
 
 
 def test_an_unknown_step_or_run_is_nothing_found_and_says_what_there_is() -> None:
-    with pytest.raises(NothingFoundError, match=r"it has load, work\[\?\]"):
+    with pytest.raises(NothingFoundError, match=r"did you mean load\? It has load, work\[\?\]"):
         explain_document(make_ledger(), "bbbb3333", "lod")
     with pytest.raises(NothingFoundError, match="no auction"):
         explain_document(make_ledger(), "zzzz", None)
@@ -175,8 +175,12 @@ def test_the_home_is_the_chosen_or_the_variables_or_the_demos(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    with pytest.raises(InvalidInputError, match="not a directory"):
+    with pytest.raises(InvalidInputError, match=r"DAGSTER_HOME='': not set, and .* does not exist"):
         find_home(None)
+    monkeypatch.setenv("DAGSTER_HOME", "nowhere")
+    with pytest.raises(InvalidInputError, match="DAGSTER_HOME='nowhere': not a directory"):
+        find_home(None)
+    monkeypatch.delenv("DAGSTER_HOME")
     demo = prepare_demo_home(tmp_path / "dagster_home", is_fresh=True)
     assert find_home(None) == demo
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))

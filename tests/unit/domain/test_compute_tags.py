@@ -125,3 +125,20 @@ def test_tags_read_back_what_was_said() -> None:
     )
     assert spec.partition_rule("2023-05") == ComputeSpec(cpu_millis=1000)
     assert spec.partition_rule("") is None
+
+
+@pytest.mark.parametrize("said", [3, None, ["x"]])
+def test_a_partitions_rule_that_is_no_settings_is_said(said: object) -> None:
+    with pytest.raises(InvalidInputError) as raised:
+        compute(cpu=-1, partitions={"x": said})  # type: ignore[dict-item]
+    first, second = raised.value.problems
+    assert first.where == "compute(cpu)"
+    assert (second.where, second.what) == ("compute(partitions['x'])", "not settings")
+
+
+def test_partitions_that_are_no_mapping_are_said_and_none_is_left_out() -> None:
+    with pytest.raises(InvalidInputError, match=r"compute\(partitions\)=.*not settings"):
+        compute(partitions=["x"])  # type: ignore[arg-type]
+    assert compute(partitions={"x": {"external": None, "cpu": 1}}) == compute(  # type: ignore[dict-item]
+        partitions={"x": {"cpu": 1}}
+    )

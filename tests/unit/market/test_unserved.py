@@ -95,3 +95,51 @@ def test_a_silent_provider_may_be_who_could_serve_it() -> None:
         clear(Cluster(failure="no route to host"), 1, 8)
     assert not isinstance(raised.value, NoRoomYetError)
     assert "no route to host" in str(raised.value)
+
+
+def refused(step_tags: Mapping[str, str], run_tags: Mapping[str, str] | None = None) -> list[str]:
+    """Returns what is said of a run with one step that this machine alone could serve."""
+    machine = Machine(cpu_millis=2000, memory_bytes=16 * GIB)
+    market = Market(
+        settings=MarketSettings(),
+        ledger=InMemoryLedger(),
+        providers=[LocalProvider.from_config("local", {}, machine=machine)],
+        now=lambda: NOW,
+    )
+    step = StepOutline(
+        step_key="s", op_name="s", identity=StepIdentity(node="s"), tags=dict(step_tags)
+    )
+    outline = RunOutline(run_id="run", job_name="job", steps=(step,), tags=dict(run_tags or {}))
+    with pytest.raises(InvalidInputError) as raised:
+        market.clear(outline, place="executor")
+    return [str(problem) for problem in raised.value.problems]
+
+
+def test_a_provider_that_there_is_none_of_is_said_with_the_other_tags() -> None:
+    said = refused({"cu/provider": "lcal", "cu/cpu_cores": "-2"})
+    assert len(said) == 2
+    (unknown,) = (each for each in said if "lcal" in each)
+    assert unknown == (
+        "op 's': tag cu/provider: provider lcal='lcal': unknown provider; did you mean local?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "said_value", "remedy"),
+    [
+        ("cu/max_price_usd_per_hour", "0.0001", "$0.000100/h", "allow a higher price"),
+        ("cu/location", "mars", "mars", "allow another location"),
+    ],
+)
+def test_a_limit_that_nobody_meets_is_named(
+    tag: str, value: str, said_value: str, remedy: str
+) -> None:
+    (said,) = refused({tag: value})
+    assert said.startswith(f"step 's': tag {tag}='{said_value}': no CU can serve it")
+    assert said.endswith(f"; {remedy}, or add a provider")
+
+
+def test_a_deadline_that_nobody_meets_is_named() -> None:
+    (said,) = refused({}, {"cu/deadline_seconds": "0.001"})
+    assert said.startswith("step 's': tag cu/deadline_seconds='0.001 s'")
+    assert "allow more time" in said
