@@ -1,4 +1,4 @@
-"""What starts a retraining: the clock, and drift; what sends a champion back."""
+"""What starts a retraining: the clock, and drift; what changes champions between two."""
 
 from __future__ import annotations
 
@@ -8,14 +8,21 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 
-from cu_market.definitions.home import OWN_LOCATION, opened_ledger, registry_of
+from cu_market.definitions.home import OWN_LOCATION, home_of, opened_ledger, registry_of
 from cu_market.definitions.models import LEAST_ATTEMPTS
 from cu_market.domain.usage import Ending, Usage
 from cu_market.ledger.interface import Ledger
 from cu_market.pse.champion.drift import find_drift
 from cu_market.pse.champion.evaluation import by_location, score_all
-from cu_market.tracking.promotion import is_worse, live_comparison, rollback
-from cu_market.tracking.registry import CHAMPION, ModelVersion, Registry
+from cu_market.tracking.mirror import tell
+from cu_market.tracking.promotion import (
+    is_worse,
+    live_comparison,
+    promote,
+    rollback,
+    shadow_comparison,
+)
+from cu_market.tracking.registry import CHALLENGER, CHAMPION, ModelVersion, Registry
 
 LOOKED_AT = 2_000
 """Newest attempts that the sensor reads."""
@@ -46,7 +53,8 @@ every_night = dg.ScheduleDefinition(
 
 @dg.sensor(job=retraining, minimum_interval_seconds=30)
 def drift(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Retrains where error, coverage or code has left its band; sends worse champions back.
+    """Retrains where error, coverage or code has left its band; sends worse champions back, and has
+    challengers take over that would have sized better what ran since they were trained.
 
     The cursor holds how many good ends each location had when it was last trained for.
     """
@@ -60,8 +68,9 @@ def drift(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReaso
         for location, usages in by_location(ledger.usages(limit=LOOKED_AT)).items():
             good = sum(u.ending is Ending.OK and not u.external for u in usages)
             sent_back = _send_back(context.instance, ledger, location, usages)
-            if sent_back:
-                notes.append(sent_back)
+            changed = sent_back or _take_over(context.instance, ledger, location, usages)
+            if changed:
+                notes.append(changed)
                 counted[location] = good  # the data has not changed: no need to train again
                 continue
             if location == OWN_LOCATION:
@@ -121,9 +130,27 @@ def _send_back(
         return ""
     sent_back = registry.alias(CHAMPION)
     chosen = rollback(registry, ledger, now=datetime.now(UTC))
+    tell(home_of(instance), registry)
     return (
         f"{sent_back.name if sent_back else location} was sent back for {chosen.name}: it wastes "
         f"{found.difference:+.3f} of the need more on {found.attempts} live attempts"
+    )
+
+
+def _take_over(
+    instance: dg.DagsterInstance, ledger: Ledger, location: str, usages: Sequence[Usage]
+) -> str:
+    """Promotes a challenger that would have sized what ran since better; says so."""
+    registry = registry_of(instance, location)
+    found = shadow_comparison(registry, usages)
+    challenger = registry.alias(CHALLENGER)
+    if found is None or not found.is_better or challenger is None:
+        return ""
+    promote(registry, ledger, challenger.version, now=datetime.now(UTC))
+    tell(home_of(instance), registry)
+    return (
+        f"{challenger.name} took over: it would have wasted {-found.difference:.3f} of the need "
+        f"less on {found.attempts} live attempts that it did not size"
     )
 
 

@@ -23,6 +23,11 @@ LIVE_ATTEMPTS = 5
 """Attempts under a new champion before it can be sent back by itself."""
 
 
+SHADOW_ATTEMPTS = 12
+"""Attempts that a challenger is scored on, beside the champion that sized them, before it can take
+over: it is looked at every half minute, and few attempts are soon lucky."""
+
+
 def promote(registry: Registry, ledger: Ledger, version: int, *, now: datetime) -> ModelVersion:
     """Makes a version champion, and publishes it: the next launch uses it.
 
@@ -90,18 +95,32 @@ def live_comparison(
     published = ledger.published([location_identity(registry.location)])
     if champion is None or previous is None or not published:
         return None
-    since = next(iter(published.values())).published_at
-    live = {(u.run_id, u.step_key, u.attempt) for u in usages if u.started_at >= since}
-    scored = [
-        [
-            s
-            for s in score_all(version.state.forecaster(), usages)
-            if (s.usage.run_id, s.usage.step_key, s.usage.attempt) in live
-        ]
-        for version in (previous, champion)
-    ]
-    found = compare(scored[0], scored[1])
+    found = _compared(previous, champion, usages, next(iter(published.values())).published_at)
     return found if found.attempts >= LIVE_ATTEMPTS else None
+
+
+def shadow_comparison(registry: Registry, usages: Sequence[Usage]) -> Comparison | None:
+    """Returns the challenger against the champion, on what ran since the challenger was trained.
+
+    It sized none of it: each step is scored as it would have been sized. None where there is no
+    challenger, or too little has run since.
+    """
+    champion, challenger = registry.alias(CHAMPION), registry.alias(CHALLENGER)
+    if champion is None or challenger is None or champion.version == challenger.version:
+        return None
+    found = _compared(champion, challenger, usages, challenger.created_at)
+    return found if found.attempts >= SHADOW_ATTEMPTS else None
+
+
+def _compared(
+    older: ModelVersion, newer: ModelVersion, usages: Sequence[Usage], since: datetime
+) -> Comparison:
+    """Returns one version against another on what has started since; before it is history."""
+    older_scored, newer_scored = (
+        [s for s in score_all(version.state.forecaster(), usages) if s.usage.started_at >= since]
+        for version in (older, newer)
+    )
+    return compare(older_scored, newer_scored)
 
 
 def is_worse(found: Comparison) -> bool:

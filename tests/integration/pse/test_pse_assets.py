@@ -22,6 +22,7 @@ from cu_market.definitions.models import (
     usage_history,
 )
 from cu_market.definitions.outlook import resource_demand, step_forecasts
+from cu_market.definitions.triggers import drift
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.ledger.sql import SqlLedger, open_ledger
@@ -29,7 +30,13 @@ from cu_market.market.champions import published_forecaster
 from cu_market.pse.champion.state import DEFAULT_PARAMETERS, ModelState, location_identity
 from cu_market.pse.champion.training import DEFAULT_STATE
 from cu_market.tracking.mirror import tell, tracking_uri
-from cu_market.tracking.promotion import is_worse, live_comparison, promote, rollback
+from cu_market.tracking.promotion import (
+    is_worse,
+    live_comparison,
+    promote,
+    rollback,
+    shadow_comparison,
+)
 from cu_market.tracking.registry import (
     CHALLENGER,
     CHAMPION,
@@ -166,6 +173,33 @@ def test_a_champion_that_got_worse_is_known_and_sent_back(
     assert rollback(registry, ledger, now=later).version == 1
     identity = location_identity("growing")
     assert ledger.published([identity])[identity].model == "growing@1"
+
+
+def test_a_challenger_is_scored_on_what_it_does_not_size_and_takes_over(
+    instance: dg.DagsterInstance, ledger: SqlLedger
+) -> None:
+    ledger.keep_usages([attempt(n, 400) for n in range(10)])
+    registry = Registry(models_folder(instance.root_directory), "growing")
+    champion, challenger = (
+        registry.add(state, created_at=T0 + timedelta(hours=1), figures={}, details={})
+        for state in (BAD, ModelState())
+    )
+    promote(registry, ledger, champion.version, now=T0 + timedelta(hours=1))
+    assert shadow_comparison(registry, ledger.usages()) is None  # nobody challenges
+    registry.set_aliases({**registry.aliases(), CHALLENGER: challenger.version})
+    assert shadow_comparison(registry, ledger.usages()) is None  # nothing has run since
+    later = T0 + timedelta(hours=2)
+    ledger.keep_usages([replace(attempt(n, 400, later), run_id=f"later-{n}") for n in range(12)])
+    found = shadow_comparison(registry, ledger.usages())
+    assert found is not None
+    assert found.attempts == 12
+    assert found.is_better
+    with dg.build_sensor_context(instance=instance) as context:
+        told = drift(context)
+    assert isinstance(told, dg.SkipReason)
+    assert "growing@2 took over" in (told.skip_message or "")
+    assert registry.aliases() == {CHAMPION: challenger.version, PREVIOUS: champion.version}
+    assert shadow_comparison(registry, ledger.usages()) is None
 
 
 def test_mlflow_away_stops_nothing(
