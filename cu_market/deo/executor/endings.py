@@ -22,6 +22,10 @@ from cu_market.ral.provider import EndKind
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
+
+GIVE_WAY_SECONDS = 1.0
+"""How long a step whose spot lease was taken back does not ask for that room again: whoever took
+it asks every tenth of a second, and would have to take it back a second time."""
 """How often the ledger is asked for leases that were taken back."""
 
 _ENDINGS = {EndKind.OUT_OF_MEMORY: Ending.OUT_OF_MEMORY, EndKind.PREEMPTED: Ending.PREEMPTED}
@@ -119,6 +123,7 @@ class Endings:
             f"taken back for a step that is not spot. {said} No retry of the step's own is used.",
             EngineEventData(),
         )
+        self._run.giving_way[attempt.step_key] = time.monotonic() + GIVE_WAY_SECONDS
         self._run.unleased[attempt.step_key] = context
 
     def _end_crashed(

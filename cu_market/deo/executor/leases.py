@@ -83,8 +83,16 @@ class Leases:
         return self.purse.over_budget(award) is not None
 
     def accept(self, lease: Allocation) -> None:
-        """Notes that the step's process runs."""
-        self._market.ledger.accept(lease.key, lease.fencing_token, now=self._market.now())
+        """Notes that the step's process runs; one that was taken back meanwhile is ended soon.
+
+        Raises:
+            LeaseLostError: the lease has been lost in any other way.
+        """
+        try:
+            self._market.ledger.accept(lease.key, lease.fencing_token, now=self._market.now())
+        except LeaseLostError:
+            if lease.fencing_token not in self.revoked_tokens():
+                raise
 
     def renew(self) -> None:
         """Extends every lease of the run."""
