@@ -20,7 +20,7 @@ def check_dagster_yaml(path: Path) -> None:
 
     Raises:
         InvalidInputError: no YAML, a name that stands twice in one place (YAML takes the last), or
-            an unknown name beside ``market``.
+            a misspelt ``market``.
     """
     try:
         root = yaml.compose(path.read_text(), yaml.SafeLoader)
@@ -51,12 +51,14 @@ def _doubles(node: yaml.Node, place: tuple[str, ...]) -> Iterator[Problem]:
 
 def _strangers(root: yaml.Node) -> Iterator[Problem]:
     """Yields names beside ``market`` that are nearly it: Dagster says so only at a launch."""
-    node = root
+    node: yaml.Node | None = root
     for step in _OWN:
-        node = next((child for name, child in _children(node) if name == step), yaml.Node)
+        node = dict(_children(node)).get(step)
     names = [name for name, _ in _children(node)]
+    if "market" in names:
+        return
     for name in names:
-        if name != "market" and "market" not in names and nearest_name(name, ["market"]):
+        if nearest_name(name, ["market"]):
             yield Problem(
                 where=f"dagster.yaml: {'.'.join(_OWN)}",
                 value=name,
@@ -65,7 +67,7 @@ def _strangers(root: yaml.Node) -> Iterator[Problem]:
             )
 
 
-def _children(node: object) -> list[tuple[str, yaml.Node]]:
+def _children(node: yaml.Node | None) -> list[tuple[str, yaml.Node]]:
     """Returns the entries of a mapping, or of a list by their places."""
     if isinstance(node, yaml.MappingNode):
         return [(str(key.value), value) for key, value in node.value]

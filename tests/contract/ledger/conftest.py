@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cu_market.ledger.interface import (
-    Ledger,
-)
+from cu_market.ledger.interface import Ledger
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.ledger.sql import open_ledger
 

@@ -11,10 +11,7 @@ from cu_market.domain.allocation import AllocationState
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
-from cu_market.ledger.interface import (
-    LeaseLostError,
-    Ledger,
-)
+from cu_market.ledger.interface import LeaseLostError, Ledger
 
 
 class TestSettle:

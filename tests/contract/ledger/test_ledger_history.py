@@ -14,10 +14,7 @@ from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Ending, Measurement, Usage
-from cu_market.ledger.interface import (
-    Ledger,
-    RunLease,
-)
+from cu_market.ledger.interface import Ledger, RunLease
 
 
 class TestHistory:

@@ -12,11 +12,7 @@ from contract_rows import MINUTE, ROOM_FOR_TWO, SIZE, T0, auction, award, lease
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.resources import ResourceVector
-from cu_market.ledger.interface import (
-    LeaseLostError,
-    Ledger,
-    Refusal,
-)
+from cu_market.ledger.interface import LeaseLostError, Ledger, Refusal
 
 
 class TestLeases:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
+from ledger_rows import a_usage, an_award
 
 from cu_market.domain.request import StepIdentity
+from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.pse import EmpiricalForecaster
 from cu_market.pse.forecast import OOM_FACTOR, Forecaster
 from cu_market.pse.models.forecaster import LearnedForecaster
 
 STEP = StepIdentity(node="step")
-AT = datetime(2026, 1, 1, tzinfo=UTC)
 MIB = 2**20
 FORECASTERS = [EmpiricalForecaster(), LearnedForecaster()]
 
@@ -25,17 +25,10 @@ Peak = Callable[[int, int], float]
 
 def used(number: int, size: int, peak: float, cpu_ms: int) -> Usage:
     ending = Ending.OK if peak <= size else Ending.OUT_OF_MEMORY
-    return Usage(
-        run_id=f"run {number}",
-        step_key="step",
-        attempt=1,
+    given = ResourceVector(cpu_millis=1000, memory_bytes=size)
+    return a_usage(
+        an_award(f"run {number}", "step", size=given),
         identity=STEP,
-        provider="p",
-        resource_id="p/r",
-        started_at=AT,
-        ended_at=AT,
-        cpu_millis=1000,
-        memory_bytes=size,
         measurement=Measurement(
             wall_ms=1000, cpu_ms=cpu_ms, peak_memory_bytes=round(min(peak, size))
         ),
