@@ -48,14 +48,23 @@ def open_workspace(instance: DagsterInstance, path: str) -> Iterator[WorkspaceRe
         log_level="WARNING",
         wait_for_processes_on_shutdown=True,
     )
+    with (
+        _ended_afterwards(servers),
+        WorkspaceProcessContext(instance, target, grpc_server_registry=servers) as context,
+    ):
+        yield context.create_request_context()
+
+
+@contextmanager
+def _ended_afterwards(servers: GrpcServerRegistry) -> Iterator[None]:
+    """Ends the servers and waits, but not for ever; what goes wrong within is not theirs."""
     try:
-        with (
-            servers,
-            WorkspaceProcessContext(instance, target, grpc_server_registry=servers) as context,
-        ):
-            yield context.create_request_context()
-    except TimeoutExpired:
-        _outliving.append(servers)
+        yield
+    finally:
+        try:
+            servers.__exit__(None, None, None)
+        except TimeoutExpired:
+            _outliving.append(servers)
 
 
 def submit_job(
