@@ -18,6 +18,7 @@ from dagster._core.snap.execution_plan_snapshot import (
 )
 from dagster._core.storage.tags import PARTITION_NAME_TAG, PRIORITY_TAG
 
+from cu_market.domain.features import NO_FEATURES, StepFeatures, features_of_config
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.request import StepIdentity
 
@@ -52,7 +53,14 @@ def outline_of_snapshot(
         job_name=run.job_name,
         tags=dict(run.tags),
         steps=tuple(
-            _step(by_key[key], deps[key], location, partition, code_versions)
+            _step(
+                by_key[key],
+                deps[key],
+                location,
+                partition,
+                code_versions,
+                _config_features(run.run_config, by_key[key].node_handle_id),
+            )
             for key in _topological(deps)
         ),
     )
@@ -76,6 +84,7 @@ def _step(
     location: str,
     partition: str,
     code_versions: Mapping[str, str],
+    features: StepFeatures,
 ) -> StepOutline:
     tags: Mapping[str, str] = snap.tags or {}
     assets = sorted(
@@ -101,7 +110,17 @@ def _step(
         ),
         priority=_priority(tags.get(PRIORITY_TAG)),
         code_version="+".join(code_versions[key] for key in assets if key in code_versions),
+        features=features,
     )
+
+
+def _config_features(run_config: Mapping[str, Any], node_handle: str) -> StepFeatures:
+    """Returns what the run's config says of a node, under ``ops`` of each graph around it."""
+    place: Any = run_config
+    for name in node_handle.split("."):
+        place = place.get("ops", {}).get(name, {}) if isinstance(place, Mapping) else {}
+    config = place.get("config") if isinstance(place, Mapping) else None
+    return features_of_config(config) if config else NO_FEATURES
 
 
 def _priority(value: Any) -> int:

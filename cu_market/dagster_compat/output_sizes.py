@@ -1,7 +1,8 @@
 """Measures an output where it was written, in the step's own process: bytes of its file or folder.
 
 The path is what Dagster's path IO managers say of an output (metadata ``path``). Whoever writes
-elsewhere can say ``cu/output_bytes`` itself, by add_output_metadata; that is left as it is.
+elsewhere can say ``cu/output_bytes`` itself, by add_output_metadata; that is left as it is. Names
+that people use for it are read, too.
 
 Private: HandledOutputData, whose metadata has no public way in; seen in 1.13.27.
 """
@@ -16,6 +17,9 @@ from dagster import DagsterEvent, DagsterEventType, EventLogEntry, MetadataValue
 from dagster._core.events import HandledOutputData
 
 OUTPUT_BYTES = "cu/output_bytes"
+
+SAID_BYTES = (OUTPUT_BYTES, "size_bytes", "bytes", "file_size_bytes", "file_size")
+"""Names under which metadata say an output's bytes, the first that is there counting."""
 
 MOST_FILES = 10_000
 """A folder of more files is not measured: counting them would take longer than it is worth."""
@@ -43,9 +47,17 @@ def output_bytes(event: DagsterEvent) -> tuple[str, int] | None:
     data = event.event_specific_data
     if not isinstance(data, HandledOutputData):
         return None
-    said = data.metadata.get(OUTPUT_BYTES)
-    value = None if said is None else said.value
-    return (data.output_name, value) if isinstance(value, int) and value >= 0 else None
+    size = said_bytes(data.metadata)
+    return None if size is None else (data.output_name, size)
+
+
+def said_bytes(metadata: Mapping[str, MetadataValue[Any]]) -> int | None:
+    """Returns the bytes that metadata say, or None where they say none."""
+    for name in SAID_BYTES:
+        value = metadata[name].value if name in metadata else None
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            return value
+    return None
 
 
 def _bytes_at(metadata: Mapping[str, MetadataValue[Any]]) -> int | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from cu_market.domain.features import StepFeatures
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Ending, Measurement, Usage
 
@@ -33,8 +35,10 @@ PLAIN = (
     "cpu_millis",
     "memory_bytes",
     "input_bytes",
+    "declared_bytes",
     "external",
 )
+OPTIONAL = ("input_bytes", "declared_bytes", "waited_ms")
 IDENTITY = ("code_location", "node", "partition")
 
 
@@ -46,13 +50,11 @@ def frame_of(usages: Iterable[Usage]) -> pd.DataFrame:
         {name: getattr(usage.identity, name) for name in IDENTITY}
         | {name: getattr(usage, name) for name in PLAIN}
         | {name: getattr(usage.measurement, name) for name in MEASURED}
-        | {"ending": str(usage.ending)}
+        | {"ending": str(usage.ending), "features": json.dumps(usage.features.to_record())}
         for usage in sorted(usages, key=lambda u: (u.ended_at, u.run_id, u.step_key, u.attempt))
     ]
-    columns = [*IDENTITY, *PLAIN, *MEASURED, "ending"]
-    return pd.DataFrame(rows, columns=columns).astype(
-        {"input_bytes": "Int64", "waited_ms": "Int64"}
-    )
+    columns = [*IDENTITY, *PLAIN, *MEASURED, "ending", "features"]
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(OPTIONAL, "Int64"))
 
 
 def usages_of(frame: pd.DataFrame) -> list[Usage]:
@@ -61,10 +63,7 @@ def usages_of(frame: pd.DataFrame) -> list[Usage]:
 
     found = []
     for row in frame.to_dict("records"):
-        optional = {
-            name: None if pd.isna(row[name]) else int(row[name])
-            for name in ("input_bytes", "waited_ms")
-        }
+        optional = {name: None if pd.isna(row[name]) else int(row[name]) for name in OPTIONAL}
         moments = {n: pd.Timestamp(row[n]).to_pydatetime() for n in ("started_at", "ended_at")}
         found.append(
             Usage(
@@ -73,6 +72,7 @@ def usages_of(frame: pd.DataFrame) -> list[Usage]:
                     **{n: row[n] for n in MEASURED} | _only(optional, MEASURED)
                 ),
                 ending=Ending(row["ending"]),
+                features=StepFeatures.from_record(json.loads(row["features"])),
                 **{name: row[name] for name in PLAIN} | moments | _only(optional, PLAIN),
             )
         )

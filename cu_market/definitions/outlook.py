@@ -1,6 +1,7 @@
 """What will be asked of the market: a forecast a step, and requests over the hours to come."""
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -17,6 +18,7 @@ from cu_market.market.champions import published_forecaster
 from cu_market.market.future import future_demand
 from cu_market.pse.demand.expected import demand_by_hour
 from cu_market.pse.models.forecaster import LearnedForecaster
+from cu_market.pse.partitions import with_neighbours
 
 
 @dg.asset(group_name=GROUP, op_tags=SIZE)
@@ -25,13 +27,16 @@ def step_forecasts(
 ) -> dg.MaterializeResult[Any]:
     """What each step's next attempt is expected to use, by its location's champion."""
     past: dict[StepIdentity, list[Usage]] = defaultdict(list)
+    relatives: dict[StepIdentity, list[Usage]] = defaultdict(list)
     for usage in usages_of(training_frame):
         past[usage.identity].insert(0, usage)
+        relatives[replace(usage.identity, partition="")].insert(0, usage)
     with opened_ledger(context.instance) as ledger:
         model = published_forecaster(ledger, champion) or LearnedForecaster()
     rows = []
     for identity, history in sorted(past.items(), key=lambda each: str(each[0])):
-        forecast = model.forecast(identity, history)
+        others = relatives[replace(identity, partition="")]
+        forecast = model.forecast(identity, with_neighbours(identity, history, others))
         if forecast is not None:
             rows.append(
                 {

@@ -44,7 +44,7 @@ def as_losses(bid: Bid, reasons: Refusals) -> tuple[Loss, ...]:
 
 def losses(request: ResourceRequest, bid: Bid) -> tuple[Loss, ...]:
     """Returns a Loss for every reason why the bid cannot serve the request; empty if it can."""
-    expected_ms = bid.profile.startup_ms + bid.duration_for(request.duration_ms)
+    expected_ms = bid.profile.startup_ms + bid.duration_of(request)
     return as_losses(bid, refusals(request, bid, expected_ms=expected_ms))
 
 

@@ -48,7 +48,7 @@ def expected_ms(request: ResourceRequest, bid: Bid, surcharge: Surcharge = NO_SU
 
     Never 0, since a lease that takes no time would need no room.
     """
-    taken = bid.profile.startup_ms + bid.duration_for(request.duration_ms) + surcharge.extra_ms
+    taken = bid.profile.startup_ms + bid.duration_of(request) + surcharge.extra_ms
     return max(1, taken)
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from cu_market.domain.problem import require
 from cu_market.domain.profile import CUProfile
+from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import GB, MILLIS, divide_half_even, microusd_to_usd
 
@@ -159,9 +160,10 @@ class Bid:
         """Milliseconds that a lease is billed at least."""
         return 0 if self.rates is None else self.rates.minimum_ms
 
-    def duration_for(self, reference_ms: int) -> int:
-        """Returns expected milliseconds of what takes reference_ms on the reference machine."""
-        return -(-reference_ms * 1000 // self.performance_millis)
+    def duration_of(self, request: ResourceRequest) -> int:
+        """Returns expected milliseconds of a request here, without the CU's start-up."""
+        cores = self.size_for(request.needs).cpu_millis
+        return request.duration_on(cores, self.performance_millis)
 
     def to_record(self) -> dict[str, object]:
         """Returns the bid under the mission's names, ready for JSON or a table."""

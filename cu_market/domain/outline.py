@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cu_market.domain.features import NO_FEATURES, StepFeatures
 from cu_market.domain.request import StepIdentity
 
 
@@ -22,6 +23,7 @@ class StepOutline:
         priority: Dagster's step priority; larger first.
         code_version: the declared version of its assets' code, or empty.
         input_bytes: of its inputs as measured when upstream wrote them, or None.
+        features: what else is known of its work.
     """
 
     step_key: str
@@ -33,6 +35,7 @@ class StepOutline:
     priority: int = 0
     code_version: str = ""
     input_bytes: int | None = None
+    features: StepFeatures = NO_FEATURES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

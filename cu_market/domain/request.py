@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from cu_market.domain.problem import require
 from cu_market.domain.resources import ResourceVector
+from cu_market.domain.scaling import Scaling
 
 
 class Sizing(StrEnum):
@@ -18,6 +19,7 @@ class Sizing(StrEnum):
     DEFAULT = "default"
     FORECAST = "forecast"
     LEARNED_BOUND = "learned bound"
+    BORROWED = "borrowed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +83,8 @@ class ResourceRequest:
         identity: what history is kept by.
         duration_quantiles_ms: milliseconds, where a forecast knows them.
         memory_quantiles: bytes, where a forecast knows them.
+        scaling: how its time depends on cores and speed, where that was measured; it takes
+            duration_ms on the cores that it needs.
         depends_on: request_ids that must end first.
         earliest_start_ms: milliseconds after the auction's time, before dependencies.
         latest_finish_ms: milliseconds after the auction's time, or None.
@@ -105,6 +109,7 @@ class ResourceRequest:
     identity: StepIdentity | None = None
     duration_quantiles_ms: Quantiles | None = None
     memory_quantiles: Quantiles | None = None
+    scaling: Scaling | None = None
     depends_on: tuple[str, ...] = ()
     earliest_start_ms: int = 0
     latest_finish_ms: int | None = None
@@ -136,6 +141,19 @@ class ResourceRequest:
     def duration_seconds(self) -> float:
         """Expected seconds on the reference machine."""
         return self.duration_ms / 1000
+
+    def duration_on(self, cpu_millis: int, performance_millis: int) -> int:
+        """Returns expected milliseconds on a CU, without its start-up; rounded up.
+
+        Where nothing is known of how its time scales, all of it is taken to be one core's work.
+
+        Args:
+            cpu_millis: milli-cores that a lease gives it there.
+            performance_millis: the CU's speed in thousandths of the reference's.
+        """
+        if self.scaling is None:
+            return -(-self.duration_ms * 1000 // performance_millis)
+        return self.scaling.duration_ms(cpu_millis, performance_millis)
 
     def to_record(self) -> dict[str, object]:
         """Returns the request under the mission's names, ready for JSON or a table."""

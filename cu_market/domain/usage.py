@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from cu_market.domain.features import NO_FEATURES, StepFeatures
 from cu_market.domain.request import StepIdentity
 
 
@@ -67,6 +68,8 @@ class Usage:
         measurement: what it used.
         ending: how it ended.
         input_bytes: bytes of its inputs as measured when upstream wrote them, or None.
+        features: what else was known of its work.
+        declared_bytes: the memory that its own tags asked for, or None.
         external: only waited for a remote system; not learned from.
     """
 
@@ -85,4 +88,6 @@ class Usage:
     measurement: Measurement
     ending: Ending
     input_bytes: int | None = None
+    features: StepFeatures = NO_FEATURES
+    declared_bytes: int | None = None
     external: bool = False

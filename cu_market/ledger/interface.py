@@ -231,8 +231,20 @@ class Ledger(Protocol):
         """Returns the newest attempts of each identity, newest first; identities without any are
         left out. One query, however many identities."""
 
-    def usages(self, *, run_id: str | None = None, limit: int | None = None) -> Sequence[Usage]:
-        """Returns usage rows, newest first."""
+    def relatives(
+        self, identities: Iterable[StepIdentity], *, limit: int = 60
+    ) -> Mapping[StepIdentity, Sequence[Usage]]:
+        """Returns the newest attempts of each step whatever their partition, newest first, by the
+        identity without a partition; steps without any are left out."""
+
+    def usages(
+        self,
+        *,
+        run_id: str | None = None,
+        code_location: str | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Usage]:
+        """Returns usage rows, newest first: of all runs and code locations, or of one."""
 
     def delivered(self, *, limit: int = 200) -> Mapping[str, Sequence[int]]:
         """Returns per resource_id the newest delivered_millis (see Measurement), newest first,

@@ -243,10 +243,32 @@ class InMemoryLedger:
                 found.setdefault(usage.identity, []).append(usage)
         return found
 
-    def usages(self, *, run_id: str | None = None, limit: int | None = None) -> Sequence[Usage]:
+    def relatives(
+        self, identities: Iterable[StepIdentity], *, limit: int = 60
+    ) -> Mapping[StepIdentity, Sequence[Usage]]:
+        """Returns the newest attempts of each step whatever their partition, newest first."""
+        wanted = {replace(identity, partition="") for identity in identities}
+        found: dict[StepIdentity, list[Usage]] = {}
+        for usage in self.usages():
+            step = replace(usage.identity, partition="")
+            if step in wanted and len(found.get(step, ())) < limit:
+                found.setdefault(step, []).append(usage)
+        return found
+
+    def usages(
+        self,
+        *,
+        run_id: str | None = None,
+        code_location: str | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Usage]:
         """Returns usage rows, newest first."""
         with self._turn:
-            found = [(u.ended_at, k, u) for k, u in self._usages.items() if run_id in (None, k[0])]
+            found = [
+                (u.ended_at, k, u)
+                for k, u in self._usages.items()
+                if run_id in (None, k[0]) and code_location in (None, u.identity.code_location)
+            ]
         found.sort(key=lambda each: each[:2], reverse=True)
         newest = [usage for _, _, usage in found]
         return newest if limit is None else newest[: max(0, limit)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import (
+    Column,
     Connection,
     Select,
     String,
@@ -34,6 +36,7 @@ _NEWEST_FIRST = (
 )
 _KEY = (USAGES.c.run_id, USAGES.c.step_key, USAGES.c.attempt)
 _IDENTITY = (USAGES.c.code_location, USAGES.c.node, USAGES.c.partition_key)
+_STEP = _IDENTITY[:2]
 _DELIVERED = (
     select(USAGES.c.delivered_millis)
     .where(
@@ -53,20 +56,41 @@ def history(
     """
     wanted = sorted({(each.code_location, each.node, each.partition) for each in identities})
     found: dict[StepIdentity, list[Usage]] = defaultdict(list)
-    for start in range(0, len(wanted), _CHUNK):
-        query = _ranked(wanted[start : start + _CHUNK], limit)
-        for row in connection.execute(query):
-            usage = usage_from(row)
-            found[usage.identity].append(usage)
+    for usage in _newest(connection, _IDENTITY, wanted, limit):
+        found[usage.identity].append(usage)
     return dict(found)
 
 
-def _ranked(wanted: Sequence[tuple[str, str, str]], limit: int) -> Select[Any]:
+def relatives(
+    connection: Connection, identities: Iterable[StepIdentity], limit: int
+) -> dict[StepIdentity, Sequence[Usage]]:
+    """Returns the newest attempts of each step whatever their partition, newest first."""
+    wanted = sorted({(each.code_location, each.node) for each in identities})
+    found: dict[StepIdentity, list[Usage]] = defaultdict(list)
+    for usage in _newest(connection, _STEP, wanted, limit):
+        found[replace(usage.identity, partition="")].append(usage)
+    return dict(found)
+
+
+def _newest(
+    connection: Connection,
+    key: Sequence[Column[str]],
+    wanted: Sequence[tuple[str, ...]],
+    limit: int,
+) -> Iterator[Usage]:
+    for start in range(0, len(wanted), _CHUNK):
+        query = _ranked(key, wanted[start : start + _CHUNK], limit)
+        yield from map(usage_from, connection.execute(query))
+
+
+def _ranked(
+    key: Sequence[Column[str]], wanted: Sequence[tuple[str, ...]], limit: int
+) -> Select[Any]:
     # A join, not an IN of tuples: for the latter SQLite reads the whole index.
-    names = [column(each.name, String) for each in _IDENTITY]
+    names = [column(each.name, String) for each in key]
     asked = values(*names, name="asked").data(wanted).cte("asked")
-    is_asked = and_(*(each == asked.c[each.name] for each in _IDENTITY))
-    place = func.row_number().over(partition_by=_IDENTITY, order_by=_NEWEST_FIRST).label("place")
+    is_asked = and_(*(each == asked.c[each.name] for each in key))
+    place = func.row_number().over(partition_by=list(key), order_by=_NEWEST_FIRST).label("place")
     ranked = select(*_KEY, place).select_from(asked.join(USAGES, is_asked)).subquery()
     is_ranked = and_(*(each == ranked.c[each.name] for each in _KEY))
     return (
@@ -77,11 +101,15 @@ def _ranked(wanted: Sequence[tuple[str, str, str]], limit: int) -> Select[Any]:
     )
 
 
-def find_usages(connection: Connection, run_id: str | None, limit: int | None) -> list[Usage]:
+def find_usages(
+    connection: Connection, run_id: str | None, code_location: str | None, limit: int | None
+) -> list[Usage]:
     """Returns usage rows, newest first."""
     query = select(USAGES).order_by(*_NEWEST_FIRST)
     if run_id is not None:
         query = query.where(USAGES.c.run_id == run_id)
+    if code_location is not None:
+        query = query.where(USAGES.c.code_location == code_location)
     if limit is not None:
         query = query.limit(max(0, limit))
     return [usage_from(row) for row in connection.execute(query)]

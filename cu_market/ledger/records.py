@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.features import NO_FEATURES, StepFeatures
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -160,6 +161,8 @@ def usage_row(usage: Usage) -> dict[str, Any]:
         "ending": usage.ending.value,
         "input_bytes": usage.input_bytes,
         "external": usage.external,
+        "features": _features_text(usage),
+        "declared_bytes": usage.declared_bytes,
     }
 
 
@@ -192,7 +195,18 @@ def usage_from(row: Row[Any]) -> Usage:
         ending=Ending(row.ending),
         input_bytes=row.input_bytes,
         external=row.external,
+        features=_features_from(row.features),
+        declared_bytes=row.declared_bytes,
     )
+
+
+def _features_from(text: str | None) -> StepFeatures:
+    return StepFeatures.from_record(json.loads(text)) if text else NO_FEATURES
+
+
+def _features_text(usage: Usage) -> str | None:
+    record = usage.features.to_record()
+    return report_text(f"features of {usage.identity}", record) if record else None
 
 
 def tender_row(tender: Tender) -> dict[str, Any]:

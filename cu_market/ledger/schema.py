@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -110,12 +110,15 @@ USAGES = Table(
     _name("ending"),
     _count("input_bytes", nullable=True),
     Column("external", Boolean, nullable=False),
+    Column("features", Text, nullable=True),
+    _count("declared_bytes", nullable=True),
     # Ends with the key, so that the newest of an identity are found in the index alone.
     Index(
         "ix_usages_identity",
         *("code_location", "node", "partition_key", "ended_at", "run_id", "step_key", "attempt"),
     ),
     Index("ix_usages_resource_id_ended_at", "resource_id", "ended_at"),
+    Index("ix_usages_code_location", "code_location", "ended_at"),
     Index("ix_usages_ended_at", "ended_at"),
 )
 """One row per settled attempt that was measured; delivered_millis is derived when written."""

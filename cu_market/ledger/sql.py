@@ -185,9 +185,22 @@ class SqlLedger:
         wanted = tuple(identities)
         return self._database.read(lambda c: past_sql.history(c, wanted, limit))
 
-    def usages(self, *, run_id: str | None = None, limit: int | None = None) -> Sequence[Usage]:
+    def relatives(
+        self, identities: Iterable[StepIdentity], *, limit: int = 60
+    ) -> Mapping[StepIdentity, Sequence[Usage]]:
+        """Returns the newest attempts of each step whatever their partition, newest first."""
+        wanted = tuple(identities)
+        return self._database.read(lambda c: past_sql.relatives(c, wanted, limit))
+
+    def usages(
+        self,
+        *,
+        run_id: str | None = None,
+        code_location: str | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Usage]:
         """Returns usage rows, newest first."""
-        return self._database.read(lambda c: past_sql.find_usages(c, run_id, limit))
+        return self._database.read(lambda c: past_sql.find_usages(c, run_id, code_location, limit))
 
     def delivered(self, *, limit: int = 200) -> Mapping[str, Sequence[int]]:
         """Returns per resource_id the newest known delivered_millis, newest first."""

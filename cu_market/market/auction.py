@@ -27,11 +27,13 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Award, Plan
+from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Auction, Ledger
 from cu_market.market.awarding import allocation_of
 from cu_market.market.champions import published_forecaster
+from cu_market.market.past import Past, read_past
 from cu_market.market.replan import Situation
 from cu_market.market.report import auction_report
 from cu_market.market.requests import (
@@ -330,7 +332,7 @@ class Market:
         """
         return size_run(
             outline,
-            self.ledger.history({step.identity for step in outline.steps}),
+            self.past({step.identity for step in outline.steps}),
             now=now,
             settings=self.settings,
             largest=self._largest(),
@@ -341,6 +343,10 @@ class Market:
             ),
             floors=floors,
         )
+
+    def past(self, identities: Collection[StepIdentity]) -> Past:
+        """Returns what is known of these steps before they are sized."""
+        return read_past(self.ledger, identities)
 
     def _tell_use(self) -> None:
         """Tells providers whose prices follow use what is leased of them now."""

@@ -18,6 +18,7 @@ from cu_market.dagster_compat.upcoming import (
 from cu_market.domain.request import StepIdentity
 from cu_market.ledger.interface import Ledger
 from cu_market.market.champions import published_forecaster
+from cu_market.market.past import read_past
 from cu_market.market.requests import size_run
 from cu_market.market.settings import MarketSettings
 from cu_market.pse.demand.arrivals import forecast_arrivals
@@ -107,7 +108,7 @@ def _needs(
         return []
     demand = size_run(
         outline,
-        ledger.history({step.identity for step in outline.steps}),
+        read_past(ledger, {step.identity for step in outline.steps}),
         now=now,
         settings=settings,
         forecaster=published_forecaster(ledger, [job[0]]),

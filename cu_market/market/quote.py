@@ -118,10 +118,9 @@ def at_terms(
 
     A step's own latest end leaves what comes after it the time that the quickest bid needs.
     """
-    fastest = max((bid.performance_millis for bid in bids.values()), default=1000)
     after: dict[str, int] = {request.request_id: 0 for request in demand.requests}
     for request in reversed(demand.requests):
-        takes = -(-request.duration_ms * 1000 // fastest)
+        takes = min((bid.duration_of(request) for bid in bids.values()), default=0)
         for parent in request.depends_on:
             if parent in after:
                 after[parent] = max(after[parent], after[request.request_id] + takes)

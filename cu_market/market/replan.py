@@ -143,7 +143,7 @@ def choose_moves(
 
 
 def _present_microusd(request: ResourceRequest, bid: Bid) -> int:
-    taken_ms = bid.profile.startup_ms + bid.duration_for(request.duration_ms)
+    taken_ms = bid.profile.startup_ms + bid.duration_of(request)
     return lease_cost_microusd(bid.price_for(request.needs), max(taken_ms, bid.minimum_ms))
 
 
@@ -160,7 +160,7 @@ def _finishes(
         old[key] = (
             move.award.expected_ms
             if bid is None
-            else bid.profile.startup_ms + bid.duration_for(by_step[key].duration_ms)
+            else bid.profile.startup_ms + bid.duration_of(by_step[key])
         )
         new[key] = move.award.expected_ms
     return _longest(requests, old), _longest(requests, new)

@@ -6,11 +6,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from cu_market.domain.features import NO_FEATURES
 from cu_market.domain.gpu import normalise_gpu_name
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.problem import InvalidInputError, Problem
-from cu_market.domain.request import ResourceRequest, Sizing, StepIdentity
+from cu_market.domain.request import ResourceRequest, Sizing
 from cu_market.domain.resources import ResourceVector
+from cu_market.domain.scaling import Scaling
 from cu_market.domain.spec import ComputeSpec, OnOom, RunSpec, target_names
 from cu_market.domain.tags import (
     check_override_targets,
@@ -21,9 +23,11 @@ from cu_market.domain.tags import (
 from cu_market.domain.units import MICROUSD
 from cu_market.domain.usage import Usage
 from cu_market.domain.vocabulary import OVERRIDE_PREFIX
+from cu_market.market.past import Past
 from cu_market.market.replan import Situation
 from cu_market.market.settings import MarketSettings
 from cu_market.pse.forecast import Forecast, Forecaster
+from cu_market.pse.models.borrowing import borrow_forecast
 from cu_market.pse.models.forecaster import LearnedForecaster
 from cu_market.pse.sizing import SizedStep, size_step
 
@@ -87,7 +91,7 @@ def read_specs(
 
 def size_run(
     outline: RunOutline,
-    history: Mapping[StepIdentity, Sequence[Usage]],
+    past: Past,
     *,
     now: datetime,
     settings: MarketSettings,
@@ -100,7 +104,7 @@ def size_run(
 
     Args:
         outline: the run's steps.
-        history: attempts of each identity, newest first.
+        past: what is known of its steps and of those that they may borrow from.
         now: the auction's time.
         settings: defaults and thresholds.
         largest: the largest CU there is: headroom is cut at it.
@@ -117,19 +121,14 @@ def size_run(
     requests: list[ResourceRequest] = []
     for step in outline.steps:
         spec = specs[step.step_key]
-        forecast: Forecast | None = model.forecast(
-            step.identity,
-            history.get(step.identity, ()),
-            declared=spec,
-            code_version=step.code_version or None,
-            input_bytes=step.input_bytes or last_input_bytes(history.get(step.identity, ())),
-        )
+        forecast = _forecast(step, past, model)
         size = size_step(
             spec,
             partition=step.identity.partition,
             override=run.override_for(_names(step), step.identity.partition),
             job=run.step_defaults,
             forecast=forecast,
+            borrowed=_borrowed(step, spec, past, settings, forecast),
             defaults=settings.defaults.to_defaults(),
             min_attempts=settings.min_attempts,
             largest=largest,
@@ -138,6 +137,48 @@ def size_run(
         sized[step.step_key] = size
         requests.append(_request(step, size, run, now, settings))
     return Demand(requests=tuple(requests), sized=sized, run=run)
+
+
+def _forecast(step: StepOutline, past: Past, model: Forecaster) -> Forecast | None:
+    """Returns what the step's past lets expect of it; what is not measured yet, as it last was."""
+    history = past.of(step.identity)
+    last = history[0].features if history else NO_FEATURES
+    features = replace(
+        step.features,
+        input_rows=_first_known(step.features.input_rows, last.input_rows),
+        upstream_keys=_first_known(step.features.upstream_keys, last.upstream_keys),
+    )
+    return model.forecast(
+        step.identity,
+        history,
+        code_version=step.code_version or None,
+        input_bytes=step.input_bytes or last_input_bytes(history),
+        features=features,
+    )
+
+
+def _first_known(measured: int | None, last: int | None) -> int | None:
+    return last if measured is None else measured
+
+
+def _borrowed(
+    step: StepOutline,
+    spec: ComputeSpec,
+    past: Past,
+    settings: MarketSettings,
+    forecast: Forecast | None,
+) -> Forecast | None:
+    """Returns what others let expect of a step that has never ended well itself, or None."""
+    lent = past.lent_to(step.identity)
+    if not lent or (forecast is not None and forecast.attempts):
+        return None
+    return borrow_forecast(
+        step.identity,
+        lent,
+        declared_bytes=spec.memory_bytes,
+        default_bytes=settings.defaults.to_defaults().memory_bytes,
+        input_bytes=step.input_bytes,
+    )
 
 
 def last_input_bytes(history: Sequence[Usage]) -> int | None:
@@ -209,6 +250,7 @@ def _request(
         timestamp=now,
         cu_type=size.gpu_type or "cpu",
         duration_ms=size.duration_ms,
+        scaling=_scaling(size),
         needs=size.needs,
         gpu_type=normalise_gpu_name(size.gpu_type) if size.gpu_type else None,
         sizing=size.sizing,
@@ -228,6 +270,14 @@ def _request(
         interruptible=spec.interruptible is not False,
         external=bool(spec.external),
     )
+
+
+def _scaling(size: SizedStep) -> Scaling | None:
+    """Returns how the step's time scales, so that it takes its duration on the cores it needs."""
+    known = size.forecast.scaling if size.forecast else None
+    if known is None or not size.duration_ms:
+        return None
+    return known.rebased(size.duration_ms, size.needs.cpu_millis)
 
 
 def _raised(size: SizedStep, floor_bytes: int) -> SizedStep:

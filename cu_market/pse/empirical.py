@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
+from cu_market.domain.features import NO_FEATURES, StepFeatures
 from cu_market.domain.request import Quantiles, StepIdentity
-from cu_market.domain.spec import ComputeSpec, Risk
+from cu_market.domain.scaling import Scaling
+from cu_market.domain.spec import Risk
 from cu_market.domain.usage import Usage
 from cu_market.pse.cores import useful_cores
 from cu_market.pse.distribution import Distribution
@@ -20,6 +22,7 @@ from cu_market.pse.evidence import (
 )
 from cu_market.pse.filling import filled_bytes
 from cu_market.pse.forecast import OOM_FACTOR, Forecast, round_memory
+from cu_market.pse.scaling import fit_scaling
 
 LONGEST_HEADROOM = 1.0
 """However wild a history is, twice its largest peak is enough to try; a retry doubles again."""
@@ -48,19 +51,22 @@ class EmpiricalForecaster:
         identity: StepIdentity,
         history: Sequence[Usage],
         *,
-        declared: ComputeSpec | None = None,
         code_version: str | None = None,
         input_bytes: int | None = None,
+        features: StepFeatures = NO_FEATURES,
     ) -> Forecast | None:
         """Returns the forecast, or None where no attempt teaches anything. See Forecaster."""
-        evidence = gather_evidence(history, code_version)
+        evidence = gather_evidence(history, code_version, identity=identity, features=features)
         seen = evidence.ended or evidence.failed
         if not seen and not evidence.lower_bound_bytes:
             return None
         peaks = evident_peaks(evidence)
         knowledge = knowledge_of(seen)
         headroom = self._headroom(peaks, knowledge)
-        duration = _sample(evidence, reference_duration_ms_of) or Distribution.of([(1, 1.0)])
+        cores = useful_cores(seen) if seen else 0
+        scaling = fit_scaling(evidence.ended)
+        lasting = _durations_on(cores, scaling)
+        duration = _sample(evidence, lasting) or Distribution.of([(1, 1.0)])
         return Forecast(
             identity=identity,
             memory_sample=peaks,
@@ -69,8 +75,10 @@ class EmpiricalForecaster:
             duration_ms=duration.with_tail(self.duration_base_ratio / sqrt(knowledge)).quantiles(),
             read_bytes=_quantiles(evidence, lambda u: u.measurement.read_bytes),
             written_bytes=_quantiles(evidence, lambda u: u.measurement.written_bytes),
-            useful_cpu_millis=useful_cores(seen) if seen else 0,
+            useful_cpu_millis=cores,
             attempts=len(evidence.ended),
+            of_others=sum(each.usage.identity != identity for each in evidence.ended),
+            scaling=scaling,
             headroom_ratio=headroom,
             lower_bound_bytes=evidence.lower_bound_bytes,
             filled_bytes=filled_bytes(
@@ -119,9 +127,17 @@ def next_after_oom(
     return size
 
 
-def reference_duration_ms_of(usage: Usage) -> int:
-    """Returns an attempt's milliseconds with its CPU time undisturbed."""
-    return reference_duration_ms(usage.measurement)
+def _durations_on(cores: int, scaling: Scaling | None) -> Callable[[Usage], int]:
+    """Returns what gives an attempt's milliseconds, undisturbed, had it run on so many cores."""
+
+    def lasting(usage: Usage) -> int:
+        taken = reference_duration_ms(usage.measurement)
+        if scaling is None or not scaling.parallel_ms:
+            return taken
+        there, here = scaling.duration_ms(usage.cpu_millis), scaling.duration_ms(cores)
+        return max(1, taken * here // max(1, there))
+
+    return lasting
 
 
 def evident_peaks(evidence: Evidence) -> Distribution:
@@ -157,6 +173,6 @@ def knowledge_of(seen: Sequence[Observation]) -> float:
     if not seen:
         return OLD_CODE_RATIO
     sizes = Distribution.of((age, each.weight) for age, each in enumerate(seen))
-    undiscounted = (e.weight / (1 if e.is_current_code else OLD_CODE_RATIO) for e in seen)
+    undiscounted = (e.weight / e.likeness for e in seen)
     share = sum(each.weight for each in seen) / sum(undiscounted)
     return max(OLD_CODE_RATIO, sizes.effective_size * share)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cu_market.domain.features import StepFeatures
+from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.pse.partitions import distance
 
 WINDOW = 30
 """How many of the newest attempts count."""
@@ -16,6 +19,13 @@ RECENCY_RATIO = 0.9
 OLD_CODE_RATIO = 0.25
 """An attempt of other code weighs this much of one of the code that is about to run."""
 
+OTHER_CONFIG_RATIO = 0.5
+"""The same for an attempt whose config says something else than what its numbers say."""
+
+OTHER_PARTITION_RATIO = 0.8
+OTHER_CATEGORY_RATIO = 0.4
+"""The same for an attempt of another partition, of a date or number, or of another category."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
@@ -23,13 +33,14 @@ class Observation:
 
     Attributes:
         usage: the attempt.
-        weight: recency and code version, above 0.
-        is_current_code: whether it ran the code that is about to run, as far as is known.
+        weight: recency times likeness, above 0.
+        likeness: how much an attempt of this code, config and partition counts for what is about
+            to run, 1 for one of the very same.
     """
 
     usage: Usage
     weight: float
-    is_current_code: bool
+    likeness: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +62,13 @@ class Evidence:
     ended_for_memory: tuple[int, ...] = ()
 
 
-def gather_evidence(history: Sequence[Usage], code_version: str | None) -> Evidence:
+def gather_evidence(
+    history: Sequence[Usage],
+    code_version: str | None,
+    *,
+    identity: StepIdentity | None = None,
+    features: StepFeatures | None = None,
+) -> Evidence:
     """Returns what a history can teach.
 
     Lost, preempted and interrupted attempts and external steps teach nothing. An attempt that was
@@ -59,9 +76,12 @@ def gather_evidence(history: Sequence[Usage], code_version: str | None) -> Evide
     among the amounts. Unresolved, it bounds the need from below.
 
     Args:
-        history: attempts, newest first.
+        history: attempts, newest first, those of other partitions after its own.
         code_version: of the code about to run, or None where unknown.
+        identity: the step's, or None where all attempts are its own.
+        features: of the attempt about to run, or None where unknown.
     """
+    digest = features.config_digest if features else ""
     lessons = [u for u in history if not u.external and u.ending in _TEACHING][:WINDOW]
     good = {(u.run_id, u.step_key) for u in lessons if u.ending is Ending.OK}
     ended: list[Observation] = []
@@ -69,16 +89,16 @@ def gather_evidence(history: Sequence[Usage], code_version: str | None) -> Evide
     outgrown: list[tuple[int, float]] = []
     bound = 0
     for age, usage in enumerate(lessons):
-        is_current = code_version is None or usage.code_version == code_version
-        weight = RECENCY_RATIO**age * (1 if is_current else OLD_CODE_RATIO)
-        seen = Observation(usage=usage, weight=weight, is_current_code=is_current)
+        likeness = _likeness(usage, code_version, digest, identity)
+        weight = RECENCY_RATIO**age * likeness
+        seen = Observation(usage=usage, weight=weight, likeness=likeness)
         if usage.ending is Ending.OK:
             ended.append(seen)
         elif usage.ending is Ending.ERROR:
             failed.append(seen)
         elif (usage.run_id, usage.step_key) not in good:
             size = outgrown_size(usage)
-            if ended:
+            if ended or (identity is not None and usage.identity != identity):
                 outgrown.append((size, weight))
             else:
                 bound = max(bound, size)
@@ -89,6 +109,22 @@ def gather_evidence(history: Sequence[Usage], code_version: str | None) -> Evide
         lower_bound_bytes=bound,
         ended_for_memory=tuple(u.memory_bytes for u in lessons if u.ending is Ending.OUT_OF_MEMORY),
     )
+
+
+def _likeness(
+    usage: Usage, code_version: str | None, config_digest: str, identity: StepIdentity | None
+) -> float:
+    likeness = 1.0
+    if code_version is not None and usage.code_version != code_version:
+        likeness *= OLD_CODE_RATIO
+    theirs = usage.features.config_digest
+    if config_digest and theirs and theirs != config_digest:
+        likeness *= OTHER_CONFIG_RATIO
+    if identity is not None and usage.identity.partition != identity.partition:
+        far = distance(identity.partition, usage.identity.partition)
+        likeness *= OTHER_CATEGORY_RATIO**far.other_categories
+        likeness *= OTHER_PARTITION_RATIO if far.apart else 1.0
+    return likeness
 
 
 _TEACHING = frozenset({Ending.OK, Ending.ERROR, Ending.OUT_OF_MEMORY})

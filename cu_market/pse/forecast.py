@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from cu_market.domain.features import NO_FEATURES, StepFeatures
 from cu_market.domain.request import Quantiles, StepIdentity
-from cu_market.domain.spec import ComputeSpec, Risk
+from cu_market.domain.scaling import Scaling
+from cu_market.domain.spec import Risk
 from cu_market.domain.units import MIB, format_bytes
 from cu_market.domain.usage import Usage
 from cu_market.pse.distribution import Distribution
@@ -50,6 +52,10 @@ class Forecast:
         read_bytes, written_bytes: bytes.
         useful_cpu_millis: milli-cores it makes use of, rounded to what is worth asking for.
         attempts: how many ended attempts (ok) informed it; 0 where only a bound is known.
+        of_others: how many of these were other partitions'.
+        borrowed_from: of how many other steps it was borrowed, 0 where the step's own past speaks.
+        driver: what its memory was seen to follow, in words; empty for nothing.
+        scaling: how its time depends on cores and speed, or None where unknown.
         headroom_ratio: how much above the sample a size has to be: shrinks with attempts, grows
             with their spread and with a change of code.
         lower_bound_bytes: the largest size under which it was ended for memory and has not since
@@ -70,6 +76,10 @@ class Forecast:
     written_bytes: Quantiles
     useful_cpu_millis: int
     attempts: int
+    of_others: int = 0
+    borrowed_from: int = 0
+    driver: str = ""
+    scaling: Scaling | None = None
     headroom_ratio: float
     lower_bound_bytes: int = 0
     filled_bytes: int = 0
@@ -109,10 +119,16 @@ class Forecast:
         return max(round_memory(size), self.floor_bytes)
 
     def in_words(self) -> str:
-        """Returns ``p50 410.0 MiB, p95 520.0 MiB of 3 attempts``."""
-        noun = "attempt" if self.attempts == 1 else "attempts"
+        """Returns ``p50 410.0 MiB, p95 520.0 MiB of 3 attempts``, and what else it rests on."""
         p50, p95 = format_bytes(self.memory.p50), format_bytes(self.memory.p95)
+        if self.borrowed_from:
+            return f"p50 {p50}, p95 {p95}, from {self.borrowed_from} other steps of the location"
+        noun = "attempt" if self.attempts == 1 else "attempts"
         said = f"p50 {p50}, p95 {p95} of {self.attempts} {noun}"
+        if self.of_others:
+            said += f", {self.of_others} of them other partitions'"
+        if self.driver:
+            said += f", following {self.driver}"
         if self.filled_bytes:
             said += f", which fill what they are given: {format_bytes(self.filled_bytes)} sufficed"
         return said
@@ -126,16 +142,16 @@ class Forecaster(Protocol):
         identity: StepIdentity,
         history: Sequence[Usage],
         *,
-        declared: ComputeSpec | None = None,
         code_version: str | None = None,
         input_bytes: int | None = None,
+        features: StepFeatures = NO_FEATURES,
     ) -> Forecast | None:
         """Returns what to expect of the step's next attempt, or None where nothing is known.
 
         Args:
             identity: the step.
-            history: its attempts, newest first.
-            declared: what was said about it, for forecasters that can use it.
+            history: its attempts, newest first, after them other partitions' where they are few.
             code_version: of the code that is about to run, or None where unknown.
             input_bytes: of its inputs as measured when upstream wrote them, or None.
+            features: what else is known of its work.
         """

@@ -7,7 +7,11 @@ For each of cores, memory and duration, the first that says something:
 3. with ``cu/sizing`` auto and enough history, the forecast,
 4. the op's tags, then its Kubernetes requests,
 5. the job's and the run's tags,
-6. the defaults.
+6. what other steps of the code location have shown, for a step that has never ended well,
+7. the defaults.
+
+Under ``cu/risk: cost`` the sixth comes before the fourth for memory: where what others asked for
+has been more than they needed, a new step's tag is taken to be so, too.
 
 Two floors lie under all of them: ``cu/min_*``; and, unless ``cu/sizing`` is fixed, the size that
 an attempt ended for memory has shown to be needed.
@@ -40,7 +44,7 @@ class SizedStep:
         spec: everything that was said about the step, merged: price, providers and the like.
         memory_quantiles: bytes, where a forecast is known (used or not).
         duration_quantiles_ms: milliseconds, where a forecast is known.
-        forecast: what history knows, where that is enough and may be used.
+        forecast: what history knows, where that is enough and may be used, or what was borrowed.
     """
 
     needs: ResourceVector
@@ -73,8 +77,16 @@ class _Voices:
     job: ComputeSpec
     defaults: Defaults
     forecast: Forecast | None
+    borrowed: Forecast | None
 
-    def answer(self, field: str, forecast: int | None) -> _Answer:
+    def answer(
+        self,
+        field: str,
+        forecast: int | None,
+        borrowed: int | None = None,
+        *,
+        is_borrowed_first: bool = False,
+    ) -> _Answer:
         """Returns the first word said on a field of ComputeSpec."""
         for spec, sizing in ((self.override, Sizing.OVERRIDE), (self.partition, Sizing.DECLARED)):
             if getattr(spec, field) is not None:
@@ -82,9 +94,17 @@ class _Voices:
         if self.forecast is not None and forecast is not None:
             words = f"forecast: {self.forecast.in_words()}"
             return _Answer(amount=forecast, sizing=Sizing.FORECAST, reason=words)
+        lent: _Answer | None = None
+        if self.borrowed is not None and borrowed is not None:
+            words = f"borrowed: {self.borrowed.in_words()}"
+            lent = _Answer(amount=borrowed, sizing=Sizing.BORROWED, reason=words)
+        if lent is not None and is_borrowed_first:
+            return lent
         for spec in (self.op, self.job):
             if getattr(spec, field) is not None:
                 return _said(spec, field, Sizing.DECLARED)
+        if lent is not None:
+            return lent
         amount = getattr(self.defaults, field)
         return _Answer(amount=amount, sizing=Sizing.DEFAULT, reason="default")
 
@@ -102,6 +122,7 @@ def size_step(
     override: ComputeSpec | None = None,
     job: ComputeSpec | None = None,
     forecast: Forecast | None = None,
+    borrowed: Forecast | None = None,
     defaults: Defaults | None = None,
     min_attempts: int = MIN_ATTEMPTS,
     largest: ResourceVector | None = None,
@@ -114,6 +135,7 @@ def size_step(
         override: what the launch says of this step, see RunSpec.override_for.
         job: what the run's and the job's tags say of all steps.
         forecast: what history knows, or None.
+        borrowed: what other steps have shown, where this one has never ended well, or None.
         defaults: what nobody said.
         min_attempts: how many good ends make enough history.
         largest: the largest CU there is, or None where unknown: headroom is cut at it, never
@@ -131,10 +153,15 @@ def size_step(
         job=job or ComputeSpec(),
         defaults=defaults or Defaults(),
         forecast=trusted,
+        borrowed=None if is_fixed or spec.external or trusted else borrowed,
     )
     memory = _size_memory(voices, spec, believed, largest)
     cores = _size_cores(voices, spec, largest)
-    duration = voices.answer("duration_ms", trusted.duration_ms.p50 if trusted else None)
+    duration = voices.answer(
+        "duration_ms",
+        trusted.duration_ms.p50 if trusted else None,
+        borrowed.duration_ms.p50 if borrowed else None,
+    )
     gpu_count = spec.gpu_count or (1 if spec.gpu_type else 0)
     return SizedStep(
         needs=ResourceVector(
@@ -147,7 +174,7 @@ def size_step(
         spec=spec,
         memory_quantiles=forecast.memory if forecast and forecast.attempts else None,
         duration_quantiles_ms=forecast.duration_ms if forecast and forecast.attempts else None,
-        forecast=trusted,
+        forecast=trusted or voices.borrowed,
     )
 
 
@@ -159,7 +186,11 @@ def _size_memory(
     if trusted is not None and size is not None and largest is not None:
         known = max(trusted.memory_sample.largest, trusted.lower_bound_bytes + 1)
         size = min(size, max(known, largest.memory_bytes))
-    answer = voices.answer("memory_bytes", size)
+    risk = spec.risk or Risk.BALANCED
+    lent = voices.borrowed.allocation_bytes(risk) if voices.borrowed else None
+    if lent is not None and largest is not None:
+        lent = min(lent, largest.memory_bytes)
+    answer = voices.answer("memory_bytes", size, lent, is_borrowed_first=risk is Risk.COST)
     if believed is not None and answer.amount < believed.floor_bytes:
         bound, floor = believed.lower_bound_bytes, believed.floor_bytes
         if largest is not None:

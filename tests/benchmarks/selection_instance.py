@@ -62,7 +62,7 @@ class Instance:
             moved = 0
         transfer_ms = moved * EGRESS_SECONDS_PER_GB * 1000 // GB
         egress = moved * round(EGRESS_USD_PER_GB * MICROUSD) // GB
-        takes_ms = bid.profile.startup_ms + bid.duration_for(request.duration_ms) + transfer_ms
+        takes_ms = bid.profile.startup_ms + bid.duration_of(request) + transfer_ms
         hours = takes_ms / 3_600_000
         hazard = bid.profile.interruption_millis_per_hour / 1000
         money = bid.price_for(request.needs) * hours

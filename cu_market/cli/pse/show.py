@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 from cu_market.cli.exits import NothingFoundError
 from cu_market.cli.output import make_table
 from cu_market.domain.request import StepIdentity
+from cu_market.domain.scaling import Scaling
 from cu_market.domain.spec import Risk
 from cu_market.domain.units import format_bytes
 from cu_market.domain.usage import Usage
 from cu_market.ledger.interface import Ledger
 from cu_market.market.champions import published_forecaster
+from cu_market.market.past import read_past
 from cu_market.pse.champion.state import location_identity
 from cu_market.pse.forecast import Forecast
 from cu_market.pse.ladder.trade_off import trade_off
@@ -38,8 +40,8 @@ def show_document(ledger: Ledger, said: str) -> dict[str, Any]:
         NothingFoundError: the ledger has no attempt of it.
     """
     steps = _find(ledger, said)
-    history = ledger.history(steps)
-    return {"steps": [_step(ledger, step, history[step]) for step in steps if step in history]}
+    past = read_past(ledger, steps)
+    return {"steps": [_step(ledger, step, past.of(step)) for step in steps if past.of(step)]}
 
 
 def show_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
@@ -57,6 +59,8 @@ def show_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
                 f"  duration p50 {forecast['duration_p50_seconds']:.1f} s, p95 "
                 f"{forecast['duration_p95_seconds']:.1f} s; {forecast['useful_cores']:g} cores used"
             )
+            if forecast["scaling"]:
+                shown.append(f"  {_scaling_words(forecast['scaling'])}")
         if step["trade_off"]:
             shown.append(_trade_off_table(step["trade_off"]))
         shown.append(f"  peaks, oldest first: {step['plot']}")
@@ -77,6 +81,30 @@ def show_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
         ]
         shown.append(make_table("Attempts, newest first", columns, rows, right=columns[2:6]))
     return shown
+
+
+def _scaling_words(scaling: Mapping[str, Any]) -> str:
+    """Returns how the step's time is made up, and what other numbers of cores would make of it."""
+    by_cores = ", ".join(f"{s:.1f} s on {c}" for c, s in scaling["seconds_by_cores"].items())
+    return (
+        f"its time: {scaling['waiting_seconds']:.1f} s of waiting, {scaling['serial_seconds']:.1f} "
+        f"s of one core, {scaling['parallel_core_seconds']:.1f} core-seconds shared: {by_cores}"
+    )
+
+
+def _scaling_record(scaling: Scaling | None) -> dict[str, Any] | None:
+    if scaling is None:
+        return None
+    shown = [1, 2, 4, 8] if scaling.parallel_ms else [1]
+    most = scaling.most_millis // 1000
+    return {
+        "waiting_seconds": scaling.waiting_ms / 1000,
+        "serial_seconds": scaling.serial_ms / 1000,
+        "parallel_core_seconds": scaling.parallel_ms / 1000,
+        "seconds_by_cores": {
+            str(c): scaling.duration_ms(1000 * c) / 1000 for c in shown if c <= max(1, most)
+        },
+    }
 
 
 def _trade_off_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -134,6 +162,7 @@ def _step(ledger: Ledger, step: StepIdentity, history: Sequence[Usage]) -> dict[
     model = published_forecaster(ledger, [step.code_location]) or LearnedForecaster()
     champion = ledger.published([location_identity(step.code_location)])
     forecast = model.forecast(step, history)
+    history = [usage for usage in history if usage.identity == step]
     curves = ledger.curves(step, limit=1)
     return {
         "step": str(step),
@@ -147,6 +176,8 @@ def _step(ledger: Ledger, step: StepIdentity, history: Sequence[Usage]) -> dict[
             "duration_p50_seconds": forecast.duration_ms.p50 / 1000,
             "duration_p95_seconds": forecast.duration_ms.p95 / 1000,
             "useful_cores": forecast.useful_cpu_millis / 1000,
+            "scaling": _scaling_record(forecast.scaling),
+            "driver": forecast.driver,
             "lower_bound_bytes": forecast.lower_bound_bytes,
             "filled_bytes": forecast.filled_bytes,
             "allocation": {str(risk): forecast.allocation_bytes(risk) for risk in Risk},
@@ -168,6 +199,8 @@ def _attempt(usage: Usage) -> dict[str, Any]:
         "memory_bytes": usage.memory_bytes,
         "peak_memory_bytes": usage.measurement.peak_memory_bytes,
         "input_bytes": usage.input_bytes,
+        "features": usage.features.to_record(),
+        "declared_bytes": usage.declared_bytes,
         "wall_seconds": usage.measurement.wall_ms / 1000,
         "cpu_seconds": usage.measurement.cpu_ms / 1000,
         "ending": str(usage.ending),

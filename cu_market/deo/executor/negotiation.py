@@ -9,17 +9,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cu_market.dagster_compat.measured_outputs import MeasuredOutputs
 from cu_market.dagster_compat.outline import template_key
-from cu_market.deo.executor.inputs import MeasuredOutputs
 from cu_market.deo.executor.leases import Leases
 from cu_market.deo.executor.usage import usage_of
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.curve import UsageCurve
+from cu_market.domain.features import StepFeatures
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.spec import OnOom, Risk
-from cu_market.domain.usage import Ending, Measurement
+from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.ledger.interface import Auction, Refusal
 from cu_market.market.accounts import DEFAULT_ACCOUNT
 from cu_market.market.auction import Cleared, Market, step_report
@@ -84,7 +85,7 @@ class Negotiation:
         self.leases = Leases(market, outline.run_id, purse)
         self.outputs = MeasuredOutputs()
         self._resized: set[str] = set()
-        self._big_enough: set[tuple[StepIdentity, int | None, int]] = set()
+        self._big_enough: set[tuple[StepIdentity, int | None, StepFeatures, int]] = set()
         self._attempts: dict[str, int] = defaultdict(int)
         self._floors: dict[str, int] = {}
         self._lost: dict[str, int] = defaultdict(int)
@@ -140,7 +141,7 @@ class Negotiation:
                 ending,
                 measurement,
                 job_name=self._outline.job_name,
-                is_external=bool(self._specs[self._step(lease.step_key).step_key].external),
+                spec=self._specs[self._step(lease.step_key).step_key],
                 ended_at=now,
             )
         return self.market.ledger.settle(lease.key, lease.fencing_token, ended_at=now, usage=usage)
@@ -172,11 +173,11 @@ class Negotiation:
         step = self._measured(step_key)
         had = self.award(step_key).size.memory_bytes
         # Of a thousand mapped steps alike, one is looked at: each look reads the history.
-        alike = (step.identity, step.input_bytes, had)
-        if step.input_bytes is None or alike in self._big_enough:
+        alike = (step.identity, step.input_bytes, step.features, had)
+        if not _is_told(step) or alike in self._big_enough:
             return False
-        history = self.market.ledger.history({step.identity}).get(step.identity, ())
-        if not history or step.input_bytes == last_input_bytes(history):
+        history = self.market.past({step.identity}).of(step.identity)
+        if not history or _is_as_last(step, history):
             self._big_enough.add(alike)
             return False
         wanted = self._size(step).needs.memory_bytes
@@ -221,8 +222,8 @@ class Negotiation:
     def remaining(self, steps: Collection[str]) -> RunOutline:
         """Returns the outline of these steps alone, free of dependencies on all others."""
         part = part_of(self._outline, steps)
-        written = ((step, self.outputs.total(step.sources)) for step in part.steps)
-        return replace(part, steps=tuple(replace(step, input_bytes=b) for step, b in written))
+        measured = (self.outputs.measured(step, step.step_key) for step in part.steps)
+        return replace(part, steps=tuple(measured))
 
     def parents(self, step_key: str) -> tuple[str, ...]:
         """Returns the steps that must end before this one."""
@@ -350,6 +351,21 @@ class Negotiation:
 
     def _measured(self, step_key: str) -> StepOutline:
         """Returns the step alone, with the size of its inputs as far as they are written."""
-        step = self._step(step_key)
-        size = self.outputs.total(step.sources)
-        return replace(step, step_key=step_key, depends_on=(), input_bytes=size)
+        step = self.outputs.measured(self._step(step_key), step_key)
+        return replace(step, step_key=step_key, depends_on=())
+
+
+def _is_told(step: StepOutline) -> bool:
+    """Whether anything of the step's inputs was measured."""
+    features = step.features
+    return (step.input_bytes, features.input_rows, features.upstream_keys) != (None, None, None)
+
+
+def _is_as_last(step: StepOutline, history: Sequence[Usage]) -> bool:
+    """Whether the inputs measure what they were taken to measure before they were written."""
+    last = history[0].features
+    return (
+        step.input_bytes in (None, last_input_bytes(history))
+        and step.features.input_rows in (None, last.input_rows)
+        and step.features.upstream_keys in (None, last.upstream_keys)
+    )

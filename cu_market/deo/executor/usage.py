@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.outline import StepOutline
+from cu_market.domain.spec import ComputeSpec
 from cu_market.domain.usage import Ending, Measurement, Usage
 
 
@@ -16,7 +17,7 @@ def usage_of(
     measurement: Measurement,
     *,
     job_name: str,
-    is_external: bool,
+    spec: ComputeSpec,
     ended_at: datetime,
 ) -> Usage:
     """Returns the row of an attempt.
@@ -26,7 +27,7 @@ def usage_of(
         step: with the bytes of its inputs, where they were measured.
         ending, measurement: as its worker told them.
         job_name: of its run.
-        is_external: whether it only waited for a remote system.
+        spec: what its own tags say.
         ended_at: when its end was taken up.
     """
     return Usage(
@@ -43,7 +44,9 @@ def usage_of(
         memory_bytes=lease.size.memory_bytes,
         measurement=measurement,
         ending=ending,
-        external=is_external,
+        external=bool(spec.external),
         code_version=step.code_version,
         input_bytes=step.input_bytes,
+        features=step.features,
+        declared_bytes=spec.memory_bytes,
     )

@@ -84,7 +84,11 @@ def tabulate(
     duration = _whole(r.duration_ms for r in asked)[:, None]
     speed = _whole(b.performance_millis for b in offered)[None, :]
     startup = _whole(b.profile.startup_ms for b in offered)[None, :]
-    takes = np.maximum(1, startup - (-duration * MILLIS // speed) + extra_ms)
+    lasts = -(-duration * MILLIS // speed)
+    for i, request in enumerate(asked):
+        if request.scaling is not None:
+            lasts[i] = [bid.duration_of(request) for bid in offered]
+    takes = np.maximum(1, startup + lasts + extra_ms)
     prices = _prices(asked, offered)
     money = _half_even(prices * takes, MS_PER_HOUR)
     money = money * _whole(r.quantity for r in asked)[:, None] + extra_money

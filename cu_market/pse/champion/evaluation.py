@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
@@ -19,9 +19,13 @@ from cu_market.domain.request import StepIdentity
 from cu_market.domain.spec import Risk
 from cu_market.domain.usage import Ending, Usage
 from cu_market.pse.forecast import OOM_FACTOR, Forecaster
+from cu_market.pse.partitions import with_neighbours
 
 RESAMPLES = 1000
 MOST_RUNGS = 12
+
+RELATIVES = 60
+"""Newest attempts of a step's other partitions that stand in where one has few of its own."""
 
 HELD_BACK_EVERY = 3
 """One good end in so many is held back: judged on by every training, trained on by none. Spread
@@ -112,14 +116,18 @@ def score_all(
     """
     ordered = sorted(usages, key=lambda u: (u.ended_at, u.run_id, u.step_key, u.attempt))
     past: dict[StepIdentity, list[Usage]] = defaultdict(list)
+    relatives: dict[StepIdentity, list[Usage]] = defaultdict(list)
     scored: list[Scored] = []
     for usage in ordered:
         is_good = usage.ending is Ending.OK and not usage.external
         if is_good and (held_back is None or held_back is is_held_back(usage)):
-            found = _score(forecaster, usage, past[usage.identity], risk)
+            own, others = past[usage.identity], relatives[_step(usage)]
+            found = _score(forecaster, usage, own, others, risk)
             if found is not None:
                 scored.append(found)
         past[usage.identity].insert(0, usage)
+        relatives[_step(usage)].insert(0, usage)
+        del relatives[_step(usage)][RELATIVES:]
     return scored
 
 
@@ -128,22 +136,34 @@ def is_held_back(usage: Usage) -> bool:
     return crc32(f"{usage.run_id} {usage.step_key}".encode()) % HELD_BACK_EVERY == 0
 
 
-def _score(
-    forecaster: Forecaster, usage: Usage, past: Sequence[Usage], risk: Risk
-) -> Scored | None:
+def _step(usage: Usage) -> StepIdentity:
+    return replace(usage.identity, partition="")
+
+
+def _before(usage: Usage, past: Sequence[Usage]) -> list[Usage]:
     # What this very run's earlier attempts have shown was not known when it was first sized, nor
     # was what runs beside it have used: a history that grows is always a few runs behind.
-    before = [
+    return [
         u
         for u in past
         if u.ended_at <= usage.started_at
         and (u.run_id, u.step_key) != (usage.run_id, usage.step_key)
     ]
+
+
+def _score(
+    forecaster: Forecaster,
+    usage: Usage,
+    own: Sequence[Usage],
+    others: Sequence[Usage],
+    risk: Risk,
+) -> Scored | None:
     forecast = forecaster.forecast(
         usage.identity,
-        before,
+        with_neighbours(usage.identity, _before(usage, own), _before(usage, others)),
         code_version=usage.code_version or None,
         input_bytes=usage.input_bytes,
+        features=usage.features,
     )
     if forecast is None:
         return None

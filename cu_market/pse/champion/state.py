@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cu_market.domain.features import NO_FEATURES, StepFeatures
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.request import StepIdentity
-from cu_market.domain.spec import ComputeSpec
 from cu_market.domain.usage import Usage
 from cu_market.pse.empirical import EmpiricalForecaster
 from cu_market.pse.forecast import Forecast, Forecaster
@@ -144,17 +144,17 @@ class StateForecaster:
         identity: StepIdentity,
         history: Sequence[Usage],
         *,
-        declared: ComputeSpec | None = None,
         code_version: str | None = None,
         input_bytes: int | None = None,
+        features: StepFeatures = NO_FEATURES,
     ) -> Forecast | None:
         """Returns the forecast, or None where nothing is known. See Forecaster."""
         return self.model.forecast(
             identity,
             history[: self.window],
-            declared=declared,
             code_version=code_version,
             input_bytes=input_bytes,
+            features=features,
         )
 
 
@@ -175,18 +175,18 @@ class ChampionForecaster:
         identity: StepIdentity,
         history: Sequence[Usage],
         *,
-        declared: ComputeSpec | None = None,
         code_version: str | None = None,
         input_bytes: int | None = None,
+        features: StepFeatures = NO_FEATURES,
     ) -> Forecast | None:
         """Returns the location's champion's forecast. See Forecaster."""
         model = self.champions.get(identity.code_location, self.default)
         return model.forecast(
             identity,
             history,
-            declared=declared,
             code_version=code_version,
             input_bytes=input_bytes,
+            features=features,
         )
 
 

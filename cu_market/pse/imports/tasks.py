@@ -53,6 +53,7 @@ def usages_of_trace(trace: Trace, *, location: str, bad: Counter[str]) -> Iterat
             ),
             ending=Ending.OK,
             input_bytes=None if task.input_bytes is None else round(task.input_bytes),
+            declared_bytes=None if task.preset_bytes is None else round(task.preset_bytes),
         )
 
 

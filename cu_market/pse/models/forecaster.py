@@ -2,26 +2,29 @@
 
 What the empirical forecaster says of cores, durations, bytes and bounds stands; the peak's
 distribution and the sizes are the mixture's. Attempts of other code weigh a quarter and leave more
-doubt; sizes that unresolved attempts outgrew are points of the distribution; with input bytes the
-experts are weighed by how well each foresaw the newest attempts.
+doubt; sizes that unresolved attempts outgrew are points of the distribution. Where something known
+before the step begins has driven its past (drivers.py), the experts are weighed by how well each
+foresaw the newest attempts from it, for its memory and for its time.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from cu_market.domain.features import NO_FEATURES, StepFeatures
 from cu_market.domain.request import Quantiles, StepIdentity
-from cu_market.domain.spec import ComputeSpec, Risk
+from cu_market.domain.spec import Risk
 from cu_market.domain.usage import Usage
 from cu_market.pse.empirical import EmpiricalForecaster, evident_peaks, knowledge_of
 from cu_market.pse.evidence import Evidence, Observation, gather_evidence, reference_duration_ms
 from cu_market.pse.forecast import Forecast, round_memory
 from cu_market.pse.ladder.program import Floats
 from cu_market.pse.models.attitude import ATTITUDES, peaks_of, plan_sizes
+from cu_market.pse.models.drivers import Driver, find_driver
 from cu_market.pse.models.experts import COUNT, Answers, ask_experts
 from cu_market.pse.models.mixture import (
     NORMAL_POINTS,
@@ -39,9 +42,6 @@ REPLAYED = 12
 
 STEP_WIDTH = 0.08
 """Standard deviation of the doubt's logarithm: 17 % of headroom after one attempt."""
-
-MIN_INPUTS = 3
-"""Distinct input sizes before a line through them is asked anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +63,9 @@ class LearnedForecaster:
         identity: StepIdentity,
         history: Sequence[Usage],
         *,
-        declared: ComputeSpec | None = None,
         code_version: str | None = None,
         input_bytes: int | None = None,
+        features: StepFeatures = NO_FEATURES,
     ) -> Forecast | None:
         """Returns the forecast, or None where no attempt teaches anything. See Forecaster.
 
@@ -74,32 +74,48 @@ class LearnedForecaster:
         found = self.base.forecast(
             identity,
             history,
-            declared=declared,
             code_version=code_version,
             input_bytes=input_bytes,
+            features=features,
         )
         if found is None or not found.attempts or found.filled_bytes:
             return found
-        pool = self._memory(gather_evidence(history, code_version), input_bytes)
-        ladders = tuple((risk, self._sizes(pool, risk, found)) for risk in Risk)
-        p10, p50, p95 = (round(pool.quantile(ratio)) for ratio in (0.1, 0.5, 0.95))
+        evidence = gather_evidence(history, code_version, identity=identity, features=features)
+        past = _Past.of(evidence.ended[::-1])
+        driver = find_driver(
+            past.usages,
+            past.peaks,
+            input_bytes=input_bytes,
+            features=features,
+            partition=identity.partition,
+        )
+        pool = self._memory(evidence, past, driver)
+        found = self._lasting(found, past, driver)
         return replace(
             found,
-            memory=Quantiles(p10=p10, p50=p50, p95=p95),
-            ladders=ladders,
+            memory=_quantiles(pool),
+            ladders=tuple((risk, self._sizes(pool, risk, found)) for risk in Risk),
             peaks=peaks_of(pool),
+            driver=driver.name if driver else "",
         )
+
+    def _lasting(self, found: Forecast, past: _Past, driver: Driver | None) -> Forecast:
+        """Returns the forecast with its duration following what drives the step."""
+        if driver is None:
+            return found
+        pool = _mixture(past.times, past, driver)
+        few = self.base.duration_base_ratio / math.sqrt(len(past.times))
+        quantiles = _quantiles(pool)
+        top = max(quantiles.p95, round(float(pool.values[-1]) * (1 + few)))
+        return replace(found, duration_ms=replace(quantiles, p95=top))
 
     def _sizes(self, pool: Pool, risk: Risk, found: Forecast) -> tuple[int, ...]:
         rungs = plan_sizes(pool, ATTITUDES[risk], duration_ms=float(found.duration_ms.p50))
         return tuple(dict.fromkeys(round_memory(rung) for rung in rungs))
 
-    def _memory(self, evidence: Evidence, input_bytes: int | None) -> Pool:
-        ended = evidence.ended[::-1]  # oldest first
-        peaks = _figures(ended, lambda usage: usage.measurement.peak_memory_bytes)
-        times = _figures(ended, lambda usage: reference_duration_ms(usage.measurement))
-        belief = np.asarray([seen.weight for seen in ended])
-        pool = _mixture(ended, peaks, times, belief, input_bytes)
+    def _memory(self, evidence: Evidence, past: _Past, driver: Driver | None) -> Pool:
+        peaks, belief = past.peaks, past.belief
+        pool = _mixture(peaks, past, driver)
         # Failed attempts that used more, and sizes outgrown: as the empirical forecaster has them.
         known = evident_peaks(evidence)
         more = [(v, w) for v, w in zip(known.values, known.weights, strict=True) if v > peaks.max()]
@@ -115,47 +131,73 @@ class LearnedForecaster:
         return blended(pool, spread, np.full(len(spread), 1 / len(spread)), share)
 
 
-def _figures(ended: Sequence[Observation], amount: Callable[[Usage], int]) -> Floats:
-    return np.asarray([max(1, amount(seen.usage)) for seen in ended], dtype=np.float64)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Past:
+    """Attempts that ended well, oldest first, in arrays of shape (n,).
+
+    Attributes:
+        usages: the attempts.
+        peaks: bytes, at least 1.
+        times: milliseconds undisturbed, at least 1.
+        belief: weights, above 0.
+    """
+
+    usages: tuple[Usage, ...]
+    peaks: Floats
+    times: Floats
+    belief: Floats
+
+    @classmethod
+    def of(cls, ended: Sequence[Observation]) -> _Past:
+        usages = tuple(seen.usage for seen in ended)
+        peaks = [float(max(1, usage.measurement.peak_memory_bytes)) for usage in usages]
+        times = [float(max(1, reference_duration_ms(usage.measurement))) for usage in usages]
+        belief = [seen.weight for seen in ended]
+        return cls(
+            usages=usages,
+            peaks=np.asarray(peaks),
+            times=np.asarray(times),
+            belief=np.asarray(belief),
+        )
 
 
-def _mixture(
-    ended: Sequence[Observation],
-    peaks: Floats,
-    times: Floats,
-    belief: Floats,
-    input_bytes: int | None,
-) -> Pool:
-    """Returns the experts' pool at the inputs' size, or the past peaks where none is known."""
-    inputs = [seen.usage.input_bytes for seen in ended]
-    x = np.asarray([max(1, size or 1) for size in inputs], dtype=np.float64)
-    if not input_bytes or None in inputs or len(set(inputs)) < MIN_INPUTS:
-        answers = ask_experts(np.ones(len(peaks)), peaks, 1.0)
+def _quantiles(pool: Pool) -> Quantiles:
+    p10, p50, p95 = (round(pool.quantile(ratio)) for ratio in (0.1, 0.5, 0.95))
+    return Quantiles(p10=p10, p50=p50, p95=p95)
+
+
+def _mixture(amounts: Floats, past: _Past, driver: Driver | None) -> Pool:
+    """Returns the experts' pool of an amount at the driver's, or the past amounts without one."""
+    if driver is None:
+        answers = ask_experts(np.ones(len(amounts)), amounts, 1.0)
         alone = np.zeros(COUNT)
         alone[0] = 1.0
-        return pool_experts(_believed(answers, belief), alone, times)
-    first = max(1, len(peaks) - REPLAYED)
+        return pool_experts(_believed(answers, past.belief), alone, past.times)
+    x = driver.x
+    first = max(1, len(amounts) - REPLAYED)
     losses = np.stack(
-        [losses_of(ask_experts(x[:n], peaks[:n], x[n]), peaks[n]) for n in range(first, len(peaks))]
+        [
+            losses_of(ask_experts(x[:n], amounts[:n], x[n]), amounts[n])
+            for n in range(first, len(amounts))
+        ]
     )
-    at = float(input_bytes)
-    weights = expert_weights(x[first:], times[first:], losses, at)
-    answers = ask_experts(x, peaks, at)
+    weights = expert_weights(x[first:], past.times[first:], losses, driver.at)
+    answers = ask_experts(x, amounts, driver.at)
+    least = 0.3 * float(amounts.min())
     held = Answers(
-        values=np.clip(answers.values, 0.3 * float(peaks.min()), _most(x, peaks, at)),
-        weights=answers.weights,
+        values=np.clip(answers.values, least, _most(driver, amounts)), weights=answers.weights
     )
-    return pool_experts(_believed(held, belief), weights, times)
+    return pool_experts(_believed(held, past.belief), weights, past.times)
 
 
-def _most(x: Floats, peaks: Floats, at: float) -> float:
-    """Returns the most that is credible at an input size.
+def _most(driver: Driver, amounts: Floats) -> float:
+    """Returns the most that is credible where the driver is.
 
     A step's input grows from run to run, each the largest so far: growth in proportion is believed,
     where a trace's outliers are held to the fourth root (History.largest_credible_peak).
     """
-    beyond = max(0.0, math.log(at / float(x.max())))
-    return 1.05 * float(peaks.max()) * math.exp(beyond)
+    beyond = max(0.0, math.log(driver.at / float(driver.x.max())))
+    return 1.05 * float(amounts.max()) * math.exp(driver.growth_power * beyond)
 
 
 def _believed(answers: Answers, belief: Floats) -> Answers:

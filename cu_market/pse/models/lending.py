@@ -109,18 +109,22 @@ class Lenders:
         """Returns the processes of the same trace."""
         return list(self._own.values())
 
-    def borrow(self, process: str, preset_bytes: float, x: float) -> tuple[Floats, Floats]:
+    def borrow(
+        self, process: str, preset_bytes: float, x: float, *, even_bytes: float | None = None
+    ) -> tuple[Floats, Floats]:
         """Returns bytes and their masses (sum 1) for a process without a history.
 
         Args:
             process: its name.
             preset_bytes: what its author asked for: nothing above it is foreseen.
             x: input bytes, positive.
+            even_bytes: the even share is laid up to this; up to the preset unless given.
         """
+        even_values = EVEN_RATIOS * (preset_bytes if even_bytes is None else even_bytes)
         even_mass = np.full(len(EVEN_RATIOS), 1 / len(EVEN_RATIOS))
         log_ratio, log_x, log_preset, share, lenders, sizes = self._flatten()
         if not lenders:
-            return EVEN_RATIOS * preset_bytes, even_mass
+            return even_values, even_mass
         likeness = np.repeat([self._likeness(process, each) for each in lenders], sizes)
         own = np.repeat([each.process != process for each in lenders], sizes)
         weight = (
@@ -134,7 +138,7 @@ class Lenders:
         weight *= 1 + NAME_GAIN * likeness**2
         total = float(weight.sum())
         if total <= 0:
-            return EVEN_RATIOS * preset_bytes, even_mass
+            return even_values, even_mass
         weight /= total
         even = EVEN_RECORDS / (EVEN_RECORDS + 1 / float((weight * weight).sum()))
         width = STRANGER_WIDTH + (NAMESAKE_WIDTH - STRANGER_WIDTH) * likeness
@@ -142,7 +146,7 @@ class Lenders:
         values = preset_bytes * np.exp(np.minimum(spread.ravel(), 0.0))
         masses = np.tile(weight * ((1 - even) / len(_NORMAL_POINTS)), len(_NORMAL_POINTS))
         return (
-            np.concatenate([values, EVEN_RATIOS * preset_bytes]),
+            np.concatenate([values, even_values]),
             np.concatenate([masses, even_mass * even]),
         )
 

@@ -10,6 +10,7 @@ from contract_rows import MINUTE, T0, auction, award, lease, settled
 
 from cu_market.domain.allocation import AllocationState
 from cu_market.domain.curve import UsageCurve
+from cu_market.domain.features import StepFeatures
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
@@ -37,6 +38,30 @@ class TestHistory:
         assert len(found[others[1]]) == 1
         assert ledger.history([]) == {}
 
+    def test_relatives_are_a_steps_newest_attempts_in_any_partition(self, ledger: Ledger) -> None:
+        step = StepIdentity(code_location="here", node="n")
+        days = [replace(step, partition=f"2026-01-0{day}") for day in (1, 2, 3, 4)]
+        rows = [
+            settled(ledger, f"run-{day}", identity=identity, ended_at=T0 + day * MINUTE)
+            for day, identity in enumerate(days)
+        ]
+        settled(ledger, "other", identity=replace(days[0], node="m"))
+        settled(ledger, "elsewhere", identity=replace(days[0], code_location="there"))
+        asked = [days[0], days[3], replace(step, node="none")]
+        assert ledger.relatives(asked, limit=3) == {step: [rows[3], rows[2], rows[1]]}
+        assert ledger.relatives([]) == {}
+
+    def test_usages_of_a_code_location(self, ledger: Ledger) -> None:
+        here = StepIdentity(code_location="here", node="n")
+        rows = [
+            settled(ledger, f"run-{number}", identity=here, ended_at=T0 + number * MINUTE)
+            for number in range(3)
+        ]
+        other = settled(ledger, "other", identity=StepIdentity(node="n"))
+        assert list(ledger.usages(code_location="here", limit=2)) == [rows[2], rows[1]]
+        assert list(ledger.usages(code_location="here", run_id="run")) == rows[::-1]
+        assert list(ledger.usages(code_location="")) == [other]
+
     def test_every_field_of_a_usage_is_read_as_written(self, ledger: Ledger) -> None:
         full = settled(
             ledger,
@@ -55,6 +80,13 @@ class TestHistory:
             ),
             ending=Ending.OUT_OF_MEMORY,
             input_bytes=0,
+            features=StepFeatures(
+                input_rows=10**12,
+                upstream_keys=3,
+                config=(("a.b", 0.1), ("n", 2.0)),
+                config_digest="0123abcd",
+            ),
+            declared_bytes=2**40,
             external=True,
         )
         assert ledger.usages() == [full]

@@ -26,4 +26,13 @@ def growing_input() -> None:
     read(write())
 
 
-defs = dg.Definitions(jobs=[growing_input])
+@dg.asset(partitions_def=dg.DailyPartitionsDefinition(start_date="2024-01-01"))
+def daily() -> None:
+    held = bytearray(150 * MIB)
+    held[::PAGE] = bytes(1) * len(range(0, len(held), PAGE))
+    time.sleep(0.3)
+
+
+by_date = dg.define_asset_job("by_date", [daily], executor_def=market_executor)
+
+defs = dg.Definitions(assets=[daily], jobs=[growing_input, by_date])

@@ -6,7 +6,7 @@ import pytest
 from dagster import DagsterEventType
 from execution_record import MARKET, Bench
 
-from cu_market.domain.usage import Ending
+from cu_market.domain.usage import Ending, Usage
 
 MIB = 2**20
 
@@ -52,3 +52,18 @@ def test_an_outputs_size_is_told_in_the_event_log(bench: Bench) -> None:
     }
     size = told["write"]["cu/output_bytes"].value
     assert 3 * MIB <= size < 4 * MIB
+
+
+def test_a_date_that_never_ran_is_sized_by_the_dates_before_it(bench: Bench) -> None:
+    def run_of(day: str) -> Usage:
+        run_id = bench.run("by_date", MARKET, file="input_jobs.py", tags={"dagster/partition": day})
+        (usage,) = bench.usages(run_id)
+        assert usage.ending is Ending.OK
+        assert usage.identity.partition == day
+        return usage
+
+    first, second = run_of("2024-01-01"), run_of("2024-01-02")
+    assert first.memory_bytes == 1024 * MIB  # nobody said, nothing was known
+    assert 150 * MIB < second.measurement.peak_memory_bytes <= second.memory_bytes < 350 * MIB
+    third = run_of("2024-01-03")
+    assert 150 * MIB < third.memory_bytes <= second.memory_bytes

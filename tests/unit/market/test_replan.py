@@ -60,7 +60,7 @@ def standing(step: str, name: str, price: int) -> Allocation:
 
 
 def planned(winner: Bid, *steps: str) -> Plan:
-    takes = winner.duration_for(HOUR_MS)
+    takes = -(-HOUR_MS * 1000 // winner.performance_millis)
     money = winner.price_microusd_per_hour * takes // HOUR_MS
     awards = tuple(
         Award(

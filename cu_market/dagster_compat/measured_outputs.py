@@ -1,0 +1,123 @@
+"""What each step's inputs measure, from the events of the run that wrote them.
+
+Bytes are those of an output's file, or as its metadata say (output_sizes.py); rows are what its
+author said of it by ``dagster/row_count``. An event that says where an output was kept does not say
+of which mapped output: it is the one whose STEP_OUTPUT came before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from dagster import DagsterEvent
+from dagster._core.execution.plan.outputs import StepOutputData
+
+from cu_market.dagster_compat.outline import template_key
+from cu_market.dagster_compat.output_sizes import output_bytes, said_bytes
+from cu_market.domain.outline import StepOutline
+
+ROW_COUNT = "dagster/row_count"
+
+_Key = tuple[str, str, str]
+"""Step key, output name, mapping key or empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    bytes: int | None
+    rows: int | None
+    keys: int | None
+
+
+class MeasuredOutputs:
+    """What the run's outputs measure, as their events tell it."""
+
+    def __init__(self) -> None:
+        self._written: dict[tuple[str, str], list[str]] = {}
+        self._templates: dict[str, list[str]] = {}
+        self._bytes: dict[_Key, int] = {}
+        self._rows: dict[_Key, int] = {}
+
+    def note(self, event: DagsterEvent) -> None:
+        """Takes an output's size or rows from its event; other events tell nothing."""
+        step_key, data = event.step_key, event.event_specific_data
+        if step_key is None:
+            return
+        if isinstance(data, StepOutputData):
+            self._note_written(step_key, data)
+        elif (found := output_bytes(event)) is not None:
+            name, size = found
+            mapped = self._written.get((step_key, name)) or [""]
+            self._bytes[step_key, name, mapped[-1]] = size
+
+    def measured(self, step: StepOutline, step_key: str) -> StepOutline:
+        """Returns a step with what its inputs measure, as far as they are written.
+
+        What no IO manager has stored in a file (a dependency without a value, None) has no size.
+
+        Args:
+            step: as the plan has it; a template for all steps that are mapped.
+            step_key: the step itself.
+        """
+        found = self._inputs(step, step_key)
+        features = replace(step.features, input_rows=found.rows, upstream_keys=found.keys)
+        return replace(step, input_bytes=found.bytes, features=features)
+
+    def _note_written(self, step_key: str, data: StepOutputData) -> None:
+        handle = data.step_output_handle
+        mapping_key = handle.mapping_key or ""
+        written = self._written.setdefault((step_key, handle.output_name), [])
+        if mapping_key not in written:
+            written.append(mapping_key)
+        siblings = self._templates.setdefault(template_key(step_key), [])
+        if step_key not in siblings:
+            siblings.append(step_key)
+        said = data.metadata.get(ROW_COUNT)
+        rows = None if said is None else said.value
+        key = (step_key, handle.output_name, mapping_key)
+        if isinstance(rows, int) and rows >= 0:
+            self._rows[key] = rows
+        size = said_bytes(data.metadata)
+        if size is not None:
+            self._bytes[key] = size
+
+    def _inputs(self, step: StepOutline, step_key: str) -> _Inputs:
+        own = _mapping_key(step_key)
+        outputs: list[_Key] = []
+        gathered = 0
+        for source, name in step.sources:
+            found = list(self._outputs(source, name, own))
+            gathered += len(found) if _is_gathered(source, found, own) else 0
+            outputs += found
+        return _Inputs(
+            bytes=_total(self._bytes, outputs),
+            rows=_total(self._rows, outputs),
+            keys=gathered or None,
+        )
+
+    def _outputs(self, source: str, name: str, own: str) -> Iterable[_Key]:
+        if _mapping_key(source) == "?":
+            siblings = self._templates.get(source, [])
+            steps = [key for key in siblings if not own or _mapping_key(key) == own]
+        else:
+            steps = [source]
+        for step_key in steps:
+            for mapping_key in self._written.get((step_key, name), []):
+                if not mapping_key or own in ("", mapping_key):
+                    yield step_key, name, mapping_key
+
+
+def _is_gathered(source: str, found: list[_Key], own: str) -> bool:
+    """Whether a step that is not mapped itself reads outputs that are."""
+    return not own and (_mapping_key(source) == "?" or any(key for _, _, key in found))
+
+
+def _mapping_key(step_key: str) -> str:
+    head, bracket, rest = step_key.rpartition("[")
+    return rest[:-1] if bracket and head and rest.endswith("]") else ""
+
+
+def _total(known: dict[_Key, int], outputs: list[_Key]) -> int | None:
+    found = [known[key] for key in outputs if key in known]
+    return sum(found) if found else None
