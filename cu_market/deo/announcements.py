@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from dagster import (
@@ -104,6 +104,36 @@ def waiting_message(award: Allocation, refusal: Refusal) -> str:
     )
 
 
+def growth_message(before: Allocation, after: Allocation, limit_in_ms: int, reason: str) -> str:
+    """Returns what a lease has grown to, when it would have been too small, and why."""
+    has, gets = (format_bytes(lease.size.memory_bytes) for lease in (before, after))
+    old, new = (format_usd(lease.price_microusd_per_hour) for lease in (before, after))
+    return (
+        f"Step {after.step_key} grows in place on {after.resource_id} from {has} to {gets} ({old} "
+        f"an hour, from now {new}): {_limit_words(has, limit_in_ms, reason)}."
+    )
+
+
+def no_growth_message(
+    lease: Allocation, limit_in_ms: int, reason: str, refusal: Refusal | None
+) -> str:
+    """Returns why a lease that will be too small cannot grow, and what follows."""
+    has = format_bytes(lease.size.memory_bytes)
+    why = f"{lease.resource_id} is not sold at that size and price"
+    if refusal is not None:
+        free = format_bytes(refusal.free.memory_bytes)
+        why = refusal.reason or f"{lease.capacity_id} has {free} for it in all"
+    return (
+        f"Step {lease.step_key} cannot grow in place, for {why}: "
+        f"{_limit_words(has, limit_in_ms, reason)}. It goes on; ended for memory, it is auctioned "
+        "again with more."
+    )
+
+
+def _limit_words(has: str, limit_in_ms: int, reason: str) -> str:
+    return f"its {has} are foreseen to be full in {limit_in_ms / 1000:.1f} s, since {reason}"
+
+
 def bill_event(
     settled: Allocation, measurement: Measurement, ending: Ending, report: Mapping[str, Any]
 ) -> tuple[str, EngineEventData]:
@@ -145,14 +175,16 @@ def bill_event(
 
 
 def materialization_metadata(
-    lease: Allocation, measurement: Measurement, held: timedelta
+    lease: Allocation, measurement: Measurement, now: datetime
 ) -> dict[str, MetadataValue]:
     """Returns what a materialization is told of its step's use and cost up to this moment.
 
     The cost is not rounded to the ledger's micro-dollars: a step of 50 ms costs less than one, and
     its asset's page is to plot it all the same.
     """
-    cost_microusd = lease.price_microusd_per_hour * (held / timedelta(hours=1))
+    since = lease.priced_since or lease.leased_at or now
+    hours = (now - since) / timedelta(hours=1)
+    cost_microusd = lease.accrued_microusd + lease.price_microusd_per_hour * hours
     return {
         "cu/cost_usd": MetadataValue.float(cost_microusd / MICROUSD),
         "cu/peak_memory_gb": MetadataValue.float(measurement.peak_memory_bytes / 10**9),

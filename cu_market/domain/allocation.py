@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from cu_market.domain.problem import CUMarketError, require
 from cu_market.domain.resources import ResourceVector
+from cu_market.domain.units import MS_PER_HOUR, divide_half_even
+
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class AllocationState(StrEnum):
@@ -80,14 +83,16 @@ class Allocation:
         provider: who runs it.
         resource_id: the CU: the winning profile's cu_id.
         capacity_id: the capacity that its size is taken from while it is held.
-        size: what it holds.
-        price_microusd_per_hour: agreed price.
+        size: what it holds; may have grown in place.
+        price_microusd_per_hour: agreed price of that size.
         expected_ms: expected time there.
         fencing_token: grows with every lease; 0 while only awarded.
         awarded_at, leased_at, accepted_at, ended_at: aware UTC, or None.
         lease_expires_at: aware UTC; the holder renews it, or None.
         cost_microusd: set once, at settlement.
         minimum_ms: a lease under which something started is billed for at least so long.
+        accrued_microusd: what it had cost until it last grew, at its prices until then.
+        priced_since: since when it has its present price; None: since it was leased.
         holder: who holds the lease, as the provider names it (``host/pid/start``).
     """
 
@@ -112,6 +117,8 @@ class Allocation:
     cost_microusd: int | None = None
     holder: str = ""
     minimum_ms: int = 0
+    accrued_microusd: int = 0
+    priced_since: datetime | None = None
 
     def __post_init__(self) -> None:
         require(self.attempt >= 1, "Allocation.attempt", self.attempt, "below 1", "count from 1")
@@ -120,6 +127,22 @@ class Allocation:
     def key(self) -> tuple[str, str, int]:
         """What the ledger knows it by."""
         return (self.run_id, self.step_key, self.attempt)
+
+    def cost_until(self, end: datetime) -> int:
+        """Returns micro-dollars from its lease to a moment: price x time, rounded half-even once
+        for each price that it has had.
+
+        At least the agreed minimum is billed where a step was started. A clock that was set back
+        makes no negative bill.
+        """
+        if self.leased_at is None:
+            return 0
+        since = self.priced_since or self.leased_at
+        least_us = 1000 * self.minimum_ms if self.accepted_at is not None else 0
+        least_us -= (since - self.leased_at) // _MICROSECOND
+        held_us = max(least_us, (end - since) // _MICROSECOND, 0)
+        price = self.price_microusd_per_hour
+        return self.accrued_microusd + divide_half_even(price * held_us, MS_PER_HOUR * 1000)
 
     @property
     def duration_seconds(self) -> float | None:

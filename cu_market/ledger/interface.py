@@ -146,6 +146,31 @@ class Ledger(Protocol):
             LeaseLostError: it is not, or the lease has ended.
         """
 
+    def grow(
+        self,
+        lease: Allocation,
+        *,
+        size: ResourceVector,
+        price_microusd_per_hour: int,
+        capacity: ResourceVector,
+        now: datetime,
+    ) -> Allocation | Refusal:
+        """Makes a lease larger in place, if its capacity has room for what is added.
+
+        It is billed at its old price until now and at the new one from now on. The very same size
+        and price again change nothing: the answer was lost.
+
+        Args:
+            lease: as lease or grow gave it: its key, token and capacity_id are taken from it.
+            size: no dimension smaller than what it holds.
+            price_microusd_per_hour: of the whole of it.
+            capacity: the total of its capacity, as lease.
+            now: aware UTC.
+
+        Raises:
+            LeaseLostError: the token is not the row's, or the lease has ended.
+        """
+
     def hold(self, keys: Iterable[AllocationKey], holder: str) -> None:
         """Writes who holds these leases."""
 

@@ -16,6 +16,7 @@ from cu_market.ledger.interface import AllocationKey, Refusal
 from cu_market.ledger.moves import (
     accepted,
     check_leasable,
+    grown,
     is_same_lease,
     leased,
     newest_first,
@@ -61,7 +62,16 @@ def _setting(columns: Iterable[str]) -> Update:
     return update(ALLOCATIONS).where(OWN_ROW).values({name: bindparam(name) for name in columns})
 
 
+_GROWN = (
+    "cpu_millis",
+    "memory_bytes",
+    "gpu_count",
+    "price_microusd_per_hour",
+    "accrued_microusd",
+    "priced_since",
+)
 _MOVE = _setting(_MOVED)
+_GROW = _setting(_GROWN)
 _LEASE_AWARD = _setting((*_MOVED, *_TERMS))
 _INSERT_ALLOCATION = insert(ALLOCATIONS)
 _INSERT_USAGE = insert(USAGES)
@@ -95,6 +105,35 @@ def give(
         terms = {name: values[name] for name in (*_MOVED, *_TERMS)}
         connection.execute(_LEASE_AWARD, bound(lease.key) | terms)
     return lease
+
+
+def grow(
+    connection: Connection,
+    lease: Allocation,
+    size: ResourceVector,
+    price_microusd_per_hour: int,
+    capacity: ResourceVector,
+    now: datetime,
+) -> Allocation | Refusal:
+    """Returns the larger lease, or why there is no room; see Ledger.grow."""
+    row = find(connection, lease.key, to_move=True)
+    after = grown(
+        row,
+        lease.key,
+        lease.fencing_token,
+        size=size,
+        price_microusd_per_hour=price_microusd_per_hour,
+        now=now,
+    )
+    if row is None or after is row:
+        return after
+    others = sum_held(connection, row.capacity_id).minus(row.size)
+    refused = refusal(row.capacity_id, size, others, capacity)
+    if refused is not None:
+        return refused
+    values = allocation_row(after)
+    connection.execute(_GROW, bound(after.key) | {name: values[name] for name in _GROWN})
+    return after
 
 
 def accept(

@@ -90,6 +90,35 @@ class InMemoryLedger:
             self._rows[key] = moves.accepted(self._rows.get(key), key, fencing_token, now)
             return self._rows[key]
 
+    def grow(
+        self,
+        lease: Allocation,
+        *,
+        size: ResourceVector,
+        price_microusd_per_hour: int,
+        capacity: ResourceVector,
+        now: datetime,
+    ) -> Allocation | Refusal:
+        """Makes a lease larger in place, if its capacity has room; see Ledger."""
+        with self._turn:
+            row = self._rows.get(lease.key)
+            after = moves.grown(
+                row,
+                lease.key,
+                lease.fencing_token,
+                size=size,
+                price_microusd_per_hour=price_microusd_per_hour,
+                now=now,
+            )
+            if row is None or after is row:
+                return after
+            others = self.held(row.capacity_id).minus(row.size)
+            refused = moves.refusal(row.capacity_id, size, others, capacity)
+            if refused is not None:
+                return refused
+            self._rows[lease.key] = after
+            return after
+
     def hold(self, keys: Iterable[AllocationKey], holder: str) -> None:
         """Writes who holds these leases."""
         with self._turn:

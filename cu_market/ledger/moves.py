@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from cu_market.domain.allocation import (
+    HOLDING,
     Allocation,
     AllocationState,
     IllegalTransitionError,
@@ -19,7 +20,6 @@ from cu_market.domain.allocation import (
 )
 from cu_market.domain.problem import InvalidInputError, Problem, require
 from cu_market.domain.resources import ResourceVector
-from cu_market.domain.units import MS_PER_HOUR, divide_half_even
 from cu_market.domain.usage import Usage
 from cu_market.ledger.interface import (
     AllocationKey,
@@ -147,6 +147,8 @@ def leased(
         accepted_at=None,
         ended_at=None,
         cost_microusd=None,
+        accrued_microusd=0,
+        priced_since=None,
     )
 
 
@@ -182,7 +184,7 @@ def settled(
     _check_move(fenced, AllocationState.SETTLED)
     end = fenced.ended_at or ended_at
     return replace(
-        fenced, state=AllocationState.SETTLED, ended_at=end, cost_microusd=_cost(fenced, end)
+        fenced, state=AllocationState.SETTLED, ended_at=end, cost_microusd=fenced.cost_until(end)
     )
 
 
@@ -199,16 +201,41 @@ def check_usage(key: AllocationKey, usage: Usage | None) -> None:
         )
 
 
-def _cost(row: Allocation, end: datetime) -> int:
-    """Returns price x lease time in micro-dollars: half-even, once, from whole microseconds.
+def grown(
+    row: Allocation | None,
+    key: AllocationKey,
+    fencing_token: int,
+    *,
+    size: ResourceVector,
+    price_microusd_per_hour: int,
+    now: datetime,
+) -> Allocation:
+    """Returns the lease at a larger size and its price; unchanged if it has grown so before.
 
-    At least the agreed minimum is billed where a step was started. A clock that was set back makes
-    no negative bill.
+    Raises:
+        LeaseLostError: the token is not the row's, or the lease has ended.
     """
-    assert row.leased_at is not None  # what can be settled was leased
-    least_us = 1000 * row.minimum_ms if row.accepted_at is not None else 0
-    held_us = max(least_us, (end - row.leased_at) // _MICROSECOND, 0)
-    return divide_half_even(row.price_microusd_per_hour * held_us, MS_PER_HOUR * 1000)
+    check_aware(f"growth of {name_of(key)}: now", now)
+    fenced = _fenced(row, key, fencing_token)
+    if fenced.state not in HOLDING:
+        raise LeaseLostError(f"{name_of(key)}: is {fenced.state}, and holds nothing that can grow")
+    if (fenced.size, fenced.price_microusd_per_hour) == (size, price_microusd_per_hour):
+        return fenced
+    require(
+        fenced.size.fits_in(size),
+        f"growth of {name_of(key)}: size",
+        size,
+        f"not at least what it holds, {fenced.size}",
+        "let a lease grow only",
+    )
+    return replace(
+        fenced,
+        size=size,
+        price_microusd_per_hour=price_microusd_per_hour,
+        # The minimum is the whole lease's: it is counted once, at the end.
+        accrued_microusd=replace(fenced, minimum_ms=0).cost_until(now),
+        priced_since=now,
+    )
 
 
 def _fenced(row: Allocation | None, key: AllocationKey, fencing_token: int) -> Allocation:

@@ -100,6 +100,8 @@ def allocation_row(allocation: Allocation) -> dict[str, Any]:
         "cost_microusd": allocation.cost_microusd,
         "holder": allocation.holder,
         "minimum_ms": allocation.minimum_ms,
+        "accrued_microusd": allocation.accrued_microusd,
+        "priced_since": to_us_or_none(allocation.priced_since),
     }
 
 
@@ -129,6 +131,8 @@ def allocation_from(row: Row[Any]) -> Allocation:
         cost_microusd=row.cost_microusd,
         holder=row.holder,
         minimum_ms=row.minimum_ms,
+        accrued_microusd=row.accrued_microusd,
+        priced_since=from_us_or_none(row.priced_since),
     )
 
 

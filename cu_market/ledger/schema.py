@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -76,6 +76,8 @@ ALLOCATIONS = Table(
     _count("cost_microusd", nullable=True),
     _name("holder"),
     Column("minimum_ms", BigInteger, nullable=False, server_default="0"),
+    Column("accrued_microusd", BigInteger, nullable=False, server_default="0"),
+    _count("priced_since", nullable=True),
     # The sum of what is held reads only live leases, however long the ledger's past is.
     Index("ix_allocations_capacity_id_state", "capacity_id", "state"),
     Index("ix_allocations_state_lease_expires_at", "state", "lease_expires_at"),

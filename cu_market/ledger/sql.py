@@ -96,6 +96,22 @@ class SqlLedger:
         """LEASED becomes ACCEPTED, if the token is the row's; see Ledger."""
         return self._database.write(lambda c: lease_sql.accept(c, key, fencing_token, now))
 
+    def grow(
+        self,
+        lease: Allocation,
+        *,
+        size: ResourceVector,
+        price_microusd_per_hour: int,
+        capacity: ResourceVector,
+        now: datetime,
+    ) -> Allocation | Refusal:
+        """Makes a lease larger in place, if its capacity has room; see Ledger."""
+        return self._database.write(
+            lambda c: lease_sql.grow(c, lease, size, price_microusd_per_hour, capacity, now),
+            f"capacity {lease.capacity_id}",
+            f"run {lease.run_id}",
+        )
+
     def hold(self, keys: Iterable[AllocationKey], holder: str) -> None:
         """Writes who holds these leases."""
         held = tuple(keys)

@@ -105,10 +105,11 @@ def committed_microusd(leases: Iterable[Allocation], now: datetime) -> int:
         if lease.cost_microusd is not None:
             total += lease.cost_microusd
         elif lease.leased_at is not None:
-            held_ms = ((lease.ended_at or now) - lease.leased_at) // _MILLISECOND
+            end = lease.ended_at or now
             if lease.state in HOLDING:
-                held_ms = max(held_ms, lease.expected_ms, lease.minimum_ms)
-            total += lease_cost_microusd(lease.price_microusd_per_hour, max(0, held_ms))
+                least_ms = max(lease.expected_ms, lease.minimum_ms)
+                end = max(end, lease.leased_at + least_ms * _MILLISECOND)
+            total += lease.cost_until(end)
     return total
 
 

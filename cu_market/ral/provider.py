@@ -32,6 +32,7 @@ class Capabilities:
         idle_seconds: an exclusive worker without a step is closed after it.
         one_worker: one worker, its key the provider's name, serves every step of a run wherever it
             was awarded: it may be started before anything is.
+        grows: the memory limit of a running step can be raised.
         quotes_only: it says what its CUs would cost, and can start none of them.
     """
 
@@ -44,6 +45,7 @@ class Capabilities:
     tags: tuple[str, ...] = ()
     idle_seconds: float = 30.0
     one_worker: bool = False
+    grows: bool = False
     quotes_only: bool = False
 
 

@@ -149,6 +149,31 @@ class Twins(RuleBasedStateMachine):
     def accept(self, key: tuple[str, str, int], token: int) -> None:
         self.both("accept", key, token, now=self.now)
 
+    @rule(key=keys, is_right=st.booleans(), added=sizes, price=st.integers(0, 9_999_999))
+    def grow(
+        self, key: tuple[str, str, int], is_right: bool, added: ResourceVector, price: int
+    ) -> None:
+        row = self.twins[0].allocation(key)
+        lease = row if row is not None and is_right else self.award(key, "none", fencing_token=7)
+        size = lease.size + added
+        held = self.twins[0].held(lease.capacity_id)
+        answer = self.both(
+            "grow",
+            lease,
+            size=size,
+            price_microusd_per_hour=price,
+            capacity=CAPACITY[lease.capacity_id],
+            now=self.now,
+        )
+        if isinstance(answer, Refusal):
+            assert (held + added).exceeds(CAPACITY[lease.capacity_id])
+        elif isinstance(answer, Allocation):
+            assert (answer.size, answer.price_microusd_per_hour) == (size, price)
+            # What it costs until now is what it would have cost without growing.
+            assert row is not None
+            if not row.minimum_ms:
+                assert answer.cost_until(self.now) == row.cost_until(self.now)
+
     @rule(key=keys, is_right=st.booleans(), token=tokens, waited=st.none() | st.integers(0, 99))
     def settle(
         self, key: tuple[str, str, int], is_right: bool, token: int, waited: int | None

@@ -11,6 +11,7 @@ from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.tags import parse_run_tags
 from cu_market.ledger.interface import LeaseLostError, Refusal
 from cu_market.market.auction import Market
+from cu_market.market.growth import larger_offer
 from cu_market.market.purse import Purse
 from cu_market.market.settings import OnBudget
 
@@ -61,6 +62,53 @@ class Leases:
             capacity=capacity,
             expires_at=now + timedelta(seconds=self._market.settings.lease_seconds),
             now=now,
+        )
+
+    def grow(
+        self,
+        lease: Allocation,
+        wanted_bytes: int,
+        *,
+        least_bytes: int,
+        most_microusd_per_hour: int | None,
+    ) -> Allocation | Refusal | None:
+        """Makes a lease larger, to what there is room for where that is less than wanted.
+
+        Returns:
+            the lease; what it is short of, room or money; None where it is not sold at that size,
+            or not at that price.
+
+        Raises:
+            LeaseLostError: it has ended.
+        """
+        outcome = self._grow_to(lease, wanted_bytes, most_microusd_per_hour)
+        if isinstance(outcome, Refusal) and not outcome.is_for_money:
+            room = outcome.free.memory_bytes
+            if least_bytes <= room < wanted_bytes:
+                return self._grow_to(lease, room, most_microusd_per_hour)
+        return outcome
+
+    def _grow_to(
+        self, lease: Allocation, memory_bytes: int, most_microusd_per_hour: int | None
+    ) -> Allocation | Refusal | None:
+        offer = larger_offer(self._market, lease, memory_bytes)
+        if offer is None:
+            return None
+        size, price = offer
+        if most_microusd_per_hour is not None and price > most_microusd_per_hour:
+            return None
+        added = replace(
+            lease, price_microusd_per_hour=max(0, price - lease.price_microusd_per_hour)
+        )
+        over = self.purse.over_budget(added)
+        if over is not None:
+            return over
+        return self._market.ledger.grow(
+            lease,
+            size=size,
+            price_microusd_per_hour=price,
+            capacity=self._capacities.of(lease),
+            now=self._market.now(),
         )
 
     def revoked_tokens(self) -> set[int]:

@@ -19,7 +19,7 @@ from cu_market.domain.features import StepFeatures
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.request import StepIdentity
-from cu_market.domain.spec import OnOom, Risk
+from cu_market.domain.spec import OnOom, Risk, SizingMode
 from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.ledger.interface import Auction, Refusal
 from cu_market.market.accounts import DEFAULT_ACCOUNT
@@ -145,6 +145,30 @@ class Negotiation:
                 ended_at=now,
             )
         return self.market.ledger.settle(lease.key, lease.fencing_token, ended_at=now, usage=usage)
+
+    def may_grow(self, lease: Allocation) -> bool:
+        """Whether a lease may become larger while its step runs: its CU's limits can be raised, and
+        nobody has said that the size is fixed or that running out of memory is a failure."""
+        spec = self._specs[self._step(lease.step_key).step_key]
+        is_free = spec.on_oom is not OnOom.FAIL and spec.sizing is not SizingMode.FIXED
+        return is_free and self.market.providers[lease.provider].capabilities.grows
+
+    def grow(
+        self, lease: Allocation, wanted_bytes: int, *, least_bytes: int
+    ) -> Allocation | Refusal | None:
+        """Makes a lease larger in place; returns it, or what is in the way, None: not sold so.
+
+        Raises:
+            LeaseLostError: it has ended.
+        """
+        limit = self._specs[self._step(lease.step_key).step_key].max_price_microusd_per_hour
+        return self.leases.grow(
+            lease, wanted_bytes, least_bytes=least_bytes, most_microusd_per_hour=limit
+        )
+
+    def earlier_curves(self, step_key: str, limit: int) -> Sequence[UsageCurve]:
+        """Returns what the step's newest attempts used over time, newest first."""
+        return self.market.ledger.curves(self._step(step_key).identity, limit=limit)
 
     def keep_curve(self, lease: Allocation, record: dict[str, Any] | None) -> None:
         """Keeps what an attempt used over time, where its worker told it."""

@@ -12,6 +12,7 @@ from cu_market.dagster_compat.events import EngineEventData
 from cu_market.deo.announcements import materialization_metadata
 from cu_market.deo.executor.endings import Endings
 from cu_market.deo.executor.state import Attempt, RunState, WorkerFailedError
+from cu_market.deo.executor.watching import Watcher
 from cu_market.deo.executor.workers import WarmWorker
 from cu_market.deo.worker.frames import Frame
 from cu_market.domain.usage import Measurement
@@ -28,6 +29,7 @@ class Relay:
     def __init__(self, run: RunState, endings: Endings) -> None:
         self._run = run
         self._endings = endings
+        self._watcher = Watcher(run)
 
     def take(self, worker: WarmWorker, frames: list[Frame]) -> Iterator[DagsterEvent]:
         """Handles frames in their order; entries that follow one another are stored together."""
@@ -57,6 +59,8 @@ class Relay:
         elif attempt is not None and kind == "started":
             attempt.pid = frame["pid"]
             self._run.negotiation.leases.accept(attempt.lease)
+        elif attempt is not None and kind == "samples":
+            yield from self._watcher.take(attempt, frame)
         elif attempt is not None and kind == "ended":
             yield from self._endings.end(attempt, frame)
 
@@ -110,7 +114,5 @@ class Relay:
 
     def _so_far(self, attempt: Attempt, frame: Frame) -> dict[str, MetadataValue]:
         measurement = Measurement(**frame["measurement"])
-        lease = attempt.lease
-        assert lease.leased_at is not None
-        held = self._run.negotiation.market.now() - lease.leased_at
-        return materialization_metadata(lease, measurement, held)
+        now = self._run.negotiation.market.now()
+        return materialization_metadata(attempt.lease, measurement, now)

@@ -164,6 +164,7 @@ class Starter:
                 "cpu_millis": limits.cpu_millis,
                 "memory_bytes": limits.memory_bytes,
                 "niceness": limits.niceness,
+                "is_watched": self._run.negotiation.may_grow(lease),
             }
         )
 

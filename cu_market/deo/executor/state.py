@@ -21,6 +21,7 @@ from cu_market.deo.executor.negotiation import Negotiation
 from cu_market.deo.executor.workers import WarmWorker, Workers
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.problem import CUMarketError
+from cu_market.pse.live.outlook import Watch
 
 PATIENCE_SECONDS = 30.0
 """A step that has waited so long for room is passed by no other."""
@@ -43,6 +44,9 @@ class Attempt:
         has_failed: whether its step has reported a failure or a retry.
         is_decided: whether its step has reached an end that Dagster knows.
         is_revoked: whether its lease was taken back, and its worker told so.
+        watch: its memory's outlook, once samples have come.
+        grows_after: monotonic seconds before which its lease is not tried to grow again.
+        is_told_of_limit: whether the run page knows that it will hit its limit.
     """
 
     step_key: str
@@ -53,6 +57,9 @@ class Attempt:
     has_failed: bool = False
     is_decided: bool = False
     is_revoked: bool = False
+    watch: Watch | None = None
+    grows_after: float = float("-inf")
+    is_told_of_limit: bool = False
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from cu_market.deo.worker.kernel_oom import kernel_oom_kills
 from cu_market.deo.worker.meter import Meter
 from cu_market.deo.worker.recorder import POINTS, CurveRecorder
 from cu_market.deo.worker.resident import ResidentSet
+from cu_market.deo.worker.samples import Samples
 from cu_market.domain.units import format_bytes
 from cu_market.domain.usage import Ending
 
@@ -32,6 +33,7 @@ class StepProcess:
         connection: the zygote's end of the step's channel.
         memory_limit: bytes; the step is ended past it.
         baseline_bytes: private memory of the code loaded before the fork.
+        is_watched: whether its samples are told while it runs.
         curve_points: how finely its use over time is kept.
     """
 
@@ -43,6 +45,7 @@ class StepProcess:
         connection: socket.socket,
         memory_limit: int,
         baseline_bytes: int,
+        is_watched: bool = False,
         curve_points: int = POINTS,
     ) -> None:
         self.stream = stream
@@ -61,6 +64,7 @@ class StepProcess:
         self._metered_at = float("-inf")
         self._oom_kills = kernel_oom_kills() or 0
         self._recorder = CurveRecorder(curve_points)
+        self._samples = Samples() if is_watched else None
 
     def fileno(self) -> int:
         """Returns the descriptor of the step's channel."""
@@ -81,8 +85,16 @@ class StepProcess:
             )
             self.kill()
 
+    def take_samples(self) -> list[tuple[int, int]]:
+        """Returns the samples that are to be told now: (milliseconds, bytes), oldest first."""
+        if self._samples is None or self._ending is not None:
+            return []
+        return self._samples.take(self.memory_limit)
+
     def _record(self) -> None:
         so_far = self._meter.measurement()
+        if self._samples is not None:
+            self._samples.add(so_far.wall_ms, self._meter.memory_bytes)
         self._recorder.add(
             so_far.wall_ms,
             self._meter.memory_bytes,

@@ -4,8 +4,8 @@ It imports, forks, meters and forwards; it never executes a step. One thread, no
 fork is safe; where importing the code has started threads, steps get fresh processes instead. When
 its channel closes, every step of it ends, and so does it.
 
-Frames it takes: load, step, stored, interrupt, lose, close. Frames it gives: ready, failed,
-started, entry, ended.
+Frames it takes: load, step, stored, interrupt, lose, grow, close. Frames it gives: ready, failed,
+started, entry, samples, ended.
 """
 
 from __future__ import annotations
@@ -76,6 +76,8 @@ class Zygote:
                 for step in self._steps.values():
                     with contextlib.suppress(psutil.Error):
                         step.watch()
+                    if samples := step.take_samples():
+                        self._send({"kind": "samples", "stream": step.stream, "samples": samples})
                 self._reap()
         finally:
             for step in self._steps.values():
@@ -127,6 +129,8 @@ class Zygote:
                 step.interrupt()
             elif kind == "lose":
                 step.lose()
+            elif kind == "grow":
+                step.memory_limit = int(frame["memory_bytes"])
 
     def _read_step(self, step: StepProcess) -> None:
         try:
@@ -203,6 +207,7 @@ class Zygote:
             pid=pid,
             connection=ours,
             memory_limit=int(frame["memory_bytes"]),
+            is_watched=bool(frame.get("is_watched")),
             baseline_bytes=0 if self._unsafe else self._baseline_bytes,
         )
         self._steps[step.stream] = step

@@ -48,6 +48,9 @@ OVERDUE_RATIO = 1.2
 
 CONFIRM = 2
 
+KEPT, RECENT_MS = 400, 5_000.0
+"""Samples that are kept, at most; of more, every other one that is older than this goes."""
+
 EARLIER = 5
 """Newest earlier curves that are compared."""
 
@@ -91,8 +94,7 @@ class Watch:
 
     def sample(self, elapsed_ms: float, memory_bytes: int) -> Outlook | None:
         """Takes a sample; returns the outlook when it has looked, else None."""
-        self._times.append(elapsed_ms)
-        self._memory.append(float(memory_bytes))
+        self._keep(elapsed_ms, memory_bytes)
         if elapsed_ms - self._looked_ms < self.every_ms:
             return None
         self._looked_ms = elapsed_ms
@@ -106,6 +108,19 @@ class Watch:
                 is_alarm=False,
             )
         return outlook
+
+    def remember(self, samples: Sequence[tuple[float, int]]) -> None:
+        """Takes samples of before anybody watched, and does not look."""
+        for elapsed_ms, memory_bytes in samples:
+            self._keep(elapsed_ms, memory_bytes)
+
+    def _keep(self, elapsed_ms: float, memory_bytes: int) -> None:
+        self._times.append(elapsed_ms)
+        self._memory.append(float(memory_bytes))
+        if len(self._times) > KEPT:
+            old = _first_after(self._times, elapsed_ms - RECENT_MS)
+            for kept in (self._times, self._memory):
+                kept[:old] = kept[:old:2]
 
     def _look(self, now_ms: float) -> Outlook:
         earlier = self.earlier[:EARLIER]

@@ -50,7 +50,7 @@ class CatalogProvider:
         self.capabilities = (
             Capabilities(quotes_only=True)
             if starter is None
-            else replace(starter.capabilities, elastic=False, one_worker=False)
+            else replace(starter.capabilities, elastic=False, one_worker=False, grows=False)
         )
         self.profiles = without_dominated(profiles_of(catalog.rows, config.terms(name)))
         self._pool = ResourcePool(

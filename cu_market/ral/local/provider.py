@@ -47,7 +47,13 @@ class LocalProvider:
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(
-            relay=True, warm=True, limits=True, reap=True, elastic=True, one_worker=True
+            relay=True,
+            warm=True,
+            limits=True,
+            reap=True,
+            elastic=True,
+            one_worker=True,
+            grows=True,
         )
         self.machine = machine
         self.capacity = capacity

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from contract_rows import MINUTE, ROOM_FOR_TWO, SIZE, T0, auction, award, lease
@@ -254,3 +255,98 @@ class TestClock:
         ledger.tick(now=T0, tolerance=MINUTE)
         assert ledger.tick(now=T0 - 9 * MINUTE, tolerance=MINUTE) == timedelta(0)
         assert ledger.tick(now=T0 + MINUTE, tolerance=MINUTE) == timedelta(0)
+
+
+class TestGrowth:
+    """A lease that becomes larger in place."""
+
+    @staticmethod
+    def grow(ledger: Ledger, given: Allocation, gib: int, **fields: Any) -> Allocation | Refusal:
+        terms: dict[str, Any] = {
+            "size": replace(given.size, memory_bytes=gib * 2**30),
+            "price_microusd_per_hour": 7_200_000,
+            "capacity": ROOM_FOR_TWO,
+            "now": T0 + MINUTE,
+        }
+        return ledger.grow(given, **(terms | fields))
+
+    def test_it_holds_more_and_is_billed_at_each_price_for_its_time(self, ledger: Ledger) -> None:
+        given = lease(ledger, award())
+        ledger.accept(given.key, given.fencing_token, now=T0)
+        grown = self.grow(ledger, given, 4)
+        assert isinstance(grown, Allocation)
+        assert grown == ledger.allocation(given.key)
+        assert (
+            ledger.held("local")
+            == grown.size
+            == ResourceVector(cpu_millis=1000, memory_bytes=4 * 2**30)
+        )
+        done = ledger.settle(given.key, given.fencing_token, ended_at=T0 + 4 * MINUTE, usage=None)
+        assert done.cost_microusd == 60_000 + 3 * 120_000
+        assert ledger.allocation(given.key) == done
+
+    def test_it_grows_again_and_an_answer_that_was_lost_changes_nothing(
+        self, ledger: Ledger
+    ) -> None:
+        given = lease(ledger, award())
+        first = self.grow(ledger, given, 2)
+        assert self.grow(ledger, given, 2, now=T0 + 2 * MINUTE) == first
+        assert isinstance(first, Allocation)
+        second = self.grow(
+            ledger, first, 3, price_microusd_per_hour=10_800_000, now=T0 + 2 * MINUTE
+        )
+        assert isinstance(second, Allocation)
+        assert second.accrued_microusd == 60_000 + 120_000
+        done = ledger.settle(given.key, given.fencing_token, ended_at=T0 + 3 * MINUTE, usage=None)
+        assert done.cost_microusd == 60_000 + 120_000 + 180_000
+
+    def test_its_minimum_is_the_whole_leases(self, ledger: Ledger) -> None:
+        given = lease(ledger, award(minimum_ms=120_000))
+        ledger.accept(given.key, given.fencing_token, now=T0)
+        self.grow(ledger, given, 2)
+        done = ledger.settle(
+            given.key, given.fencing_token, ended_at=T0 + MINUTE * 3 / 2, usage=None
+        )
+        assert done.cost_microusd == 60_000 + 120_000  # one minute each, not two at the new price
+
+    def test_beyond_the_room_it_is_refused_with_what_it_could_have(self, ledger: Ledger) -> None:
+        given = lease(ledger, award())
+        lease(ledger, award("b"))
+        refused = self.grow(ledger, given, 8)
+        assert refused == Refusal(
+            capacity_id="local",
+            short_of=("memory_bytes",),
+            free=ResourceVector(cpu_millis=1000, memory_bytes=7 * 2**30),
+        )
+        assert ledger.allocation(given.key) == given
+        assert isinstance(self.grow(ledger, given, 7), Allocation)
+        assert ledger.held("local").memory_bytes == 8 * 2**30
+
+    def test_only_a_live_lease_and_its_holder_grow_and_never_smaller(self, ledger: Ledger) -> None:
+        given = lease(ledger, award())
+        with pytest.raises(LeaseLostError, match="fencing token"):
+            self.grow(ledger, replace(given, fencing_token=given.fencing_token + 1), 2)
+        with pytest.raises(LeaseLostError, match="no such attempt"):
+            self.grow(ledger, replace(given, step_key="other"), 2)
+        with pytest.raises(InvalidInputError, match="let a lease grow only"):
+            self.grow(ledger, given, 0)
+        ledger.revoke("run", now=T0)
+        with pytest.raises(LeaseLostError, match="holds nothing that can grow"):
+            self.grow(ledger, given, 2)
+
+    def test_leases_that_grow_at_once_never_pass_the_capacity(self, ledger: Ledger) -> None:
+        given = [lease(ledger, award(step)) for step in "ab"]
+        answers: list[Allocation | Refusal] = []
+        gate = threading.Barrier(2)
+
+        def grow(mine: Allocation) -> None:
+            gate.wait()
+            answers.append(self.grow(ledger, mine, 5))
+
+        threads = [threading.Thread(target=grow, args=(mine,)) for mine in given]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(type(answer).__name__ for answer in answers) == ["Allocation", "Refusal"]
+        assert ledger.held("local").memory_bytes == 6 * 2**30

@@ -26,6 +26,20 @@ def growing_input() -> None:
     read(write())
 
 
+@dg.op(config_schema={"mib": int}, tags=compute(memory="256MiB"))
+def creeping(context: dg.OpExecutionContext) -> None:
+    """Takes 4 MiB more every twentieth of a second."""
+    held = []
+    for _ in range(context.op_config["mib"] // 4):
+        held.append(bytes(1) * (4 * MIB))
+        time.sleep(0.05)
+
+
+@dg.job(executor_def=market_executor)
+def creeps() -> None:
+    creeping()
+
+
 @dg.asset(partitions_def=dg.DailyPartitionsDefinition(start_date="2024-01-01"))
 def daily() -> None:
     held = bytearray(150 * MIB)
@@ -35,4 +49,4 @@ def daily() -> None:
 
 by_date = dg.define_asset_job("by_date", [daily], executor_def=market_executor)
 
-defs = dg.Definitions(assets=[daily], jobs=[growing_input, by_date])
+defs = dg.Definitions(assets=[daily], jobs=[growing_input, by_date, creeps])

@@ -8,7 +8,7 @@ import pytest
 
 from cu_market.domain.curve import UsageCurve
 from cu_market.pse.live.matching import match_all, memory_at, plausible
-from cu_market.pse.live.outlook import Outlook, Watch
+from cu_market.pse.live.outlook import KEPT, Outlook, Watch
 
 MIB = 2**20
 EVERY = 50
@@ -95,3 +95,22 @@ def test_a_match_is_exact_for_a_stretched_and_scaled_curve() -> None:
     assert all(other.error >= best.error for other in others)
     assert best in plausible([best, *others])
     assert plausible([]) == []
+
+
+def test_a_long_watch_keeps_few_samples_and_sees_what_comes_all_the_same() -> None:
+    watch = Watch(limit_bytes=1000 * MIB, earlier=())
+    steady = [(float(n * EVERY), 300 * MIB) for n in range(20_000)]
+    watch.remember(steady[:-20])
+    for at, memory in steady[-20:]:
+        outlook = watch.sample(at, memory)
+        assert outlook is None or not outlook.is_alarm
+    assert len(watch._times) <= KEPT
+    since = 20_000 * EVERY
+    alarms = [
+        outlook
+        for n in range(60)
+        if (outlook := watch.sample(since + n * EVERY, (300 + 8 * n) * MIB)) and outlook.is_alarm
+    ]
+    assert alarms
+    assert alarms[0].limit_in_ms is not None
+    assert 2_000 < alarms[0].limit_in_ms < 5_000
