@@ -23,8 +23,10 @@ GB is 10^9 bytes and GiB is 2^30 bytes; a size may carry its unit (`8GiB`), and 
 For each of cores, memory and duration the first of these that says something counts: the launch's
 `cu/for.<op or asset>`; the op's `cu/partitions`; with `cu/sizing` at `auto` and enough history, the
 forecast; the op's tags, then requests in its `dagster-k8s/config` tag; the job's and the run's
-tags; the defaults (one core, 1 GiB, one minute). `cu/min_cpu_cores` and `cu/min_memory_gb` are
-floors under all of them.
+tags; for a step that has never ended well, what other steps of its code location have shown (under
+`cu/risk` `cost` before the op's tags); the defaults (one core, 1 GiB, one minute).
+`cu/min_cpu_cores` and `cu/min_memory_gb` are floors under all of them. A partition with fewer than
+three attempts of its own counts its neighbours' as its history, the nearest first.
 """
 
 _STEP = """
