@@ -146,6 +146,10 @@ class Negotiation:
             )
         return self.market.ledger.settle(lease.key, lease.fencing_token, ended_at=now, usage=usage)
 
+    def is_new(self, step_key: str) -> bool:
+        """Whether the auction knew no attempt of the step: the first is profiled more finely."""
+        return not self.report(step_key).get("forecast_memory_bytes")
+
     def may_grow(self, lease: Allocation) -> bool:
         """Whether a lease may become larger while its step runs: its CU's limits can be raised, and
         nobody has said that the size is fixed or that running out of memory is a failure."""

@@ -165,6 +165,7 @@ class Starter:
                 "memory_bytes": limits.memory_bytes,
                 "niceness": limits.niceness,
                 "is_watched": self._run.negotiation.may_grow(lease),
+                "is_new": self._run.negotiation.is_new(lease.step_key),
             }
         )
 

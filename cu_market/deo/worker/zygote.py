@@ -28,6 +28,7 @@ import psutil
 from cu_market.deo.worker.fork_safety import reason_not_to_fork
 from cu_market.deo.worker.frames import Decoder, Frame, encode
 from cu_market.deo.worker.limits import THREAD_VARIABLES
+from cu_market.deo.worker.recorder import FINE_POINTS, POINTS
 from cu_market.deo.worker.resident import process_private_bytes
 from cu_market.deo.worker.step import STEP_FD_VARIABLE, run_forked
 from cu_market.deo.worker.step_process import METER_SECONDS, LogMirror, StepProcess
@@ -208,6 +209,7 @@ class Zygote:
             connection=ours,
             memory_limit=int(frame["memory_bytes"]),
             is_watched=bool(frame.get("is_watched")),
+            curve_points=FINE_POINTS if frame.get("is_new") else POINTS,
             baseline_bytes=0 if self._unsafe else self._baseline_bytes,
         )
         self._steps[step.stream] = step

@@ -16,6 +16,8 @@ from dagster._core.definitions.reconstruct import ReconstructableJob, Reconstruc
 
 from cu_market.deo.settings import instance_settings
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.curve import UsageCurve
+from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Usage
 from cu_market.ledger.sql import SqlLedger
 from cu_market.market.opening import open_instance_ledger
@@ -124,6 +126,12 @@ class Bench:
         """Returns what a run's attempts have used."""
         with self._ledger() as ledger:
             return ledger.usages(run_id=run_id)
+
+    def curve(self, node: str) -> UsageCurve:
+        """Returns what the newest attempt of a step has used over time."""
+        with self._ledger() as ledger:
+            (curve,) = ledger.curves(StepIdentity(node=node), limit=1)
+        return curve
 
     def _ledger(self) -> closing[SqlLedger]:
         settings = instance_settings(self.instance)

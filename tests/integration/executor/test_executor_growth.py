@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from execution_record import MARKET, Bench
 
+from cu_market.deo.worker.recorder import POINTS
 from cu_market.domain.usage import Ending
 
 MIB = 2**20
@@ -34,6 +35,9 @@ def test_a_creeping_step_grows_before_its_limit_is_hit(bench: Bench) -> None:
     assert "Step creeping grows in place on local/" in told[0]
     assert "from 256.0 MiB to" in told[0]
     assert "memory grows by" in told[0]
+    curve = bench.curve("creeping")
+    assert len(curve) > POINTS  # its first run was profiled finely
+    assert max(curve.memory_bytes) > 480 * MIB
     # Each price was billed for its time.
     assert row.priced_since is not None
     assert row.leased_at is not None
