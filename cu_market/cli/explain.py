@@ -55,6 +55,7 @@ def explain_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
             shown.append(f"Auction {auction['auction_id']}, {held}:")
             for step in auction["steps"]:
                 shown.append(_step_table(step, auction["bids"]))
+                shown.extend(sensitivity_lines(step))
     if document["step"] is not None:
         shown.extend(_billed(line) for line in document["billed"])
     return shown
@@ -130,6 +131,16 @@ def _step_table(step: Mapping[str, Any], bids: Sequence[Mapping[str, Any]]) -> R
         rows,
         right=("speed", "money and delay"),
     )
+
+
+def sensitivity_lines(step: Mapping[str, Any]) -> list[str]:
+    """Returns what binds the step's award, and what more time or money would change."""
+    if not step.get("binding"):
+        return []
+    lines = [f"What binds it: {step['binding']}."]
+    lines += [f"More time: {step['more_time']}."] if step["more_time"] else []
+    lines += [f"More money: {step['more_money']}."] if step["more_money"] else []
+    return lines
 
 
 def _billed(line: Mapping[str, Any]) -> str:

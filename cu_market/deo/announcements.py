@@ -89,7 +89,11 @@ def award_metadata(award: Allocation, report: Mapping[str, Any]) -> dict[str, Me
         {"CU": loss["resource_id"], "price/h": "", "verdict": f"{loss['reason']}: {loss['detail']}"}
         for loss in report.get("losses", ())[: MAX_ROWS - 1]
     ]
-    return {"cu/award": table([winner, *losers])}
+    found: dict[str, MetadataValue] = {"cu/award": table([winner, *losers])}
+    for name in ("binding", "more_time", "more_money"):
+        if report.get(name):
+            found[f"cu/{name}"] = MetadataValue.text(report[name])
+    return found
 
 
 def waiting_message(award: Allocation, refusal: Refusal) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from cu_market.dnm.construction import Placement, Schedule, has_room, occupied, occupy
 from cu_market.dnm.feasibility import Refusals, late_detail
 from cu_market.dnm.offers import Offer, OfferTable
+from cu_market.dnm.sensitivity import Judged, sensitivity
 from cu_market.dnm.timeline import Timeline
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Loss, LossReason, Unserved
@@ -26,18 +27,20 @@ def explain(table: OfferTable, schedule: Schedule) -> tuple[list[Award], list[Un
     unserved: list[Unserved] = []
     for i, placement in enumerate(schedule.placements):
         if placement is None:
-            losses = _losses(table, i, schedule.ready_ms[i], None, timelines)
+            others = _judged(table, i, schedule.ready_ms[i], None, timelines)
+            losses = _losses(table, i, others)
             unserved.append(Unserved(request_id=table.requests[i].request_id, losses=losses))
             continue
         occupy(timelines, placement, sign=-1)
-        losses = _losses(table, i, placement.start_ms, placement, timelines)
+        others = _judged(table, i, placement.start_ms, placement, timelines)
         occupy(timelines, placement)
-        awards.append(_award(table, placement, losses))
+        awards.append(_award(table, placement, others))
     return awards, unserved
 
 
-def _award(table: OfferTable, placement: Placement, losses: tuple[Loss, ...]) -> Award:
+def _award(table: OfferTable, placement: Placement, others: Sequence[Judged]) -> Award:
     offer = placement.offer
+    told = sensitivity(table, placement, others)
     bid = table.bids[offer.bid]
     return Award(
         request_id=table.requests[offer.request].request_id,
@@ -51,33 +54,41 @@ def _award(table: OfferTable, placement: Placement, losses: tuple[Loss, ...]) ->
         expected_ms=offer.expected_ms,
         money_microusd=offer.money_microusd,
         cost_microusd=placement.cost_microusd,
-        losses=losses,
+        losses=_losses(table, offer.request, others),
+        binding=told.binding,
+        more_time=told.more_time,
+        more_money=told.more_money,
     )
 
 
-def _losses(
+def _judged(
     table: OfferTable,
     request: int,
     start_ms: int,
     winner: Placement | None,
     timelines: list[Timeline],
-) -> tuple[Loss, ...]:
-    """One loss a bid: feasible ones by cost, then the infeasible ones in canonical order."""
+) -> list[Judged]:
+    """Every other feasible bid of a request, by its cost."""
     ready_ms = start_ms if winner is None else winner.ready_ms
-    feasible: list[tuple[int, int, Loss]] = []
+    found: list[Judged] = []
     for offer in table.offers[request]:
         if winner is not None and offer.bid == winner.offer.bid:
             continue
         cost = table.cost(offer, start_ms - ready_ms)
         reason, detail = _verdict(table, offer, start_ms, cost, winner, timelines)
-        feasible.append((cost, offer.bid, _loss(table.bids[offer.bid], reason, detail, cost)))
-    feasible.sort(key=lambda entry: entry[:2])
+        found.append(Judged(offer, cost, reason, detail))
+    return sorted(found, key=lambda other: (other.cost, other.offer.bid))
+
+
+def _losses(table: OfferTable, request: int, others: Sequence[Judged]) -> tuple[Loss, ...]:
+    """One loss a bid: feasible ones by cost, then the infeasible ones in canonical order."""
+    feasible = [_loss(table.bids[o.offer.bid], o.reason, o.detail, o.cost) for o in others]
     infeasible = [
         _infeasible(table.bids[b], table.refused[request, b])
         for b in range(len(table.bids))
         if (request, b) in table.refused
     ]
-    return (*(loss for _, _, loss in feasible), *infeasible)
+    return (*feasible, *infeasible)
 
 
 def _verdict(

@@ -59,6 +59,8 @@ class Award:
         money_microusd: price x expected time.
         cost_microusd: money plus what its delay costs: what the program minimised.
         losses: every other bid's reason, the runner-up first.
+        binding: what keeps the request from something better, in words; empty where not looked at.
+        more_time, more_money: what either would change, in words; empty where nothing.
     """
 
     request_id: str
@@ -73,6 +75,9 @@ class Award:
     money_microusd: int
     cost_microusd: int
     losses: tuple[Loss, ...] = ()
+    binding: str = ""
+    more_time: str = ""
+    more_money: str = ""
 
     @property
     def runner_up(self) -> Loss | None:

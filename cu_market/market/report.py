@@ -68,6 +68,9 @@ def _step(request: ResourceRequest, award: Award | None) -> dict[str, Any]:
             "expected_cost_usd": award.money_microusd / MICROUSD,
             "total_cost_usd": award.cost_microusd / MICROUSD,
         },
+        "binding": award.binding,
+        "more_time": award.more_time,
+        "more_money": award.more_money,
         "runner_up": _loss(award.runner_up) if award.runner_up else None,
         "losses": [_loss(loss) for loss in award.losses],
     }
