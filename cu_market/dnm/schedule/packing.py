@@ -234,6 +234,10 @@ def best_spot(
         for key, bundle in packing.bundles.items():
             if bundle.mask & allowed and not (is_blind and is_blind()):
                 limit = FAR if best is None else best[0]
+                least = _least_span(catalogue, bundle, takes, begin, last)
+                # Its own type is the cheapest of those that it could become.
+                if catalogue.cost(bundle.machine, least) - bundle.cost > limit:
+                    continue
                 joined = _join(packing, key, load, allowed, takes, begin, last, limit, sign)
                 if joined is not None:
                     more, signed, kind = joined
@@ -246,6 +250,13 @@ def best_spot(
     key, start, end, kind = found
     stay = Stay(start, end, task)
     return Spot(more=best[0], key=key, bundle=_joined(packing, key, stay, kind), stay=stay)
+
+
+def _least_span(catalogue: Catalogue, bundle: Bundle, takes: int, begin: int, last: int) -> int:
+    """Returns how long a CU must be had at least once the task has joined it, in milliseconds."""
+    span = bundle.last_ms - bundle.first_ms
+    later, sooner = begin + takes - bundle.last_ms, bundle.first_ms - last
+    return span + (later if later > 0 else 0) + (sooner if sooner > 0 else 0)
 
 
 def _join(
@@ -266,20 +277,22 @@ def _join(
     """
     catalogue, bundle = packing.catalogue, packing.bundles[key]
     mask = bundle.mask & allowed
+    least = _least_span(catalogue, bundle, takes, begin, last)
+    peak_cpu, peak_memory, peak_gpus = bundle.peak
     best: tuple[int, int, int] | None = None
     tried = 0
     for kind in range(bundle.machine, len(catalogue.machines)):
         if not mask >> kind & 1:
             continue
-        machine = catalogue.machines[kind]
-        span = bundle.last_ms - bundle.first_ms
-        dearer = machine.price_microusd_per_hour * machine.billed_ms(span) - bundle.cost
+        dearer = catalogue.cost(kind, least) - bundle.cost
         if dearer > limit or (best and dearer == limit) or tried == MOST_TYPES:
             break  # types are in the order of their prices
-        has = (machine.cpu_millis, machine.memory_bytes, machine.gpu_count)
-        room = (has[0] - load[0], has[1] - load[1], has[2] - load[2])
+        cpu, memory, gpus = catalogue.sizes[kind]
         # A dearer type is not larger in everything: it must hold what is there already, too.
-        if min(room) < 0 or any(p > h for p, h in zip(bundle.peak, has, strict=True)):
+        if peak_cpu > cpu or peak_memory > memory or peak_gpus > gpus:
+            continue
+        room = (cpu - load[0], memory - load[1], gpus - load[2])
+        if min(room) < 0:
             continue
         tried += 1
         for start in _starts(bundle, begin, last, takes, room, sign):
@@ -288,7 +301,7 @@ def _join(
             more = catalogue.cost(kind, final - first) - bundle.cost
             if more > limit or (best is not None and (more, sign * start) >= best[:2]):
                 continue
-            quantity = machine.quantity
+            quantity = catalogue.machines[kind].quantity
             if quantity is not None and units_held(packing, kind, first, final, key) >= quantity:
                 continue
             best, limit = (more, sign * start, kind), more

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from cu_market.dnm.schedule.bundle import Bundle, make
 from cu_market.dnm.schedule.packing import Packing, reinsert
 
-MOST_REMOVED = 30
+MOST_REMOVED = 20
 DEVIATION = 0.004
 """A round may be this share dearer than the best at the start of the search."""
 
