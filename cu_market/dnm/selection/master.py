@@ -45,6 +45,7 @@ class Master:
         self.wanted = wanted.copy()
         self.pairs = [(int(i), int(b)) for i, b in np.argwhere(wanted)]
         self._first = len(self.pairs)
+        self._units: dict[int, float] = {}
         self.holders = self._holders()
         self.rows = self._needed()
         self.known = set(self.rows)
@@ -88,8 +89,8 @@ class Master:
     def shares(self, answer: LinearAnswer) -> Prices:
         """Returns (n, m) the values of the pairs."""
         found = np.zeros(self.selection.costs.shape)
-        for k, (i, b) in enumerate(self.pairs):
-            found[i, b] = answer.values[self._column(k)]
+        columns = self._columns(np.arange(len(self.pairs)))
+        found[self.asked, self.hosts] = np.asarray(answer.values)[columns]
         return found
 
     def exceeded(self, answer: LinearAnswer) -> list[tuple[int, int]]:
@@ -146,22 +147,24 @@ class Master:
             self.wanted[i, b] = True
         self.holders = self._holders()
 
-    def _column(self, pair: int) -> int:
+    def _columns(self, pairs: Whole) -> Whole:
         """Pairs of the first program, then the penalties, then the pairs that joined."""
-        return pair if pair < self._first else pair + len(self.selection.requests)
+        return np.where(pairs < self._first, pairs, pairs + len(self.selection.requests))
 
     def _unit(self, room: int) -> float:
         """A power of two that a room's amounts are divided by, so that solvers' tolerances fit."""
-        largest, unit = int(self.selection.limits[room].max(initial=1)), 1.0
-        while largest / unit > 2**16:
-            unit *= 2
-        return unit
+        if room not in self._units:
+            largest, unit = int(self.selection.limits[room].max(initial=1)), 1.0
+            while largest / unit > 2**16:
+                unit *= 2
+            self._units[room] = unit
+        return self._units[room]
 
     def _holders(self) -> dict[int, tuple[Whole, Whole, Whole, Whole, Whole]]:
         """Returns by room: (pair, request, first, behind, amount) of every pair that holds some."""
         s = self.selection
-        asked = np.array([i for i, _ in self.pairs], dtype=np.int64)
-        hosts = np.array([b for _, b in self.pairs], dtype=np.int64)
+        self.asked = asked = np.array([i for i, _ in self.pairs], dtype=np.int64)
+        self.hosts = hosts = np.array([b for _, b in self.pairs], dtype=np.int64)
         parts: dict[int, list[tuple[Whole, Whole]]] = {}
         for b in np.unique(hosts):
             members = np.flatnonzero(hosts == b)
@@ -202,7 +205,7 @@ class Master:
         there = np.flatnonzero((first <= t) & (t < behind))
         unit = self._unit(room)
         return LinearRow(
-            columns=tuple(self._column(int(k)) for k in pairs[there]),
-            coefficients=tuple(float(a) / unit for a in held[there]),
+            columns=tuple(self._columns(pairs[there]).tolist()),
+            coefficients=tuple((held[there] / unit).tolist()),
             upper=float(self.selection.limits[room, t]) / unit,
         )

@@ -31,24 +31,34 @@ class Holding:
         count = len(selection.requests)
         self.choice = np.full(count, UNSERVED, dtype=np.int64) if choice is None else choice.copy()
         self.free = selection.limits - usage(selection, self.choice)
+        # Asked a million times: whole numbers and sets, not arrays of one element.
+        self._first: list[int] = selection.first.tolist()
+        self._rooms = [frozenset(room for room, _ in uses) for uses in selection.uses]
 
     def fits(self, request: int, bid: int) -> bool:
         """Whether the bid has room for the request from its start to its end."""
-        s = self.selection
-        first, behind = s.first[request], s.behind[request, bid]
-        return all(
-            int(self.free[room, first:behind].min(initial=2**62)) >= int(amounts[request])
-            for room, amounts in s.uses[bid]
-        )
+        s, free = self.selection, self.free
+        first, behind = self._first[request], s.behind.item(request, bid)
+        for room, amounts in s.uses[bid]:
+            amount = amounts.item(request)
+            if free.item(room, first) < amount:
+                return False  # most of those that do not fit
+            if behind > first + 1 and free[room, first:behind].min() < amount:
+                return False
+        return True
+
+    def shares_room(self, one: int, other: int) -> bool:
+        """Whether two bids take from one room."""
+        return not self._rooms[one].isdisjoint(self._rooms[other])
 
     def put(self, request: int, bid: int) -> None:
         """Moves the request to the bid, or to nowhere."""
         for where, sign in ((int(self.choice[request]), 1), (bid, -1)):
             if where != UNSERVED:
                 s = self.selection
-                first, behind = s.first[request], s.behind[request, where]
+                first, behind = self._first[request], s.behind.item(request, where)
                 for room, amounts in s.uses[where]:
-                    self.free[room, first:behind] += sign * amounts[request]
+                    self.free[room, first:behind] += sign * amounts.item(request)
         self.choice[request] = bid
 
     def cost(self) -> int:
@@ -92,13 +102,13 @@ def improve(holding: Holding, passes: int = 2) -> None:
         for i in range(len(s.requests)):
             old = int(holding.choice[i])
             limit = int(s.penalties[i]) if old == UNSERVED else int(s.costs[i, old])
-            for b in ranked[i]:
-                if int(s.costs[i, b]) >= limit:
-                    break
-                if holding.fits(i, int(b)) or (
-                    old != UNSERVED and _fits_instead(holding, i, old, int(b))
+            for b in _cheaper(s, ranked, i, limit):
+                if holding.fits(i, b) or (
+                    old != UNSERVED
+                    and holding.shares_room(old, b)
+                    and _fits_instead(holding, i, old, b)
                 ):
-                    holding.put(i, int(b))
+                    holding.put(i, b)
                     has_moved = True
                     break
         has_moved |= _push(holding, ranked)
@@ -106,11 +116,16 @@ def improve(holding: Holding, passes: int = 2) -> None:
             return
 
 
+def _cheaper(selection: Selection, ranked: Whole, request: int, limit: int) -> list[int]:
+    """Returns the bids that cost the request less than the limit, the cheapest first."""
+    order = ranked[request]
+    count = int(np.searchsorted(selection.costs[request][order], limit))
+    found: list[int] = order[:count].tolist()
+    return found
+
+
 def _fits_instead(holding: Holding, request: int, old: int, new: int) -> bool:
     """Whether there is room once the request has left where it is: bids may share a capacity."""
-    shared = {room for room, _ in holding.selection.uses[old]}
-    if not any(room in shared for room, _ in holding.selection.uses[new]):
-        return False
     holding.put(request, UNSERVED)
     can = holding.fits(request, new)
     holding.put(request, old)
@@ -158,11 +173,9 @@ def _swap(holding: Holding, i: int, j: int, b: int, saved: int, ranked: Whole) -
     holding.put(i, UNSERVED)
     if holding.fits(i, b):
         holding.put(i, b)
-        for other in ranked[j]:
-            if int(s.costs[j, other]) - own >= saved:
-                break
-            if other != b and holding.fits(j, int(other)):
-                holding.put(j, int(other))
+        for other in _cheaper(s, ranked, j, own + saved):
+            if other != b and holding.fits(j, other):
+                holding.put(j, other)
                 return True
         holding.put(i, UNSERVED)
     holding.put(i, old)
