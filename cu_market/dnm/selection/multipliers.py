@@ -50,8 +50,13 @@ def bound(selection: Selection, multipliers: Whole, reduced: Whole | None = None
     costs = reduced_costs(selection, multipliers) if reduced is None else reduced
     unserved = selection.penalties << SHIFT
     least = np.minimum(costs.min(axis=1, initial=INFEASIBLE), unserved)
-    paid = (multipliers.astype(object) * selection.limits.astype(object)).sum()
-    total = sum(int(value) for value in least) - int(paid)
+    # In Python's whole numbers, which do not overflow; few rooms have a price.
+    rooms = np.flatnonzero(multipliers.any(axis=1))
+    priced = np.nonzero(multipliers[rooms])
+    prices = multipliers[rooms][priced].tolist()
+    limits = selection.limits[rooms][priced].tolist()
+    paid = sum(price * limit for price, limit in zip(prices, limits, strict=True))
+    total = int(sum(least.tolist())) - int(paid)
     return -(-total >> SHIFT)
 
 
@@ -66,7 +71,7 @@ def subgradient(
     rooms, moments = selection.limits.shape
     prices = np.zeros((rooms, moments))
     best, best_bound, factor, stale = whole(prices), -(2**62), 1.0, 0
-    requests = np.arange(len(selection.requests))
+    requests, units = np.arange(len(selection.requests)), _units(selection)
     for _ in range(iterations):
         multipliers = whole(prices)
         reduced = reduced_costs(selection, multipliers)
@@ -83,12 +88,12 @@ def subgradient(
                 continue
         excess = usage(selection, np.where(served, choice, -1)) - selection.limits
         # Where a room is not priced and not exceeded, nothing pulls.
-        pull = np.where((prices > 0) | (excess > 0), excess, 0) / _units(selection)
+        pull = np.where((prices > 0) | (excess > 0), excess, 0) / units
         norm = float((pull**2).sum())
         if norm == 0:
             break
         step = factor * max(upper - found, 1) / norm
-        prices = np.maximum(prices + step * pull / _units(selection), 0.0)
+        prices = np.maximum(prices + step * pull / units, 0.0)
     return best, best_bound
 
 
