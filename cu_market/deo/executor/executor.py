@@ -34,6 +34,7 @@ from cu_market.deo.announcements import auction_event
 from cu_market.deo.executor.lifeline import Lifeline
 from cu_market.deo.executor.loop import Loop
 from cu_market.deo.executor.negotiation import Negotiation
+from cu_market.deo.executor.own_peak import note_own_peak
 from cu_market.deo.executor.resume import end_predecessor, replay
 from cu_market.deo.executor.state import RunState
 from cu_market.deo.executor.workers import Workers
@@ -154,7 +155,10 @@ class MarketExecutor(Executor):
             negotiation = Negotiation(market, outline, awards, auction)
             if plan_context.resume_from_failure:
                 negotiation.count_past_attempts()
-            yield from self._run(plan_context, execution_plan, market, negotiation, workers)
+            try:
+                yield from self._run(plan_context, execution_plan, market, negotiation, workers)
+            finally:
+                note_own_peak(market, plan_context.dagster_run)
 
     def _workers(self, context: PlanOrchestrationContext, plan: ExecutionPlan) -> Workers:
         run, instance = context.dagster_run, context.instance

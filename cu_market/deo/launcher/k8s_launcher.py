@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 from dagster_k8s import K8sRunLauncher
+from dagster_k8s.container_context import K8sContainerContext
+from dagster_k8s.job import UserDefinedDagsterK8sConfig
 
 from cu_market.deo.launcher.mixin import MarketLauncherMixin
+
+if TYPE_CHECKING:
+    from dagster import DagsterRun
+
+logger = logging.getLogger(__name__)
 
 
 class MarketK8sRunLauncher(MarketLauncherMixin, K8sRunLauncher):
@@ -29,4 +40,34 @@ class MarketK8sRunLauncher(MarketLauncherMixin, K8sRunLauncher):
                   namespace: dagster
                   pools:
                     - {name: general, core_usd_per_hour: 0.04, gb_usd_per_hour: 0.005}
+
+    The run worker's own pod asks for the memory that its job's run workers have needed, unless the
+    launcher's ``resources`` or a ``dagster-k8s/config`` tag says how much.
     """
+
+    def get_container_context_for_run(self, dagster_run: DagsterRun) -> K8sContainerContext:
+        """Returns the base's, with the memory that the job's history asks for."""
+        context = super().get_container_context_for_run(dagster_run)
+        if _says_memory(context.run_k8s_config.container_config):
+            return context
+        wanted = self._run_worker_bytes(dagster_run)
+        if wanted is None:
+            return context
+        resources = {"requests": {"memory": str(wanted)}}
+        sized = UserDefinedDagsterK8sConfig(container_config={"resources": resources})
+        return context.merge(K8sContainerContext(run_k8s_config=sized))
+
+    def _run_worker_bytes(self, run: DagsterRun) -> int | None:
+        from cu_market.dagster_compat.outline import location_name
+        from cu_market.market.run_workers import wanted_bytes
+
+        try:
+            return wanted_bytes(self._open_market().ledger, location_name(run), run.job_name)
+        except Exception:  # a launch does not fail for it: the pod is sized as without a history
+            logger.exception("run worker not sized", extra={"action": "size run worker"})
+            return None
+
+
+def _says_memory(container: Mapping[str, Any]) -> bool:
+    resources = container.get("resources") or {}
+    return any("memory" in (resources.get(kind) or {}) for kind in ("requests", "limits"))

@@ -137,7 +137,7 @@ def launcher_options(cluster: KubernetesCluster, home: Path) -> dict[str, Any]:
         "job_namespace": cluster.namespace,
         "load_incluster_config": False,
         "kubeconfig_file": str(kubeconfig),
-        "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}},
+        "resources": {"requests": {"cpu": "250m"}},
         **options["config"],
         "env_vars": [
             PASSWORD_VARIABLE,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from dagster import DagsterEventType, DagsterRunStatus
 from dagster_k8s import K8sRunLauncher
@@ -9,7 +11,10 @@ from kubernetes_cluster import wait_for
 from pod_deployment import Deployment
 
 from cu_market import MarketK8sRunLauncher
+from cu_market.dagster_compat.outline import location_name
 from cu_market.domain.allocation import AllocationState
+from cu_market.domain.units import MIB
+from cu_market.market.run_workers import wanted_bytes
 
 pytestmark = [pytest.mark.timeout(400)]
 
@@ -34,6 +39,25 @@ def test_a_run_whose_worker_is_a_pod(deployment: Deployment) -> None:
     wait_for(
         lambda: deployment.cluster.pods(f"cu-market/run-id={run_id}") == [], "no pod of a step"
     )
+
+
+def test_the_next_run_worker_is_sized_by_those_before_it(deployment: Deployment) -> None:
+    def worker_of(run_id: str) -> dict[str, Any]:
+        selector = f"dagster/run-id={run_id},app.kubernetes.io/component=run_worker"
+        (pod,) = deployment.cluster.pods(selector)
+        (container,) = pod["spec"]["containers"]
+        return dict(container["resources"]["requests"])
+
+    first = deployment.submit("mixed_job")
+    assert deployment.finish(first, 180) is DagsterRunStatus.SUCCESS
+    location = deployment.instance.get_run_by_id(first)
+    assert location is not None
+    wanted = wanted_bytes(deployment.ledger, location_name(location), "mixed_job")
+    assert wanted is not None
+    assert 128 * MIB < wanted < 2048 * MIB
+    second = deployment.submit("mixed_job")
+    assert deployment.finish(second, 180) is DagsterRunStatus.SUCCESS
+    assert worker_of(second) == {"cpu": "250m", "memory": str(wanted)}
 
 
 def test_a_lost_run_worker_is_followed_by_another(deployment: Deployment) -> None:
