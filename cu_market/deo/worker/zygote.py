@@ -70,6 +70,7 @@ class Zygote:
         signal.set_wakeup_fd(self._wake_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ^C is the executor's
+        self._prepare()
         try:
             while not self._is_closing:
                 for key, events in self._selector.select(METER_SECONDS if self._steps else None):
@@ -157,16 +158,22 @@ class Zygote:
 
     # -- the code
 
-    def _load(self, outline: Frame) -> None:
-        from cu_market.dagster_compat.step_execution import LoadedRun, RunOutline
-
-        self._outline = outline
+    def _prepare(self) -> None:
+        """Imports the framework before anybody has said which code to load: in a pod that takes
+        about as long as it takes the run worker to reach it."""
         self._thread_variables = {name: os.environ.get(name) for name in THREAD_VARIABLES}
         os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its pool would start at import, before the fork
         # Spinning OpenMP threads starve each other where cores are shared: a boosting fit at lower
         # priority on two busy cores took 31 s instead of 2.7 s.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        with contextlib.suppress(Exception):  # whatever it is, loading meets it again and tells it
+            import cu_market.dagster_compat.step_execution  # noqa: F401
+
+    def _load(self, outline: Frame) -> None:
+        self._outline = outline
         try:
+            from cu_market.dagster_compat.step_execution import LoadedRun, RunOutline
+
             loaded = LoadedRun(RunOutline(**outline))
             loaded.load_code()
         except BaseException:  # noqa: BLE001 - the user's import may raise anything, SystemExit too

@@ -35,6 +35,10 @@ SILENCE_SECONDS = 30.0
 HOPELESS_SECONDS = 10.0
 """How long a pod may wait for what only a person can mend: a first image pull may fail once."""
 
+EARLY_SECONDS = (0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0)
+"""When after its creation a pod is tried to be reached although nobody has said that it runs: a
+kubelet looks for started containers once a second, and tells of them later still."""
+
 _STATUS_SECONDS = 4.0
 """How long a kubelet may take to report what ended a container."""
 
@@ -101,6 +105,8 @@ class WarmPod:
         self._is_created = False
         self._end: WorkerEnd | None = None
         self._heard_at = 0.0
+        self._created_at = 0.0
+        self._early: ExecChannel | None = None
         self._thread = threading.Thread(target=self._run, name=f"pod {self._name}", daemon=True)
         self._thread.start()
 
@@ -202,7 +208,7 @@ class WarmPod:
                     return WorkerEnd(kind=EndKind.UNSTARTED, detail=str(error))
                 self._sleep(pause)
             else:
-                self._is_created = True
+                self._is_created, self._created_at = True, time.monotonic()
                 return None
         return None
 
@@ -210,12 +216,17 @@ class WarmPod:
         """Waits until the pod runs; returns why it will not."""
         deadline = time.monotonic() + self._terms.pending_seconds
         hopeless_since: float | None = None
+        tries = deque(EARLY_SECONDS if self._created_at else ())
         while True:
             pod, _ = self._look()
             if end := self._status_end():
                 return end
             if pod is not None and is_running(pod):
                 return None
+            if tries and time.monotonic() - self._created_at >= tries[0]:
+                tries.popleft()
+                if pod is not None and pod["spec"].get("nodeName") and self._reaches_early():
+                    return None
             now = time.monotonic()
             if is_hopeless(pod):
                 hopeless_since = hopeless_since or now
@@ -226,7 +237,16 @@ class WarmPod:
                 return WorkerEnd(kind=EndKind.UNSTARTED, detail=waiting_words(pod))
             if self._is_closing:
                 return _closed()
-            self._pods.wait(self._has_news, 0.5)
+            until_try = tries[0] - (time.monotonic() - self._created_at) if tries else 0.5
+            self._pods.wait(self._has_news, min(0.5, max(0.01, until_try)))
+
+    def _reaches_early(self) -> bool:
+        """Whether the pod can be reached although its status does not say that it runs."""
+        try:
+            self._early = self._connect()
+        except ClusterError:
+            return False  # it does not run yet
+        return True
 
     def _has_news(self) -> bool | None:
         pod, is_gone = self._look()
@@ -245,7 +265,8 @@ class WarmPod:
         said = ""
         while True:
             try:
-                with contextlib.closing(self._connect()) as channel:
+                channel, self._early = self._early or self._connect(), None
+                with contextlib.closing(channel):
                     self._session.connected()
                     if self._pump(channel):
                         return self._told_end()
