@@ -22,11 +22,16 @@ from cu_market.ral.provider import EndKind
 logger = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.5
+"""How often the ledger is asked for leases that were taken back."""
 
 GIVE_WAY_SECONDS = 1.0
 """How long a step whose spot lease was taken back does not ask for that room again: whoever took
 it asks every tenth of a second, and would have to take it back a second time."""
-"""How often the ledger is asked for leases that were taken back."""
+
+ONLY_CU_SECONDS = 2.0
+"""How long a step waits before it is tried again on a CU that did not deliver, where nobody else
+can serve it; twice as long each time. A quota that is used up or a node that is drained comes back,
+but not within the second that four attempts would take."""
 
 _ENDINGS = {EndKind.OUT_OF_MEMORY: Ending.OUT_OF_MEMORY, EndKind.PREEMPTED: Ending.PREEMPTED}
 _WITHDRAWN = frozenset({EndKind.UNSTARTED, EndKind.NODE_LOST})
@@ -123,7 +128,7 @@ class Endings:
             f"taken back for a step that is not spot. {said} No retry of the step's own is used.",
             EngineEventData(),
         )
-        self._run.giving_way[attempt.step_key] = time.monotonic() + GIVE_WAY_SECONDS
+        self._run.not_before[attempt.step_key] = time.monotonic() + GIVE_WAY_SECONDS
         self._run.unleased[attempt.step_key] = context
 
     def _end_crashed(
@@ -210,7 +215,9 @@ class Endings:
             try:
                 negotiation.award_elsewhere(lease.step_key)
             except CUMarketError as error:
-                where = f"Nobody else can serve it ({error}); it is tried there again"
+                pause = ONLY_CU_SECONDS * 2 ** (negotiation.times_lost(lease.step_key) - 1)
+                self._run.not_before[lease.step_key] = time.monotonic() + pause
+                where = f"Nobody else can serve it ({error}); it is tried there in {pause:g} s"
             else:
                 award = negotiation.award(lease.step_key)
                 where = f"The bid of {lease.resource_id} counts as withdrawn. " + award_message(

@@ -297,6 +297,10 @@ class Negotiation:
         self._lost[step_key] += 1
         return self._lost[step_key] < MAX_INFRASTRUCTURE_ATTEMPTS
 
+    def times_lost(self, step_key: str) -> int:
+        """Returns how many of the step's attempts were lost so far."""
+        return self._lost[step_key]
+
     def renegotiate_revoked(self, lease: Allocation) -> None:
         """Holds a new auction for a step whose spot lease was taken back.
 

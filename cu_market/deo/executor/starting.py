@@ -50,7 +50,7 @@ class Starter:
 
     def _start_ready(self) -> Iterator[DagsterEvent]:
         for step_key in list(self._run.unleased):
-            if time.monotonic() >= self._run.giving_way.get(step_key, 0.0):
+            if time.monotonic() >= self._run.not_before.get(step_key, 0.0):
                 yield from self._lease_and_start(step_key)
         room = self._run.max_concurrent - len(self._run.attempts) - len(self._run.unleased)
         if room <= 0:

@@ -98,8 +98,8 @@ class RunState:
         unleased: steps that Dagster has let go ahead and that have no lease yet.
         contexts: of every step that was let go ahead.
         errors: those of steps' processes, by step and process.
-        giving_way: until when (monotonic seconds) a step whose spot lease was taken back leaves
-            the room to who took it.
+        not_before: until when (monotonic seconds) a step asks for no lease: its spot lease was
+            taken back, or the only CU that serves it did not deliver.
         is_stopping: whether an interrupt has come: no more is started.
     """
 
@@ -114,7 +114,7 @@ class RunState:
     contexts: dict[str, StepContext] = field(default_factory=dict)
     waiting: Waiting = field(default_factory=Waiting)
     errors: dict[str, SerializableErrorInfo] = field(default_factory=dict)
-    giving_way: dict[str, float] = field(default_factory=dict)
+    not_before: dict[str, float] = field(default_factory=dict)
     is_stopping: bool = False
 
     def has_work(self) -> bool:
