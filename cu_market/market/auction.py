@@ -50,6 +50,8 @@ from cu_market.pse.forecast import Forecaster
 from cu_market.ral.bids import BidRound, collect_bids
 from cu_market.ral.provider import Observant, Provider
 
+NOTHING_RUNS: Mapping[StepIdentity, Sequence[float]] = {}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleared:
@@ -187,7 +189,7 @@ class Market:
         """
         began = time.monotonic()
         now = self.now()
-        demand, bids = self._ask(outline, floors or {}, now)
+        demand, bids = self._ask(outline, floors or {}, now, situation.running_ms)
         bids = replace(
             bids,
             bids=tuple(
@@ -304,9 +306,13 @@ class Market:
         return self.providers[provider].capabilities.quotes_only
 
     def _ask(
-        self, outline: RunOutline, floors: Mapping[str, int], now: datetime
+        self,
+        outline: RunOutline,
+        floors: Mapping[str, int],
+        now: datetime,
+        running_ms: Mapping[StepIdentity, Sequence[float]] = NOTHING_RUNS,
     ) -> tuple[Demand, BidRound]:
-        demand = self.size(outline, floors, now)
+        demand = self.size(outline, floors, now, running_ms)
         self._tell_use()
         bids = collect_bids(
             list(self.providers.values()),
@@ -324,7 +330,13 @@ class Market:
             )
         return demand, bids
 
-    def size(self, outline: RunOutline, floors: Mapping[str, int], now: datetime) -> Demand:
+    def size(
+        self,
+        outline: RunOutline,
+        floors: Mapping[str, int],
+        now: datetime,
+        running_ms: Mapping[StepIdentity, Sequence[float]] = NOTHING_RUNS,
+    ) -> Demand:
         """Returns what would be asked for a run's steps now.
 
         Raises:
@@ -332,7 +344,7 @@ class Market:
         """
         return size_run(
             outline,
-            self.past({step.identity for step in outline.steps}),
+            replace(self.past({step.identity for step in outline.steps}), running_ms=running_ms),
             now=now,
             settings=self.settings,
             largest=self._largest(),

@@ -22,10 +22,12 @@ class Past:
         history: attempts of each step, newest first; where a partition has few of its own, other
             partitions' after them, the nearest first. Steps without any are left out.
         lent: newest attempts of each code location of which some step has never ended well.
+        running_ms: for how long attempts of a step have been running in this very run.
     """
 
     history: Mapping[StepIdentity, Sequence[Usage]] = field(default_factory=dict)
     lent: Mapping[str, Sequence[Usage]] = field(default_factory=dict)
+    running_ms: Mapping[StepIdentity, Sequence[float]] = field(default_factory=dict)
 
     def of(self, identity: StepIdentity) -> Sequence[Usage]:
         """Returns a step's attempts."""

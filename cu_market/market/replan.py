@@ -14,13 +14,13 @@ gone, which withdraws that CU for the run for a while; both are finite in any fi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cu_market.dnm.renegotiation.worth import MAX_MOVES, weigh
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Plan
-from cu_market.domain.request import ResourceRequest
+from cu_market.domain.request import ResourceRequest, StepIdentity
 from cu_market.domain.units import format_usd, lease_cost_microusd
 
 
@@ -31,10 +31,12 @@ class Situation:
     Attributes:
         elapsed_ms: since its auction: so much of its deadline has passed.
         earliest_ms: by step key, when what runs now lets it start, in milliseconds from now.
+        running_ms: for how long attempts of each step have been running.
     """
 
     elapsed_ms: int = 0
     earliest_ms: Mapping[str, int]
+    running_ms: Mapping[StepIdentity, Sequence[float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -154,6 +154,7 @@ def _forecast(step: StepOutline, past: Past, model: Forecaster) -> Forecast | No
         code_version=step.code_version or None,
         input_bytes=step.input_bytes or last_input_bytes(history),
         features=features,
+        running_ms=past.running_ms.get(step.identity, ()),
     )
 
 

@@ -54,6 +54,7 @@ class EmpiricalForecaster:
         code_version: str | None = None,
         input_bytes: int | None = None,
         features: StepFeatures = NO_FEATURES,
+        running_ms: Sequence[float] = (),
     ) -> Forecast | None:
         """Returns the forecast, or None where no attempt teaches anything. See Forecaster."""
         evidence = gather_evidence(history, code_version, identity=identity, features=features)

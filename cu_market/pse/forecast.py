@@ -145,6 +145,7 @@ class Forecaster(Protocol):
         code_version: str | None = None,
         input_bytes: int | None = None,
         features: StepFeatures = NO_FEATURES,
+        running_ms: Sequence[float] = (),
     ) -> Forecast | None:
         """Returns what to expect of the step's next attempt, or None where nothing is known.
 
@@ -154,4 +155,6 @@ class Forecaster(Protocol):
             code_version: of the code that is about to run, or None where unknown.
             input_bytes: of its inputs as measured when upstream wrote them, or None.
             features: what else is known of its work.
+            running_ms: for how long others of it have been running: while only the quick ones of
+                many have ended, those that ended are a biased sample.
         """

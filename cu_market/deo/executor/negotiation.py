@@ -253,6 +253,10 @@ class Negotiation:
         measured = (self.outputs.measured(step, step.step_key) for step in part.steps)
         return replace(part, steps=tuple(measured))
 
+    def identity(self, step_key: str) -> StepIdentity:
+        """Returns what the step's history is kept by."""
+        return self._step(step_key).identity
+
     def parents(self, step_key: str) -> tuple[str, ...]:
         """Returns the steps that must end before this one."""
         return self._step(step_key).depends_on

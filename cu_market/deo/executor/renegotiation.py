@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,6 +26,7 @@ from cu_market.deo.announcements import MAX_ROWS, table
 from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.dnm.renegotiation import Spread, left_ms
 from cu_market.domain.outline import RunOutline
+from cu_market.domain.request import StepIdentity
 from cu_market.domain.units import format_usd
 from cu_market.market.auction import Cleared
 from cu_market.market.replan import Situation, choose_moves
@@ -113,12 +115,14 @@ class Renegotiator:
     def _situation(self, steps: tuple[str, ...]) -> Situation:
         """Returns when what runs now lets each step start, by what it was expected to take."""
         left: dict[str, int] = {}
+        running: dict[StepIdentity, list[float]] = defaultdict(list)
         now = time.monotonic()
         for attempt in self._run.attempts.values():
             ran_ms = round(1000 * (now - attempt.began_at))
             spread = self._spread(attempt)
             expected = attempt.lease.expected_ms
             left[attempt.step_key] = round(left_ms(expected, ran_ms, spread))
+            running[self._run.negotiation.identity(attempt.step_key)].append(ran_ms)
         parents = self._run.negotiation.parents
         return Situation(
             elapsed_ms=round(1000 * (now - self._began_at)),
@@ -126,6 +130,7 @@ class Renegotiator:
                 step: max((left[p] for p in parents(step) if p in left), default=0)
                 for step in steps
             },
+            running_ms=running,
         )
 
     # -- what was found

@@ -147,6 +147,7 @@ class StateForecaster:
         code_version: str | None = None,
         input_bytes: int | None = None,
         features: StepFeatures = NO_FEATURES,
+        running_ms: Sequence[float] = (),
     ) -> Forecast | None:
         """Returns the forecast, or None where nothing is known. See Forecaster."""
         return self.model.forecast(
@@ -155,6 +156,7 @@ class StateForecaster:
             code_version=code_version,
             input_bytes=input_bytes,
             features=features,
+            running_ms=running_ms,
         )
 
 
@@ -178,6 +180,7 @@ class ChampionForecaster:
         code_version: str | None = None,
         input_bytes: int | None = None,
         features: StepFeatures = NO_FEATURES,
+        running_ms: Sequence[float] = (),
     ) -> Forecast | None:
         """Returns the location's champion's forecast. See Forecaster."""
         model = self.champions.get(identity.code_location, self.default)
@@ -187,6 +190,7 @@ class ChampionForecaster:
             code_version=code_version,
             input_bytes=input_bytes,
             features=features,
+            running_ms=running_ms,
         )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from cu_market.domain.features import NO_FEATURES, StepFeatures
 from cu_market.domain.request import Quantiles, StepIdentity
+from cu_market.domain.scaling import Scaling
 from cu_market.domain.spec import Risk
 from cu_market.domain.usage import Usage
 from cu_market.pse.empirical import EmpiricalForecaster, evident_peaks, knowledge_of
@@ -24,6 +25,7 @@ from cu_market.pse.evidence import Evidence, Observation, gather_evidence, refer
 from cu_market.pse.forecast import Forecast, round_memory
 from cu_market.pse.ladder.program import Floats
 from cu_market.pse.models.attitude import ATTITUDES, peaks_of, plan_sizes
+from cu_market.pse.models.censoring import with_running
 from cu_market.pse.models.drivers import Driver, find_driver
 from cu_market.pse.models.experts import COUNT, Answers, ask_experts
 from cu_market.pse.models.mixture import (
@@ -66,6 +68,7 @@ class LearnedForecaster:
         code_version: str | None = None,
         input_bytes: int | None = None,
         features: StepFeatures = NO_FEATURES,
+        running_ms: Sequence[float] = (),
     ) -> Forecast | None:
         """Returns the forecast, or None where no attempt teaches anything. See Forecaster.
 
@@ -90,7 +93,7 @@ class LearnedForecaster:
             partition=identity.partition,
         )
         pool = self._memory(evidence, past, driver)
-        found = self._lasting(found, past, driver)
+        found = self._lasting(found, past, driver, running_ms)
         return replace(
             found,
             memory=_quantiles(pool),
@@ -99,11 +102,15 @@ class LearnedForecaster:
             driver=driver.name if driver else "",
         )
 
-    def _lasting(self, found: Forecast, past: _Past, driver: Driver | None) -> Forecast:
-        """Returns the forecast with its duration following what drives the step."""
-        if driver is None:
+    def _lasting(
+        self, found: Forecast, past: _Past, driver: Driver | None, running_ms: Sequence[float]
+    ) -> Forecast:
+        """Returns the forecast with its duration following what drives the step, and longer where
+        others of it run on."""
+        if driver is None and not running_ms:
             return found
-        pool = _mixture(past.times, past, driver)
+        times = past.times_on(found.useful_cpu_millis, found.scaling)
+        pool = with_running(_mixture(times, past, driver), running_ms, len(times))
         few = self.base.duration_base_ratio / math.sqrt(len(past.times))
         quantiles = _quantiles(pool)
         top = max(quantiles.p95, round(float(pool.values[-1]) * (1 + few)))
@@ -159,6 +166,14 @@ class _Past:
             times=np.asarray(times),
             belief=np.asarray(belief),
         )
+
+    def times_on(self, cpu_millis: int, scaling: Scaling | None) -> Floats:
+        """Returns the times that the attempts would have taken on so many cores."""
+        if scaling is None or not scaling.parallel_ms:
+            return self.times
+        here = scaling.duration_ms(cpu_millis)
+        there = [max(1, scaling.duration_ms(usage.cpu_millis)) for usage in self.usages]
+        return np.maximum(1.0, self.times * here / np.asarray(there, dtype=np.float64))
 
 
 def _quantiles(pool: Pool) -> Quantiles:

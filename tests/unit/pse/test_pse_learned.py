@@ -119,3 +119,20 @@ def test_memory_follows_the_inputs_size() -> None:
     assert large.memory.p50 == pytest.approx(1300 * MIB, rel=0.1)
     unknown = forecast(*(replace(usage, input_bytes=None) for usage in seen), input_bytes=10**9)
     assert unknown.memory.p50 == 600 * MIB
+
+
+def test_what_runs_on_is_longer_than_the_quick_ones_that_have_ended() -> None:
+    quick = [attempt(300 + n) for n in range(10)]  # 10 s each
+    slow = [60_000.0] * 10
+    biased = LearnedForecaster().forecast(STEP, quick)
+    known = LearnedForecaster().forecast(STEP, quick, running_ms=slow)
+    assert biased is not None
+    assert known is not None
+    assert biased.duration_ms.p95 < 20_000
+    assert known.duration_ms.p95 > 60_000
+    assert known.duration_ms.p10 == 10_000  # half of them are known to be quick
+    assert known.memory == biased.memory
+    # What has run for less than the quick ones says nothing yet.
+    fresh = LearnedForecaster().forecast(STEP, quick, running_ms=[1_000.0] * 10)
+    assert fresh is not None
+    assert fresh.duration_ms.p50 == 10_000
