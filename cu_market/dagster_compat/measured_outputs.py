@@ -34,8 +34,10 @@ class MeasuredOutputs:
     """What the run's outputs measure, as their events tell it."""
 
     def __init__(self) -> None:
-        self._written: dict[tuple[str, str], list[str]] = {}
-        self._templates: dict[str, list[str]] = {}
+        # Dictionaries for their order and their quick look-up: a thousand may be mapped.
+        self._written: dict[tuple[str, str], dict[str, None]] = {}
+        self._latest: dict[tuple[str, str], str] = {}
+        self._templates: dict[str, dict[str, str]] = {}
         self._bytes: dict[_Key, int] = {}
         self._rows: dict[_Key, int] = {}
 
@@ -48,8 +50,7 @@ class MeasuredOutputs:
             self._note_written(step_key, data)
         elif (found := output_bytes(event)) is not None:
             name, size = found
-            mapped = self._written.get((step_key, name)) or [""]
-            self._bytes[step_key, name, mapped[-1]] = size
+            self._bytes[step_key, name, self._latest.get((step_key, name), "")] = size
 
     def measured(self, step: StepOutline, step_key: str) -> StepOutline:
         """Returns a step with what its inputs measure, as far as they are written.
@@ -67,12 +68,11 @@ class MeasuredOutputs:
     def _note_written(self, step_key: str, data: StepOutputData) -> None:
         handle = data.step_output_handle
         mapping_key = handle.mapping_key or ""
-        written = self._written.setdefault((step_key, handle.output_name), [])
-        if mapping_key not in written:
-            written.append(mapping_key)
-        siblings = self._templates.setdefault(template_key(step_key), [])
-        if step_key not in siblings:
-            siblings.append(step_key)
+        output = (step_key, handle.output_name)
+        self._written.setdefault(output, {})[mapping_key] = None
+        self._latest[output] = mapping_key
+        siblings = self._templates.setdefault(template_key(step_key), {})
+        siblings[_mapping_key(step_key)] = step_key
         said = data.metadata.get(ROW_COUNT)
         rows = None if said is None else said.value
         key = (step_key, handle.output_name, mapping_key)
@@ -97,15 +97,14 @@ class MeasuredOutputs:
         )
 
     def _outputs(self, source: str, name: str, own: str) -> Iterable[_Key]:
+        steps: Iterable[str] = [source]
         if _mapping_key(source) == "?":
-            siblings = self._templates.get(source, [])
-            steps = [key for key in siblings if not own or _mapping_key(key) == own]
-        else:
-            steps = [source]
+            siblings = self._templates.get(source, {})
+            steps = siblings.values() if not own else [siblings[own]] if own in siblings else []
         for step_key in steps:
-            for mapping_key in self._written.get((step_key, name), []):
-                if not mapping_key or own in ("", mapping_key):
-                    yield step_key, name, mapping_key
+            written = self._written.get((step_key, name), {})
+            for mapping_key in (each for each in ("", own) if each in written) if own else written:
+                yield step_key, name, mapping_key
 
 
 def _is_gathered(source: str, found: list[_Key], own: str) -> bool:
