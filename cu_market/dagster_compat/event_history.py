@@ -87,7 +87,8 @@ def _usages_of_run(
                 ending=ENDS[event.event_type],
                 input_bytes=measured.input_bytes,
                 features=measured.features,
-                declared_bytes=size[1],
+                # Not declared_bytes: the peak is the size asked for, which would teach that
+                # everybody asks for exactly what is needed.
             )
 
 

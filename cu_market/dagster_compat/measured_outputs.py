@@ -46,6 +46,9 @@ class MeasuredOutputs:
         step_key, data = event.step_key, event.event_specific_data
         if step_key is None:
             return
+        if event.is_step_up_for_retry:
+            for output in [each for each in self._written if each[0] == step_key]:
+                del self._written[output]  # its next attempt may write fewer
         if isinstance(data, StepOutputData):
             self._note_written(step_key, data)
         elif (found := output_bytes(event)) is not None:

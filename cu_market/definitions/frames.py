@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cu_market.domain.features import StepFeatures
 from cu_market.domain.request import StepIdentity
@@ -63,7 +63,8 @@ def usages_of(frame: pd.DataFrame) -> list[Usage]:
 
     found = []
     for row in frame.to_dict("records"):
-        optional = {name: None if pd.isna(row[name]) else int(row[name]) for name in OPTIONAL}
+        optional = {name: None if pd.isna(row.get(name)) else int(row[name]) for name in OPTIONAL}
+        plain: dict[str, Any] = {name: row.get(name) for name in PLAIN}
         moments = {n: pd.Timestamp(row[n]).to_pydatetime() for n in ("started_at", "ended_at")}
         found.append(
             Usage(
@@ -72,8 +73,8 @@ def usages_of(frame: pd.DataFrame) -> list[Usage]:
                     **{n: row[n] for n in MEASURED} | _only(optional, MEASURED)
                 ),
                 ending=Ending(row["ending"]),
-                features=StepFeatures.from_record(json.loads(row["features"])),
-                **{name: row[name] for name in PLAIN} | moments | _only(optional, PLAIN),
+                features=StepFeatures.from_record(json.loads(row.get("features") or "{}")),
+                **plain | moments | _only(optional, PLAIN),
             )
         )
     return found

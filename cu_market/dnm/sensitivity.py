@@ -81,7 +81,8 @@ class _Late:
 
 
 def _refused_for_time(table: OfferTable, winner: Placement) -> list[_Late]:
-    """Returns cheaper bids that could serve the request, had it the time."""
+    """Returns cheaper bids that could serve the request, had it the time; their surcharges, which
+    are not known of refused bids, left out."""
     i = winner.offer.request
     request, found = table.requests[i], []
     for b, bid in enumerate(table.bids):

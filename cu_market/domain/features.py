@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SECRET_WORDS = ("secret", "password", "passwd", "token", "credential", "apikey", "api_key", "pin")
-"""Parts of names under which a config's value is not even looked at."""
+SECRET_WORDS = frozenset(
+    {"account", "auth", "apikey", "card", "cookie", "credential", "credentials", "dsn", "iban"}
+    | {"key", "keys", "otp", "pass", "passcode", "passphrase", "passwd", "password", "passwords"}
+    | {"pin", "pwd", "secret", "secrets", "signature", "ssn", "token", "tokens"}
+)
+"""Words of names under which a config's value is not even looked at."""
+
+_WORDS = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
 
 MOST_NUMBERS = 20
 """A config with more numbers is cut: which of them matters could not be told."""
 
-DIGEST_LENGTH = 8
-"""Characters kept of the digest: enough to tell configs apart, too few to tell what is in them."""
+DIGEST_LENGTH = 4
+"""Characters kept of the digest: enough to tell a step's configs apart, too few to confirm a guess
+at what is in them: one in 65,536 guesses is right by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +76,8 @@ NO_FEATURES = StepFeatures()
 
 
 def features_of_config(config: object) -> StepFeatures:
-    """Returns what a step's config tells: its numbers as they are, all else as a short digest.
+    """Returns what a step's config tells: its numbers as they are, a list by its length, all else
+    as a short digest.
 
     Args:
         config: as the run's config has it: nested mappings, lists and scalars.
@@ -75,23 +85,23 @@ def features_of_config(config: object) -> StepFeatures:
     numbers: dict[str, float] = {}
     others: list[tuple[str, str]] = []
     for name, value in _leaves(config, ""):
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            numbers[name] = float(value)
+        number = _finite(value)
+        if number is None:
+            others.append((name, str(value)))
         else:
-            others.append((name, json.dumps(value, default=str)))
+            numbers[name] = number
     text = json.dumps(sorted(others))
     digest = hashlib.sha256(text.encode()).hexdigest()[:DIGEST_LENGTH] if others else ""
     return StepFeatures(config=tuple(sorted(numbers.items())[:MOST_NUMBERS]), config_digest=digest)
 
 
 def _leaves(value: object, name: str) -> Iterator[tuple[str, object]]:
-    if any(word in name.rsplit(".", 1)[-1].lower() for word in SECRET_WORDS):
-        return
     if isinstance(value, Mapping):
         if set(value) == {"env"}:
             return  # Dagster's EnvVar: the value is not in the config, and not wanted
         for key, inner in value.items():
-            yield from _leaves(inner, f"{name}.{key}" if name else str(key))
+            if not _is_secret(str(key)):
+                yield from _leaves(inner, f"{name}.{key}" if name else str(key))
     elif isinstance(value, list):
         yield (f"{name} items" if name else "items"), len(value)
         for place, inner in enumerate(value):
@@ -100,5 +110,20 @@ def _leaves(value: object, name: str) -> Iterator[tuple[str, object]]:
         yield name, value
 
 
+def _is_secret(key: str) -> bool:
+    return any(word.lower() in SECRET_WORDS for word in _WORDS.findall(key))
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _finite(value: object) -> float | None:
+    """Returns a number that JSON has a word for, None for everything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None

@@ -286,8 +286,10 @@ class Ledger(Protocol):
     ) -> None:
         """Writes what an attempt used over time, over what was written before."""
 
-    def curves(self, identity: StepIdentity, *, limit: int = 20) -> Sequence[UsageCurve]:
-        """Returns the newest curves of a step, newest first."""
+    def curves(
+        self, identity: StepIdentity, *, limit: int = 20, ended_well: bool = False
+    ) -> Sequence[UsageCurve]:
+        """Returns the newest curves of a step, newest first: of all, or of good ends alone."""
 
     def publish(self, publications: Iterable[Publication]) -> None:
         """Writes forecasts, each over what was published for its step before; all or none."""

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, delete, insert, or_, select
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
-from cu_market.domain.usage import Usage
+from cu_market.domain.usage import Ending, Usage
 from cu_market.ledger.interface import AllocationKey
 from cu_market.ledger.records import from_us, to_us, usage_row
 from cu_market.ledger.report import report_text
@@ -56,8 +56,10 @@ def keep_usages(connection: Connection, usages: Iterable[Usage]) -> int:
     return len(new)
 
 
-def curves(connection: Connection, identity: StepIdentity, limit: int) -> list[UsageCurve]:
-    """Returns the newest curves of a step, newest first."""
+def curves(
+    connection: Connection, identity: StepIdentity, limit: int, ended_well: bool
+) -> list[UsageCurve]:
+    """Returns the newest curves of a step, newest first: of all, or of good ends alone."""
     newest = (CURVES.c.ended_at.desc(), CURVES.c.run_id.desc(), CURVES.c.step_key.desc())
     query = (
         select(CURVES.c.report)
@@ -65,6 +67,10 @@ def curves(connection: Connection, identity: StepIdentity, limit: int) -> list[U
         .order_by(*newest, CURVES.c.attempt.desc())
         .limit(max(0, limit))
     )
+    if ended_well:
+        key = ("run_id", "step_key", "attempt")
+        is_its_usage = and_(*(USAGES.c[name] == CURVES.c[name] for name in key))
+        query = query.join(USAGES, is_its_usage).where(USAGES.c.ending == Ending.OK.value)
     return [UsageCurve.from_record(json.loads(text)) for text in connection.scalars(query)]
 
 

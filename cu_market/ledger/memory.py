@@ -14,7 +14,7 @@ from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
-from cu_market.domain.usage import Usage
+from cu_market.domain.usage import Ending, Usage
 from cu_market.ledger import moves
 from cu_market.ledger.interface import AllocationKey, Auction, Refusal, RunLease
 from cu_market.ledger.report import report_text
@@ -327,10 +327,17 @@ class InMemoryLedger:
         with self._turn:
             self._curves[key] = (ended_at, identity, curve)
 
-    def curves(self, identity: StepIdentity, *, limit: int = 20) -> Sequence[UsageCurve]:
-        """Returns the newest curves of a step, newest first."""
+    def curves(
+        self, identity: StepIdentity, *, limit: int = 20, ended_well: bool = False
+    ) -> Sequence[UsageCurve]:
+        """Returns the newest curves of a step, newest first: of all, or of good ends alone."""
         with self._turn:
-            rows = [(at, k, c) for k, (at, who, c) in self._curves.items() if who == identity]
+            good = {key for key, usage in self._usages.items() if usage.ending is Ending.OK}
+            rows = [
+                (at, k, c)
+                for k, (at, who, c) in self._curves.items()
+                if who == identity and (k in good or not ended_well)
+            ]
         rows.sort(key=lambda row: row[:2], reverse=True)
         return [curve for _, _, curve in rows][: max(0, limit)]
 

@@ -235,9 +235,11 @@ class SqlLedger:
             lambda c: learned_sql.keep_curve(c, key, identity, curve, ended_at), f"run {key[0]}"
         )
 
-    def curves(self, identity: StepIdentity, *, limit: int = 20) -> Sequence[UsageCurve]:
-        """Returns the newest curves of a step, newest first."""
-        return self._database.read(lambda c: learned_sql.curves(c, identity, limit))
+    def curves(
+        self, identity: StepIdentity, *, limit: int = 20, ended_well: bool = False
+    ) -> Sequence[UsageCurve]:
+        """Returns the newest curves of a step, newest first: of all, or of good ends alone."""
+        return self._database.read(lambda c: learned_sql.curves(c, identity, limit, ended_well))
 
     def publish(self, publications: Iterable[Publication]) -> None:
         """Writes forecasts over what was published before; all or none."""

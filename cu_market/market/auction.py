@@ -356,9 +356,9 @@ class Market:
             floors=floors,
         )
 
-    def past(self, identities: Collection[StepIdentity]) -> Past:
-        """Returns what is known of these steps before they are sized."""
-        return read_past(self.ledger, identities)
+    def past(self, identities: Collection[StepIdentity], *, is_borrowing: bool = True) -> Past:
+        """Returns what is known of these steps before they are sized; see read_past."""
+        return read_past(self.ledger, identities, is_borrowing=is_borrowing)
 
     def _tell_use(self) -> None:
         """Tells providers whose prices follow use what is leased of them now."""

@@ -38,8 +38,16 @@ class Past:
         return self.lent.get(identity.code_location, ())
 
 
-def read_past(ledger: Ledger, identities: Iterable[StepIdentity]) -> Past:
-    """Returns what bears on these steps: one query, and one more for each lack."""
+def read_past(
+    ledger: Ledger, identities: Iterable[StepIdentity], *, is_borrowing: bool = True
+) -> Past:
+    """Returns what bears on these steps: one query, and one more for each lack.
+
+    Args:
+        ledger: whose.
+        identities: the steps.
+        is_borrowing: whether steps without a past may borrow: what they could is read then.
+    """
     wanted = set(identities)
     history = dict(ledger.history(wanted))
     thin = {each for each in wanted if is_thin(each, history.get(each, ()))}
@@ -48,7 +56,11 @@ def read_past(ledger: Ledger, identities: Iterable[StepIdentity]) -> Past:
         near = others.get(replace(identity, partition=""), ())
         if found := with_neighbours(identity, history.get(identity, ()), near):
             history[identity] = found
-    lacking = {each.code_location for each in wanted if not _has_ended(history.get(each, ()))}
+    lacking = {
+        each.code_location
+        for each in wanted
+        if is_borrowing and not _has_ended(history.get(each, ()))
+    }
     lent = {name: ledger.usages(code_location=name, limit=LENT) for name in sorted(lacking)}
     return Past(history=history, lent=lent)
 

@@ -54,8 +54,11 @@ class Purse:
             capacity: the total of the award's capacity.
             ahead: what this run leases before it in the same turn.
         """
-        over = self.over_budget(award, ahead) or self._over_ceiling(award, ahead)
-        return over or self._is_others_turn(award, capacity)
+        return self.over_limit(award, ahead) or self._is_others_turn(award, capacity)
+
+    def over_limit(self, award: Allocation, ahead: Sequence[Allocation] = ()) -> Refusal | None:
+        """Returns why the award would pass the run's budget or its account's ceiling, or None."""
+        return self.over_budget(award, ahead) or self._over_ceiling(award, ahead)
 
     def over_budget(self, award: Allocation, ahead: Sequence[Allocation] = ()) -> Refusal | None:
         """Returns why the award would pass the run's budget, or None."""

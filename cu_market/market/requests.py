@@ -29,7 +29,7 @@ from cu_market.market.settings import MarketSettings
 from cu_market.pse.forecast import Forecast, Forecaster
 from cu_market.pse.models.borrowing import borrow_forecast
 from cu_market.pse.models.forecaster import LearnedForecaster
-from cu_market.pse.sizing import SizedStep, size_step
+from cu_market.pse.sizing import SizedStep, everything_said, size_step
 
 LATE_MICROUSD_PER_HOUR = 1000 * MICROUSD
 """What an hour is worth to a run that cannot meet its deadline any more."""
@@ -87,6 +87,35 @@ def read_specs(
     if problems:
         raise InvalidInputError(_without_repeats(problems))
     return run, specs
+
+
+def merged_specs(outline: RunOutline) -> dict[str, ComputeSpec]:
+    """Returns everything that is said of each step: by its launch, its op, its job and run.
+
+    Raises:
+        InvalidInputError: with every problem of every tag.
+    """
+    run, specs = read_specs(outline)
+    return {
+        step.step_key: everything_said(
+            specs[step.step_key],
+            partition=step.identity.partition,
+            override=run.override_for(_names(step), step.identity.partition),
+            job=run.step_defaults,
+        )
+        for step in outline.steps
+    }
+
+
+def tags_for(outline: RunOutline, step: StepOutline) -> dict[str, str]:
+    """Returns the run's tags without overrides of other steps, which would name nobody alone."""
+    names = _names(step)
+    return {
+        name: value
+        for name, value in outline.tags.items()
+        if not name.startswith(OVERRIDE_PREFIX)
+        or name.removeprefix(OVERRIDE_PREFIX).partition("@")[0] in names
+    }
 
 
 def size_run(

@@ -115,6 +115,18 @@ def _said(spec: ComputeSpec, field: str, sizing: Sizing) -> _Answer:
     return _Answer(amount=amount, sizing=sizing, reason=f"{sizing}: {words}")
 
 
+def everything_said(
+    declared: ComputeSpec,
+    *,
+    partition: str = "",
+    override: ComputeSpec | None = None,
+    job: ComputeSpec | None = None,
+) -> ComputeSpec:
+    """Returns what is said of a step by anybody, the most particular first; as size_step."""
+    rule = declared.partition_rule(partition) or ComputeSpec()
+    return (override or ComputeSpec()).merged_over(rule).merged_over(declared).merged_over(job)
+
+
 def size_step(
     declared: ComputeSpec,
     *,
@@ -142,7 +154,7 @@ def size_step(
             what a person wrote or what was measured.
     """
     rule = declared.partition_rule(partition) or ComputeSpec()
-    spec = (override or ComputeSpec()).merged_over(rule).merged_over(declared).merged_over(job)
+    spec = everything_said(declared, partition=partition, override=override, job=job)
     is_fixed = spec.sizing is SizingMode.FIXED
     believed = None if is_fixed or spec.external else forecast
     trusted = believed if believed and believed.attempts >= max(1, min_attempts) else None
@@ -159,7 +171,7 @@ def size_step(
     cores = _size_cores(voices, spec, largest)
     duration = voices.answer(
         "duration_ms",
-        trusted.duration_ms.p50 if trusted else None,
+        _lasting_on(trusted, cores.amount) if trusted else None,
         borrowed.duration_ms.p50 if borrowed else None,
     )
     gpu_count = spec.gpu_count or (1 if spec.gpu_type else 0)
@@ -176,6 +188,15 @@ def size_step(
         duration_quantiles_ms=forecast.duration_ms if forecast and forecast.attempts else None,
         forecast=trusted or voices.borrowed,
     )
+
+
+def _lasting_on(forecast: Forecast, cpu_millis: int) -> int:
+    """Returns the forecast duration on the cores that are asked for: it is for the useful ones."""
+    duration, scaling = forecast.duration_ms.p50, forecast.scaling
+    if scaling is None or not forecast.useful_cpu_millis:
+        return duration
+    usual = scaling.duration_ms(forecast.useful_cpu_millis)
+    return duration * scaling.duration_ms(cpu_millis) // usual if usual else duration
 
 
 def _size_memory(

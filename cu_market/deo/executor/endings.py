@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from dagster import DagsterEvent
 
@@ -15,6 +16,7 @@ from cu_market.deo.announcements import award_message, award_metadata, bill_even
 from cu_market.deo.executor.state import Attempt, RunState, WorkerFailedError
 from cu_market.deo.executor.workers import WorkerGone
 from cu_market.deo.worker.frames import Frame
+from cu_market.domain.allocation import Allocation
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.usage import Ending, Measurement
 from cu_market.ral.provider import EndKind
@@ -56,6 +58,8 @@ class Endings:
         ending = Ending(frame["ending"])
         if ending is Ending.OK and attempt.has_failed:
             ending = Ending.ERROR
+        if ending is Ending.OUT_OF_MEMORY:
+            attempt.lease = _as_enforced(attempt.lease, frame)
         context = self._run.contexts[attempt.step_key]
         settled = self._run.negotiation.settle(attempt.lease, ending, measurement)
         self._run.negotiation.keep_curve(attempt.lease, frame.get("curve"))
@@ -230,3 +234,10 @@ class Endings:
             EngineEventData(),
         )
         self._run.unleased[attempt.step_key] = context
+
+
+def _as_enforced(lease: Allocation, frame: Frame) -> Allocation:
+    """Returns the lease with the memory under which its step was ended: where it had just grown in
+    the ledger, the worker may not have known yet, and what was too little is the size before."""
+    limit = min(lease.size.memory_bytes, frame.get("memory_limit") or lease.size.memory_bytes)
+    return replace(lease, size=replace(lease.size, memory_bytes=limit))

@@ -81,12 +81,21 @@ class Leases:
         Raises:
             LeaseLostError: it has ended.
         """
-        outcome = self._grow_to(lease, wanted_bytes, most_microusd_per_hour)
+        wanted = min(wanted_bytes, self._largest(lease))
+        if wanted < min(least_bytes, wanted_bytes):
+            return None
+        outcome = self._grow_to(lease, wanted, most_microusd_per_hour)
+        room = least_bytes
         if isinstance(outcome, Refusal) and not outcome.is_for_money:
             room = outcome.free.memory_bytes
-            if least_bytes <= room < wanted_bytes:
-                return self._grow_to(lease, room, most_microusd_per_hour)
-        return outcome
+        is_less = not isinstance(outcome, Allocation) and least_bytes <= room < wanted
+        return self._grow_to(lease, room, most_microusd_per_hour) if is_less else outcome
+
+    def _largest(self, lease: Allocation) -> int:
+        """Returns the most memory that the lease's CU is sold with, 0 where it is sold no more."""
+        profiles = self._market.providers[lease.provider].pool().profiles
+        sizes = (p.memory_bytes for p in profiles if p.cu_id == lease.resource_id)
+        return max(sizes, default=0)
 
     def _grow_to(
         self, lease: Allocation, memory_bytes: int, most_microusd_per_hour: int | None
@@ -100,7 +109,7 @@ class Leases:
         added = replace(
             lease, price_microusd_per_hour=max(0, price - lease.price_microusd_per_hour)
         )
-        over = self.purse.over_budget(added)
+        over = self.purse.over_limit(added)
         if over is not None:
             return over
         return self._market.ledger.grow(

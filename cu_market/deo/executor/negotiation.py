@@ -26,7 +26,13 @@ from cu_market.market.accounts import DEFAULT_ACCOUNT
 from cu_market.market.auction import Cleared, Market, step_report
 from cu_market.market.purse import Purse
 from cu_market.market.replan import Move
-from cu_market.market.requests import last_input_bytes, part_of, read_specs
+from cu_market.market.requests import (
+    last_input_bytes,
+    merged_specs,
+    part_of,
+    read_specs,
+    tags_for,
+)
 from cu_market.pse.empirical import next_after_oom
 from cu_market.pse.sizing import SizedStep
 
@@ -76,6 +82,7 @@ class Negotiation:
             step["step"]: step for step in auction.report["steps"]
         }
         run, self._specs = read_specs(outline)
+        self._said = merged_specs(outline)
         purse = Purse(
             market=market,
             run_id=outline.run_id,
@@ -153,7 +160,7 @@ class Negotiation:
     def may_grow(self, lease: Allocation) -> bool:
         """Whether a lease may become larger while its step runs: its CU's limits can be raised, and
         nobody has said that the size is fixed or that running out of memory is a failure."""
-        spec = self._specs[self._step(lease.step_key).step_key]
+        spec = self._said[self._step(lease.step_key).step_key]
         is_free = spec.on_oom is not OnOom.FAIL and spec.sizing is not SizingMode.FIXED
         return is_free and self.market.providers[lease.provider].capabilities.grows
 
@@ -165,14 +172,15 @@ class Negotiation:
         Raises:
             LeaseLostError: it has ended.
         """
-        limit = self._specs[self._step(lease.step_key).step_key].max_price_microusd_per_hour
+        limit = self._said[self._step(lease.step_key).step_key].max_price_microusd_per_hour
         return self.leases.grow(
             lease, wanted_bytes, least_bytes=least_bytes, most_microusd_per_hour=limit
         )
 
     def earlier_curves(self, step_key: str, limit: int) -> Sequence[UsageCurve]:
-        """Returns what the step's newest attempts used over time, newest first."""
-        return self.market.ledger.curves(self._step(step_key).identity, limit=limit)
+        """Returns what the newest attempts that ended well used over time, newest first."""
+        identity = self._step(step_key).identity
+        return self.market.ledger.curves(identity, limit=limit, ended_well=True)
 
     def keep_curve(self, lease: Allocation, record: dict[str, Any] | None) -> None:
         """Keeps what an attempt used over time, where its worker told it."""
@@ -204,7 +212,7 @@ class Negotiation:
         alike = (step.identity, step.input_bytes, step.features, had)
         if not _is_told(step) or alike in self._big_enough:
             return False
-        history = self.market.past({step.identity}).of(step.identity)
+        history = self.market.past({step.identity}, is_borrowing=False).of(step.identity)
         if not history or _is_as_last(step, history):
             self._big_enough.add(alike)
             return False
@@ -319,7 +327,7 @@ class Negotiation:
 
     def retries_memory(self, step_key: str) -> bool:
         """Whether a step ended for memory is to be tried again with more."""
-        spec = self._specs[self._step(step_key).step_key]
+        spec = self._said[self._step(step_key).step_key]
         return spec.on_oom is not OnOom.FAIL and self._attempts[step_key] < MAX_MEMORY_ATTEMPTS
 
     def renegotiate_memory(self, lease: Allocation, measurement: Measurement) -> None:
@@ -354,7 +362,7 @@ class Negotiation:
             attempt += 1  # that key is the earlier auction's
         step = self._measured(step_key)
         cleared = self.market.clear(
-            replace(self._outline, steps=(step,), tags=self._tags_for(step_key)),
+            replace(self._outline, steps=(step,), tags=tags_for(self._outline, step)),
             place="executor",
             attempts={step_key: attempt},
             floors=self._floors,
@@ -366,14 +374,6 @@ class Negotiation:
         if report is not None:
             self._reports[step_key] = report
 
-    def _tags_for(self, step_key: str) -> Mapping[str, str]:
-        """Returns the run's tags without overrides of other steps, which would name nobody here."""
-        return {
-            name: value
-            for name, value in self._outline.tags.items()
-            if not name.startswith("cu/for.")
-        }
-
     # -- details
 
     def _step(self, step_key: str) -> StepOutline:
@@ -382,7 +382,7 @@ class Negotiation:
 
     def _size(self, step: StepOutline) -> SizedStep:
         """Returns what would be asked for a step now, as far as its history goes."""
-        outline = replace(self._outline, steps=(step,), tags=self._tags_for(step.step_key))
+        outline = replace(self._outline, steps=(step,), tags=tags_for(self._outline, step))
         return self.market.size(outline, {}, self.market.now()).sized[step.step_key]
 
     def _measured(self, step_key: str) -> StepOutline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,12 @@ from cu_market.deo.launcher.mixin import MarketLauncherMixin
 if TYPE_CHECKING:
     from dagster import DagsterRun
 
+    from cu_market.market.auction import Market
+
 logger = logging.getLogger(__name__)
+
+REMEMBERED = 1000
+"""Runs of which it is remembered what their workers got: one that is resumed gets it, too."""
 
 
 class MarketK8sRunLauncher(MarketLauncherMixin, K8sRunLauncher):
@@ -45,27 +51,40 @@ class MarketK8sRunLauncher(MarketLauncherMixin, K8sRunLauncher):
     launcher's ``resources`` or a ``dagster-k8s/config`` tag says how much.
     """
 
+    _run_worker_bytes: OrderedDict[str, int]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._run_worker_bytes = OrderedDict()
+        super().__init__(*args, **kwargs)
+
     def get_container_context_for_run(self, dagster_run: DagsterRun) -> K8sContainerContext:
-        """Returns the base's, with the memory that the job's history asks for."""
+        """Returns the base's, with the memory that the job's history asks for.
+
+        The base asks for it at every look at a run, so nothing is read here: what was read within
+        the auction's time is remembered.
+        """
         context = super().get_container_context_for_run(dagster_run)
-        if _says_memory(context.run_k8s_config.container_config):
-            return context
-        wanted = self._run_worker_bytes(dagster_run)
-        if wanted is None:
+        wanted = self._run_worker_bytes.get(dagster_run.run_id)
+        if wanted is None or _says_memory(context.run_k8s_config.container_config):
             return context
         resources = {"requests": {"memory": str(wanted)}}
         sized = UserDefinedDagsterK8sConfig(container_config={"resources": resources})
         return context.merge(K8sContainerContext(run_k8s_config=sized))
 
-    def _run_worker_bytes(self, run: DagsterRun) -> int | None:
+    def _look_ahead(self, market: Market, run: DagsterRun) -> None:
         from cu_market.dagster_compat.outline import location_name
+        from cu_market.domain.problem import CUMarketError
         from cu_market.market.run_workers import wanted_bytes
 
         try:
-            return wanted_bytes(self._open_market().ledger, location_name(run), run.job_name)
-        except Exception:  # a launch does not fail for it: the pod is sized as without a history
+            wanted = wanted_bytes(market.ledger, location_name(run), run.job_name)
+        except CUMarketError:  # a launch does not fail for it: sized as without a history
             logger.exception("run worker not sized", extra={"action": "size run worker"})
-            return None
+            return
+        if wanted is not None:
+            self._run_worker_bytes[run.run_id] = wanted
+            while len(self._run_worker_bytes) > REMEMBERED:
+                self._run_worker_bytes.popitem(last=False)
 
 
 def _says_memory(container: Mapping[str, Any]) -> bool:

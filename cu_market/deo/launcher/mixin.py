@@ -100,7 +100,9 @@ class MarketLauncherMixin:
 
         def work() -> None:
             try:
-                outcome.append(auction_for_launch(market, self._instance, context, wanted.is_set))
+                held = auction_for_launch(market, self._instance, context, wanted.is_set)
+                self._look_ahead(market, run)
+                outcome.append(held)
             except BaseException as error:  # noqa: BLE001 - handed to the waiting thread
                 outcome.append(error)
 
@@ -117,6 +119,9 @@ class MarketLauncherMixin:
             self._instance.add_run_tags(run.run_id, tags)
         self._report(run, sentence, data)
         reap(market, self._instance)
+
+    def _look_ahead(self, market: Market, run: DagsterRun) -> None:
+        """Reads of the market what launching the run asks for; within the auction's time."""
 
     def _start_patrol(self) -> None:
         from cu_market.deo.launcher.patrol import Patrol

@@ -152,6 +152,7 @@ class StepProcess:
             "exit_code": code,
             "finished": self.is_finished,
             "error": self.error,
+            "memory_limit": self.memory_limit,
             "measurement": asdict(self._meter.measurement(cpu_ms=cpu_ms)),
             "curve": self._recorder.curve().to_record(),
         }

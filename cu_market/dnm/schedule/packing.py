@@ -235,8 +235,9 @@ def best_spot(
             if bundle.mask & allowed and not (is_blind and is_blind()):
                 limit = FAR if best is None else best[0]
                 least = _least_span(catalogue, bundle, takes, begin, last)
-                # Its own type is the cheapest of those that it could become.
-                if catalogue.cost(bundle.machine, least) - bundle.cost > limit:
+                # With equal terms its own type is the cheapest of those that it could become.
+                is_dearer = catalogue.cost(bundle.machine, least) - bundle.cost > limit
+                if is_dearer and catalogue.is_uniform:
                     continue
                 joined = _join(packing, key, load, allowed, takes, begin, last, limit, sign)
                 if joined is not None:
@@ -277,7 +278,9 @@ def _join(
     """
     catalogue, bundle = packing.catalogue, packing.bundles[key]
     mask = bundle.mask & allowed
-    least = _least_span(catalogue, bundle, takes, begin, last)
+    least = bundle.last_ms - bundle.first_ms
+    if catalogue.is_uniform:
+        least = _least_span(catalogue, bundle, takes, begin, last)
     peak_cpu, peak_memory, peak_gpus = bundle.peak
     best: tuple[int, int, int] | None = None
     tried = 0

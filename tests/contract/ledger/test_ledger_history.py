@@ -51,6 +51,18 @@ class TestHistory:
         assert ledger.relatives(asked, limit=3) == {step: [rows[3], rows[2], rows[1]]}
         assert ledger.relatives([]) == {}
 
+    def test_curves_of_good_ends_alone(self, ledger: Ledger) -> None:
+        identity = StepIdentity(code_location="here", node="n")
+        for number, ending in enumerate((Ending.OK, Ending.OUT_OF_MEMORY, Ending.OK)):
+            used = settled(ledger, f"run-{number}", identity=identity, ending=ending)
+            curve = UsageCurve(interval_ms=50, memory_bytes=(number,), cpu_ms=(1,), io_bytes=(1,))
+            key = (used.run_id, used.step_key, used.attempt)
+            ledger.keep_curve(key, identity, curve, ended_at=T0 + number * MINUTE)
+        every = ledger.curves(identity, limit=2)
+        assert [curve.memory_bytes for curve in every] == [(2,), (1,)]
+        good = ledger.curves(identity, limit=2, ended_well=True)
+        assert [curve.memory_bytes for curve in good] == [(2,), (0,)]
+
     def test_usages_of_a_code_location(self, ledger: Ledger) -> None:
         here = StepIdentity(code_location="here", node="n")
         rows = [

@@ -64,7 +64,7 @@ class Held:
         assert isinstance(given, Allocation)
         return given
 
-    def grow(self, wanted: int, *, least: int = 0, most: int | None = None) -> Any:
+    def grow(self, wanted: int, *, least: int = 11 * GIB // 10, most: int | None = None) -> Any:
         return self.leases.grow(self.lease, wanted, least_bytes=least, most_microusd_per_hour=most)
 
 
@@ -95,13 +95,15 @@ def test_with_too_little_room_it_stays_and_the_reason_is_told() -> None:
 
 
 def test_a_budget_and_a_highest_price_hold_for_what_is_added_too() -> None:
-    held = Held(budget_microusd=3_000_000)
+    held = Held(budget_microusd=1_600_000)
     refused = held.grow(4 * GIB)
     assert isinstance(refused, Refusal)
     assert refused.is_for_money
     assert "cu/budget_usd" in no_growth_message(held.lease, 1000, "it grows", refused)
     assert Held(budget_microusd=9_000_000).grow(4 * GIB).size.memory_bytes == 4 * GIB
-    assert Held().grow(4 * GIB, most=2_000_000) is None
+    # As much as the price allows: the least that is worth it, or nothing.
+    assert Held().grow(4 * GIB, most=2_000_000).size.memory_bytes == 11 * GIB // 10
+    assert Held().grow(4 * GIB, most=1_600_000) is None
     assert "not sold at that size and price" in no_growth_message(held.lease, 1, "it grows", None)
 
 
@@ -109,7 +111,14 @@ def test_a_cu_that_is_sold_no_more_cannot_grow() -> None:
     held = Held()
     held.lease = replace(held.lease, resource_id="local/gone")
     assert held.grow(2 * GIB) is None
-    assert Held().grow(100 * GIB) is None
+
+
+def test_more_than_the_cu_is_sold_with_is_cut_to_all_of_it() -> None:
+    held = Held()
+    assert held.grow(100 * GIB).size.memory_bytes == held.room
+    full = Held()
+    full.lease = replace(full.lease, size=replace(full.lease.size, memory_bytes=full.room))
+    assert full.grow(100 * GIB, least=full.room + GIB) is None
 
 
 def test_size_classes_are_kept_to() -> None:

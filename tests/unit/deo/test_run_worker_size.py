@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from dagster import DagsterRun
-from dagster_k8s import K8sRunLauncher
 
 from cu_market import MarketK8sRunLauncher
 from cu_market.deo.executor.own_peak import IN_POD, note_own_peak
 from cu_market.domain.units import MIB
+from cu_market.ledger.interface import LedgerError
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.market.auction import Market
 from cu_market.market.run_workers import KEPT, known_peaks, note_peak, run_worker_of, wanted_bytes
@@ -59,7 +59,9 @@ def make(tmp_path: Path) -> Callable[..., Made]:
     return made
 
 
-def requested(launcher: K8sRunLauncher, run: DagsterRun = RUN) -> Any:
+def requested(launcher: MarketK8sRunLauncher, run: DagsterRun = RUN) -> Any:
+    assert launcher._market is not None
+    launcher._look_ahead(launcher._market, run)  # as within the auction's time
     context = launcher.get_container_context_for_run(run)
     return context.run_k8s_config.container_config.get("resources")
 
@@ -104,7 +106,7 @@ def test_a_ledger_that_is_away_stops_no_launch(
     launcher, market = make()
 
     def gone(*_: object) -> None:
-        raise OSError("away")
+        raise LedgerError("away")
 
     monkeypatch.setattr(market.ledger, "published", gone)
     assert requested(launcher) is None

@@ -35,6 +35,21 @@ def test_secrets_are_not_even_looked_at() -> None:
     assert features_of_config({"key": {"env": "MY_VARIABLE"}}) == StepFeatures()
 
 
+def test_names_are_read_by_their_words_and_inner_dots_hide_nothing() -> None:
+    secret = {"pwd": 1234, "private_key": 99, "api-key": 77, "db": {"password.old": 4321}}
+    secret |= {"accountNumber": 123456789, "dbPassword": 7, "APIToken": 5}
+    assert features_of_config(secret) == StepFeatures()
+    plain = features_of_config({"mapping": {"rows": 3}, "shipping": 4, "pinned": 5, "token": 6})
+    assert dict(plain.config) == {"mapping.rows": 3.0, "shipping": 4.0, "pinned": 5.0}
+
+
+def test_numbers_that_json_has_no_word_for_are_told_apart_only() -> None:
+    found = features_of_config({"a": float("inf"), "b": float("nan"), "c": 10**400, "d": 1})
+    assert found.config == (("d", 1.0),)
+    assert found.config_digest
+    json.dumps(found.to_record(), allow_nan=False)
+
+
 def test_a_config_of_many_numbers_is_cut_and_none_is_nothing() -> None:
     assert len(features_of_config({f"n{k}": k for k in range(100)}).config) == MOST_NUMBERS
     assert features_of_config(None) == StepFeatures()

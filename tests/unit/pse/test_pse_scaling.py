@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from test_pse_drivers import attempt
 
 from cu_market.domain.scaling import Scaling
+from cu_market.domain.spec import ComputeSpec
 from cu_market.domain.usage import Measurement, Usage
+from cu_market.pse import size_step
 from cu_market.pse.empirical import EmpiricalForecaster
 from cu_market.pse.evidence import Observation
 from cu_market.pse.scaling import fit_scaling
@@ -98,3 +100,17 @@ def test_durations_of_other_sizes_are_taken_to_the_size_asked_for() -> None:
 
 def test_nothing_that_ended_well_is_no_law() -> None:
     assert fit_scaling([]) is None
+
+
+def test_a_duration_is_that_on_the_cores_that_are_asked_for() -> None:
+    law = Scaling(waiting_ms=0, serial_ms=1_000, parallel_ms=36_000, most_millis=64_000)
+    history = [ran(law, 4, n) for n in range(3)]
+    found = EmpiricalForecaster().forecast(history[0].identity, history)
+    assert found is not None
+    assert found.useful_cpu_millis == 4_000
+    assert found.scaling is not None
+    usual = size_step(ComputeSpec(), forecast=found)
+    assert usual.duration_ms == found.duration_ms.p50 == pytest.approx(10_000, rel=0.05)
+    one = size_step(ComputeSpec(), override=ComputeSpec(cpu_millis=1_000), forecast=found)
+    assert one.duration_ms == pytest.approx(found.scaling.duration_ms(1_000), rel=0.05)
+    assert one.duration_ms > 3 * usual.duration_ms
