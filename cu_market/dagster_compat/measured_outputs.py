@@ -3,6 +3,8 @@
 Bytes are those of an output's file, or as its metadata say (output_sizes.py); rows are what its
 author said of it by ``dagster/row_count``. An event that says where an output was kept does not say
 of which mapped output: it is the one whose STEP_OUTPUT came before it.
+
+Private: StepOutputData, the only event that tells a mapping key; seen in 1.13.27.
 """
 
 from __future__ import annotations

@@ -109,7 +109,11 @@ def merged_specs(outline: RunOutline) -> dict[str, ComputeSpec]:
 
 def tags_for(outline: RunOutline, step: StepOutline) -> dict[str, str]:
     """Returns the run's tags without overrides of other steps, which would name nobody alone."""
-    names = _names(step)
+    return _tags_naming(outline, _names(step))
+
+
+def _tags_naming(outline: RunOutline, names: Collection[str]) -> dict[str, str]:
+    """Returns the run's tags without overrides of what is not among these names."""
     return {
         name: value
         for name, value in outline.tags.items()
@@ -230,13 +234,7 @@ def part_of(outline: RunOutline, steps: Collection[str]) -> RunOutline:
         if step.step_key in wanted
     )
     names = {name for step in kept for name in _names(step)}
-    tags = {
-        name: value
-        for name, value in outline.tags.items()
-        if not name.startswith(OVERRIDE_PREFIX)
-        or name.removeprefix(OVERRIDE_PREFIX).partition("@")[0] in names
-    }
-    return replace(outline, tags=tags, steps=kept)
+    return replace(outline, tags=_tags_naming(outline, names), steps=kept)
 
 
 def in_situation(demand: Demand, situation: Situation) -> Demand:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cu_market.dagster_compat.measured_outputs import MeasuredOutputs
 from cu_market.dagster_compat.outline import template_key
+from cu_market.deo.executor.inputs import is_as_last, is_told
 from cu_market.deo.executor.leases import Leases
 from cu_market.deo.executor.usage import usage_of
 from cu_market.domain.allocation import Allocation, AllocationState
@@ -20,14 +21,13 @@ from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.spec import OnOom, Risk, SizingMode
-from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.domain.usage import Ending, Measurement
 from cu_market.ledger.interface import Auction, Refusal
 from cu_market.market.accounts import DEFAULT_ACCOUNT
 from cu_market.market.auction import Cleared, Market, step_report
 from cu_market.market.purse import Purse
 from cu_market.market.replan import Move
 from cu_market.market.requests import (
-    last_input_bytes,
     merged_specs,
     part_of,
     read_specs,
@@ -210,10 +210,10 @@ class Negotiation:
         had = self.award(step_key).size.memory_bytes
         # Of a thousand mapped steps alike, one is looked at: each look reads the history.
         alike = (step.identity, step.input_bytes, step.features, had)
-        if not _is_told(step) or alike in self._big_enough:
+        if not is_told(step) or alike in self._big_enough:
             return False
         history = self.market.past({step.identity}, is_borrowing=False).of(step.identity)
-        if not history or _is_as_last(step, history):
+        if not history or is_as_last(step, history):
             self._big_enough.add(alike)
             return False
         wanted = self._size(step).needs.memory_bytes
@@ -389,19 +389,3 @@ class Negotiation:
         """Returns the step alone, with the size of its inputs as far as they are written."""
         step = self.outputs.measured(self._step(step_key), step_key)
         return replace(step, step_key=step_key, depends_on=())
-
-
-def _is_told(step: StepOutline) -> bool:
-    """Whether anything of the step's inputs was measured."""
-    features = step.features
-    return (step.input_bytes, features.input_rows, features.upstream_keys) != (None, None, None)
-
-
-def _is_as_last(step: StepOutline, history: Sequence[Usage]) -> bool:
-    """Whether the inputs measure what they were taken to measure before they were written."""
-    last = history[0].features
-    return (
-        step.input_bytes in (None, last_input_bytes(history))
-        and step.features.input_rows in (None, last.input_rows)
-        and step.features.upstream_keys in (None, last.upstream_keys)
-    )

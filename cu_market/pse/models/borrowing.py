@@ -93,11 +93,7 @@ def borrow_forecast(
     return Forecast(
         identity=identity,
         memory_sample=peaks_of(pool),
-        memory=Quantiles(
-            p10=round(pool.quantile(0.1)),
-            p50=round(pool.quantile(0.5)),
-            p95=round(pool.quantile(0.95)),
-        ),
+        memory=pool.quantiles(),
         cpu_ms=NO_AMOUNT,
         duration_ms=duration.quantiles(),
         read_bytes=NO_AMOUNT,

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from cu_market.domain.features import NO_FEATURES, StepFeatures
-from cu_market.domain.request import Quantiles, StepIdentity
+from cu_market.domain.request import StepIdentity
 from cu_market.domain.scaling import Scaling
 from cu_market.domain.spec import Risk
 from cu_market.domain.usage import Usage
@@ -96,7 +96,7 @@ class LearnedForecaster:
         found = self._lasting(found, past, driver, running_ms)
         return replace(
             found,
-            memory=_quantiles(pool),
+            memory=pool.quantiles(),
             ladders=tuple((risk, self._sizes(pool, risk, found)) for risk in Risk),
             peaks=peaks_of(pool),
             driver=driver.name if driver else "",
@@ -112,7 +112,7 @@ class LearnedForecaster:
         times = past.times_on(found.useful_cpu_millis, found.scaling)
         pool = with_running(_mixture(times, past, driver), running_ms, len(times))
         few = self.base.duration_base_ratio / math.sqrt(len(past.times))
-        quantiles = _quantiles(pool)
+        quantiles = pool.quantiles()
         top = max(quantiles.p95, round(float(pool.values[-1]) * (1 + few)))
         return replace(found, duration_ms=replace(quantiles, p95=top))
 
@@ -174,11 +174,6 @@ class _Past:
         here = scaling.duration_ms(cpu_millis)
         there = [max(1, scaling.duration_ms(usage.cpu_millis)) for usage in self.usages]
         return np.maximum(1.0, self.times * here / np.asarray(there, dtype=np.float64))
-
-
-def _quantiles(pool: Pool) -> Quantiles:
-    p10, p50, p95 = (round(pool.quantile(ratio)) for ratio in (0.1, 0.5, 0.95))
-    return Quantiles(p10=p10, p50=p50, p95=p95)
 
 
 def _mixture(amounts: Floats, past: _Past, driver: Driver | None) -> Pool:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cu_market.domain.request import Quantiles
 from cu_market.pse.ladder.program import Floats
 from cu_market.pse.models.experts import COUNT, Answers
 
@@ -60,6 +61,11 @@ class Pool:
         """Returns the smallest value with at least this mass at or below it."""
         place = int(np.searchsorted(np.cumsum(self.masses), ratio * (1 - 1e-12)))
         return float(self.values[min(place, len(self.values) - 1)])
+
+    def quantiles(self) -> Quantiles:
+        """Returns p10, p50 and p95, rounded to whole amounts."""
+        p10, p50, p95 = (round(self.quantile(ratio)) for ratio in (0.1, 0.5, 0.95))
+        return Quantiles(p10=p10, p50=p50, p95=p95)
 
     @property
     def mean(self) -> float:
