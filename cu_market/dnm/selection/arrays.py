@@ -23,7 +23,11 @@ from cu_market.domain.units import GB, MILLIS, MS_PER_HOUR
 
 Whole = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.int32]
 INFEASIBLE = np.int64(2**60)
+
+ROWS_AT_ONCE = 256
+"""Requests whose pairs are computed together: what is only needed on the way stays small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +57,7 @@ class Selection:
     prices: Whole
     penalties: Whole
     first: Whole
-    behind: Whole
+    behind: Places
     starts: Whole
     rooms: tuple[Room, ...]
     limits: Whole
@@ -79,27 +83,30 @@ def tabulate(
     """
     asked = tuple(sorted(requests, key=lambda request: request.request_id))
     offered = bids_in_order(bids, capacities)
-    graph = analyse(asked)
-    extra_money, extra_ms = _surcharges(asked, offered, surcharges)
-    duration = _whole(r.duration_ms for r in asked)[:, None]
-    speed = _whole(b.performance_millis for b in offered)[None, :]
-    startup = _whole(b.profile.startup_ms for b in offered)[None, :]
-    lasts = -(-duration * MILLIS // speed)
-    for i, request in enumerate(asked):
-        if request.scaling is not None:
-            lasts[i] = [bid.duration_of(request) for bid in offered]
-    takes = np.maximum(1, startup + lasts + extra_ms)
-    prices = _prices(asked, offered)
-    money = _half_even(prices * takes, MS_PER_HOUR)
-    money = money * _whole(r.quantity for r in asked)[:, None] + extra_money
-    late = takes - duration - np.asarray(graph.slack_ms, dtype=np.int64)[:, None]
-    value = _whole(r.value_of_time_microusd_per_hour for r in asked)[:, None]
-    costs = money + _half_even(value * np.maximum(late, 0), MS_PER_HOUR)
-    feasible = _feasible(asked, offered, takes, prices)
+    slack = np.asarray(analyse(asked).slack_ms, dtype=np.int64)
+    shape = (len(asked), len(offered))
+    takes, prices, money, costs = (np.empty(shape, dtype=np.int64) for _ in range(4))
+    feasible = np.empty(shape, dtype=bool)
+    for begin_row in range(0, len(asked), ROWS_AT_ONCE):
+        rows = slice(begin_row, begin_row + ROWS_AT_ONCE)
+        some = asked[rows]
+        extra_money, extra_ms = _surcharges(some, offered, surcharges)
+        takes[rows] = np.maximum(1, _takes_ms(some, offered) + extra_ms)
+        prices[rows] = _prices(some, offered)
+        quantity = _whole(r.quantity for r in some)[:, None]
+        spent = _half_even(prices[rows] * takes[rows], MS_PER_HOUR) * quantity + extra_money
+        late = takes[rows] - _whole(r.duration_ms for r in some)[:, None] - slack[rows, None]
+        value = _whole(r.value_of_time_microusd_per_hour for r in some)[:, None]
+        money[rows] = spent
+        costs[rows] = spent + _half_even(value * np.maximum(late, 0), MS_PER_HOUR)
+        feasible[rows] = _feasible(some, offered, takes[rows], prices[rows])
     dearest = int(costs[feasible].max()) if feasible.any() else 0
+    costs[~feasible] = INFEASIBLE
     begin = _whole(r.earliest_start_ms for r in asked)
     starts, first = np.unique(begin, return_inverse=True)
-    behind = np.searchsorted(starts, begin[:, None] + takes, side="left").astype(np.int64)
+    behind = np.empty(shape, dtype=np.int32)
+    for i, at in enumerate(begin.tolist()):
+        behind[i] = np.searchsorted(starts, at + takes[i], side="left")
     rooms, uses = _rooms(asked, offered, capacities, running, feasible)
     limits = np.zeros((len(rooms), len(starts)), dtype=np.int64)
     for k, room in enumerate(rooms):
@@ -107,7 +114,7 @@ def tabulate(
     return Selection(
         requests=asked,
         bids=offered,
-        costs=np.where(feasible, costs, INFEASIBLE),
+        costs=costs,
         money=money,
         takes_ms=takes,
         prices=prices,
@@ -119,6 +126,18 @@ def tabulate(
         limits=limits,
         uses=uses,
     )
+
+
+def _takes_ms(requests: Sequence[ResourceRequest], bids: Sequence[Bid]) -> Whole:
+    """Returns (n, m) expected milliseconds, start-up included."""
+    duration = _whole(r.duration_ms for r in requests)[:, None]
+    speed = _whole(b.performance_millis for b in bids)[None, :]
+    lasts = -(-duration * MILLIS // speed)
+    for i, request in enumerate(requests):
+        if request.scaling is not None:
+            lasts[i] = [bid.duration_of(request) for bid in bids]
+    found: Whole = lasts + _whole(b.profile.startup_ms for b in bids)[None, :]
+    return found
 
 
 def _whole(values: Iterable[int]) -> Whole:

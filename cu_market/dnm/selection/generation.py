@@ -134,7 +134,8 @@ def _round(
     surest = shares.max(axis=1, initial=0.0)
     dearest = selection.costs.min(axis=1, initial=INFEASIBLE)
     order = np.lexsort((-dearest, -np.round(surest, 3)))
-    preference = reduced / 2.0**SHIFT - shares * 1e12
+    preference = np.multiply(shares, -1e12, out=shares)  # both are large
+    preference += reduced / 2.0**SHIFT
     holding = place(selection, order, preference)
     improve(holding)
     found.keep(holding, "HiGHS")

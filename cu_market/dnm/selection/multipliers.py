@@ -33,7 +33,7 @@ def whole(prices: Prices) -> Whole:
 def reduced_costs(selection: Selection, multipliers: Whole) -> Whole:
     """Returns (n, m) costs with rooms paid for, in multiples of 2^-SHIFT micro-dollars."""
     infeasible = selection.costs == INFEASIBLE
-    total = np.where(infeasible, np.int64(0), selection.costs << SHIFT)
+    total = selection.costs << SHIFT  # what overflows is infeasible and set below
     sums = np.zeros((multipliers.shape[0], multipliers.shape[1] + 1), dtype=np.int64)
     np.cumsum(multipliers, axis=1, out=sums[:, 1:])
     for b, used in enumerate(selection.uses):

@@ -96,13 +96,12 @@ def improve(holding: Holding, passes: int = 2) -> None:
     A request that stands nowhere may push one other request aside where both together cost less.
     """
     s = holding.selection
-    ranked = np.argsort(s.costs, axis=1, kind="stable")
     for _ in range(passes):
         has_moved = False
         for i in range(len(s.requests)):
             old = int(holding.choice[i])
             limit = int(s.penalties[i]) if old == UNSERVED else int(s.costs[i, old])
-            for b in _cheaper(s, ranked, i, limit):
+            for b in _cheaper(s, i, limit):
                 if holding.fits(i, b) or (
                     old != UNSERVED
                     and holding.shares_room(old, b)
@@ -111,16 +110,16 @@ def improve(holding: Holding, passes: int = 2) -> None:
                     holding.put(i, b)
                     has_moved = True
                     break
-        has_moved |= _push(holding, ranked)
+        has_moved |= _push(holding)
         if not has_moved:
             return
 
 
-def _cheaper(selection: Selection, ranked: Whole, request: int, limit: int) -> list[int]:
+def _cheaper(selection: Selection, request: int, limit: int) -> list[int]:
     """Returns the bids that cost the request less than the limit, the cheapest first."""
-    order = ranked[request]
-    count = int(np.searchsorted(selection.costs[request][order], limit))
-    found: list[int] = order[:count].tolist()
+    costs = selection.costs[request]
+    cheaper = np.flatnonzero(costs < limit)
+    found: list[int] = cheaper[np.argsort(costs[cheaper], kind="stable")].tolist()
     return found
 
 
@@ -132,7 +131,7 @@ def _fits_instead(holding: Holding, request: int, old: int, new: int) -> bool:
     return can
 
 
-def _push(holding: Holding, ranked: Whole) -> bool:
+def _push(holding: Holding) -> bool:
     """Serves a dear or unserved request by moving one other elsewhere, where that pays."""
     s = holding.selection
     served = holding.choice != UNSERVED
@@ -143,28 +142,26 @@ def _push(holding: Holding, ranked: Whole) -> bool:
     for i in np.argsort(-regret, kind="stable")[:PUSHED]:
         if regret[i] <= 0:
             break
-        has_moved |= _push_one(holding, int(i), int(now[i]), ranked)
+        has_moved |= _push_one(holding, int(i), int(now[i]))
     return has_moved
 
 
-def _push_one(holding: Holding, i: int, now: int, ranked: Whole) -> bool:
+def _push_one(holding: Holding, i: int, now: int) -> bool:
     s = holding.selection
     if holding.choice[i] != UNSERVED:
         now = int(s.costs[i, holding.choice[i]])
-    for b in ranked[i][:PUSH_BIDS]:
+    for b in _cheaper(s, i, now)[:PUSH_BIDS]:
         saved = now - int(s.costs[i, b])
-        if saved <= 0:
-            return False
         others = np.flatnonzero(
             (holding.choice == b) & (s.first < s.behind[i, b]) & (s.behind[:, b] > s.first[i])
         )
         for j in others[:PUSH_OTHERS]:
-            if int(j) != i and _swap(holding, i, int(j), int(b), saved, ranked):
+            if int(j) != i and _swap(holding, i, int(j), b, saved):
                 return True
     return False
 
 
-def _swap(holding: Holding, i: int, j: int, b: int, saved: int, ranked: Whole) -> bool:
+def _swap(holding: Holding, i: int, j: int, b: int, saved: int) -> bool:
     """Puts i where j was, and j on its next best bid, if that costs less in all."""
     s = holding.selection
     old = int(holding.choice[i])
@@ -173,7 +170,7 @@ def _swap(holding: Holding, i: int, j: int, b: int, saved: int, ranked: Whole) -
     holding.put(i, UNSERVED)
     if holding.fits(i, b):
         holding.put(i, b)
-        for other in _cheaper(s, ranked, j, own + saved):
+        for other in _cheaper(s, j, own + saved):
             if other != b and holding.fits(j, other):
                 holding.put(j, other)
                 return True
