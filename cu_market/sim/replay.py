@@ -4,9 +4,11 @@ What is planned is a forecast; what happens is the record. A task starts when it
 ended and its CU has room, in the plan's order. A spot CU dies when the trace falls to nothing; what
 ran on it starts again.
 
-With reactions on, a task that waits beyond its planned start, one that runs beyond its forecast's
-band and a lost CU each start a review of what has not started, by the market's own renegotiation
-(``cu_market.dnm.renegotiation``): what has not started is moved, what runs is left alone.
+With reactions on, and forecasts that may be wrong, CUs are one pool: the market's own dispatcher
+(``cu_market.dnm.renegotiation.dispatch``) says where each ready task goes and when one more is
+bought. With exact forecasts, or on spot, tasks keep their planned places: one that waits beyond its
+planned start, one that runs beyond its forecast's band and a lost CU each start a review of what
+has not started (``cu_market.dnm.renegotiation.review``): it is moved, what runs is left alone.
 
 A CU is billed from its first start to its last end. One that stands idle for longer than a new
 one's start-up costs is let go, and bought again when its next task is ready.
@@ -21,7 +23,15 @@ from typing import Any
 
 import simpy
 
-from cu_market.dnm.renegotiation import HeldCU, Place, Review, Spread, left_ms
+from cu_market.dnm.renegotiation import (
+    BusyCU,
+    Dispatcher,
+    HeldCU,
+    Place,
+    Review,
+    Spread,
+    left_ms,
+)
 from cu_market.dnm.schedule import JointPlan, MachineType, Task, Workload
 from cu_market.domain.units import lease_cost_microusd
 from cu_market.sim.inputs import SpotTrace
@@ -130,7 +140,13 @@ class Replay:
         self._patience_ms = max(1.0, PATIENCE_RATIO * setting.workload.deadline_ms)
         self._reviewed_at = -self._patience_ms
         self._moved: dict[str, int] = defaultdict(int)
-        self._reviewer = _reviewer(setting) if setting.reacts else None
+        self._dispatcher: Dispatcher | None = None
+        self._reviewer: Review | None = None
+        if setting.reacts and setting.spreads and setting.trace is None:
+            self._dispatcher = Dispatcher(_forecast(setting), spreads=setting.spreads)
+        elif setting.reacts:
+            self._reviewer = Review(_forecast(setting), spreads=setting.spreads)
+        self._is_turn_due = False
         self._ended = {task_id: self._env.event() for task_id in self._tasks}
         self._ready: list[str] = []
         self._live: dict[str, list[_CU]] = defaultdict(list)
@@ -160,7 +176,6 @@ class Replay:
     def _arrive(self, task: Task) -> Generator[simpy.Event, Any, None]:
         yield self._env.all_of([self._ended[parent] for parent in task.parents])
         self._ready.append(task.task_id)
-        yield self._env.timeout(0)  # what becomes ready at one moment is looked at together
         self._dispatch()
         if self._reviewer is not None:
             yield from self._watch(task.task_id)
@@ -187,6 +202,61 @@ class Replay:
             self._review()
 
     def _dispatch(self) -> None:
+        """Has what is ready looked at once everything that happens at this moment has."""
+        if not self._is_turn_due:
+            self._is_turn_due = True
+            self._env.process(self._turn())
+
+    def _turn(self) -> Generator[simpy.Event, Any, None]:
+        for _ in range(3):  # a task's end, its children's parents all ended, they are ready
+            yield self._env.timeout(0)
+        self._is_turn_due = False
+        if self._dispatcher is None:
+            self._start_as_planned()
+        else:
+            self._start_by_room(self._dispatcher)
+
+    def _start_by_room(self, dispatcher: Dispatcher) -> None:
+        now = round(self._env.now)
+        live = {cu.cu_id: cu for cus in self._live.values() for cu in cus}
+        started = {stay.task_id for stay in self._stays}
+        started |= {task_id for cu in live.values() for task_id in cu.running}
+        decisions = dispatcher.decide(
+            now,
+            [self._busy(cu, now) for cu in live.values()],
+            self._ready,
+            self._planned_start,
+            [task_id for task_id in self._tasks if task_id not in started],
+        )
+        for decision in decisions:
+            if decision.cu_id is None:
+                assert decision.wake_ms is not None  # it starts or it waits
+                self._env.process(self._wake(decision.task_id, decision.wake_ms))
+                continue
+            if decision.machine is not None:
+                home = f"{decision.machine.name}+{self._count + 1}"
+                self._types[home] = decision.machine
+                live[decision.cu_id] = self._buy(home)
+            cu = live[decision.cu_id]
+            self._moves += cu.home != self._home[decision.task_id]
+            self._ready.remove(decision.task_id)
+            self._start(self._tasks[decision.task_id], cu)
+
+    def _wake(self, task_id: str, at_ms: int) -> Generator[simpy.Event, Any, None]:
+        yield self._env.timeout(max(1, at_ms - self._env.now))
+        if task_id in self._ready:
+            self._dispatch()
+
+    def _busy(self, cu: _CU, now: int) -> BusyCU:
+        running = []
+        for task_id, began in cu.began.items():
+            expected = self._setting.expected_ms[task_id]
+            left = left_ms(expected, self._env.now - began, self._spread(task_id))
+            running.append((task_id, now + max(1, round(left))))
+        last = now if cu.first_ms is None else round(cu.last_ms)
+        return BusyCU(cu_id=cu.cu_id, machine=cu.machine, running=tuple(running), last_ms=last)
+
+    def _start_as_planned(self) -> None:
         """Starts whatever can start now, in the plan's order."""
         self._ready.sort(key=lambda t: (self._planned_start.get(t, 0), t))
         for task_id in list(self._ready):
@@ -349,12 +419,13 @@ class Replay:
         self._cost += lease_cost_microusd(price, billed)
 
 
-def _reviewer(setting: Setting) -> Review:
-    forecast = tuple(
+def _forecast(setting: Setting) -> Workload:
+    """Returns the workload as it is forecast."""
+    tasks = tuple(
         replace(task, duration_ms=setting.expected_ms[task.task_id])
         for task in setting.workload.tasks
     )
-    return Review(replace(setting.workload, tasks=forecast), spreads=setting.spreads)
+    return replace(setting.workload, tasks=tasks)
 
 
 def tails_ms(tasks: Sequence[Task], takes: Mapping[str, int]) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """While a run goes: what is left of its steps, which of them move, and whether it is worth it."""
 
+from cu_market.dnm.renegotiation.dispatch import BusyCU, Decision, Dispatcher
 from cu_market.dnm.renegotiation.evidence import pooled
 from cu_market.dnm.renegotiation.margins import with_margins
 from cu_market.dnm.renegotiation.remaining import Spread, left_ms
@@ -18,6 +19,9 @@ __all__ = [
     "SAVING_MICROUSD",
     "SAVING_RATIO",
     "SOONER_RATIO",
+    "BusyCU",
+    "Decision",
+    "Dispatcher",
     "HeldCU",
     "Place",
     "Review",

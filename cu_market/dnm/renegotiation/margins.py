@@ -29,9 +29,9 @@ TOLERANCE_RATIO = 0.01
 
 
 def margins_ms(
-    workload: Workload, takes: Sequence[int], spreads: Mapping[str, Spread]
+    workload: Workload, takes: Sequence[int], spreads: Mapping[str, Spread], z: float = MARGIN_Z
 ) -> list[int]:
-    """Returns MARGIN_Z sd_i of each step."""
+    """Returns z sd_i of each step."""
     tail = tails(workload, takes)
     variance = [0.0] * len(takes)
     for i in reversed(workload.order):
@@ -39,7 +39,7 @@ def margins_ms(
         sigma = spreads.get(workload.tasks[i].task_id, Spread()).sigma
         beyond = 0.0 if longest is None else variance[longest]
         variance[i] = (sigma * takes[i]) ** 2 + beyond
-    return [round(MARGIN_Z * math.sqrt(v)) for v in variance]
+    return [round(z * math.sqrt(v)) for v in variance]
 
 
 def with_margins(workload: Workload, spreads: Mapping[str, Spread]) -> Workload:
