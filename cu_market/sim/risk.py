@@ -20,15 +20,15 @@ def falls_per_ms(trace: SpotTrace) -> float:
     return falls / max(1, sum(points) * trace.gap_ms)
 
 
-def retriable(plan: JointPlan, truth: Workload, expected: Mapping[str, int]) -> frozenset[str]:
-    """Returns the CUs on which every task may be lost at its last moment, start again at once on
-    demand, and still leave enough time for all that follows."""
-    tails = tails_ms(truth.tasks, expected)
-    return frozenset(
-        cu.cu_id
-        for cu in plan.cus
-        if all(stay.end_ms + tails[stay.task_id] <= truth.deadline_ms for stay in cu.stays)
-    )
+def hurtful_ms(cu: PlannedCU, deadline_ms: int, tails: Mapping[str, int]) -> list[tuple[int, int]]:
+    """Returns when a CU's loss would make the run late: the last times of its tasks from which one
+    that starts again at once on demand no longer leaves enough time for all that follows."""
+    found = []
+    for stay in cu.stays:
+        begin = max(stay.start_ms, deadline_ms - tails[stay.task_id])
+        if begin < stay.end_ms:
+            found.append((begin, stay.end_ms))
+    return found
 
 
 def choose_spot(
@@ -36,18 +36,24 @@ def choose_spot(
 ) -> frozenset[str]:
     """Returns the CUs to buy as spot.
 
-    Those on which a retry fits, and of the others, dearest for their time first, as many as keep
-    falls per ms x the time in which any of them runs below RISK_RATIO: all spot falls at once, so
-    CUs that run at the same time share one risk.
+    Those whose loss never hurts, and of the others, dearest for the time in which it would first,
+    as many as keep falls per ms x the time in which any loss would hurt below RISK_RATIO: all spot
+    falls at once, so CUs that run at the same time share one risk.
     """
-    chosen = retriable(plan, truth, expected)
+    tails = tails_ms(truth.tasks, expected)
+    hurtful = {cu.cu_id: hurtful_ms(cu, truth.deadline_ms, tails) for cu in plan.cus}
     rate = falls_per_ms(trace)
-    risky: list[PlannedCU] = []
-    others = [cu for cu in plan.cus if cu.cu_id not in chosen]
-    for cu in sorted(others, key=lambda cu: (-cu.cost_microusd / _span_ms(cu), cu.cu_id)):
-        if rate * union_ms([(c.start_ms, c.end_ms) for c in (*risky, cu)]) <= RISK_RATIO:
-            risky.append(cu)
-    return chosen | {cu.cu_id for cu in risky}
+
+    def value(cu: PlannedCU) -> tuple[float, str]:
+        return -cu.cost_microusd / max(1, union_ms(hurtful[cu.cu_id])), cu.cu_id
+
+    chosen: set[str] = set()
+    risky: list[tuple[int, int]] = []
+    for cu in sorted(plan.cus, key=value):
+        if rate * union_ms([*risky, *hurtful[cu.cu_id]]) <= RISK_RATIO:
+            risky += hurtful[cu.cu_id]
+            chosen.add(cu.cu_id)
+    return frozenset(chosen)
 
 
 def union_ms(spans: Sequence[tuple[int, int]]) -> int:
@@ -58,7 +64,3 @@ def union_ms(spans: Sequence[tuple[int, int]]) -> int:
         total += max(0, end - begin)
         until = end if until is None else max(until, end)
     return total
-
-
-def _span_ms(cu: PlannedCU) -> int:
-    return max(1, cu.end_ms - cu.start_ms)

@@ -21,7 +21,7 @@ from cu_market.sim.ahead import simulate_day
 from cu_market.sim.inputs import SpotTrace, read_spot, read_workflow
 from cu_market.sim.policies import BASELINES, static_plan
 from cu_market.sim.replay import Replay, Setting, tails_ms
-from cu_market.sim.risk import choose_spot, falls_per_ms, retriable, union_ms
+from cu_market.sim.risk import choose_spot, falls_per_ms, hurtful_ms, union_ms
 from cu_market.sim.study import CLAIRVOYANT, POLICIES, Case, study
 
 SMALL = MachineType(
@@ -82,11 +82,17 @@ def test_spot_that_falls_away_is_billed_and_its_task_runs_again_on_demand() -> N
     assert (first.has_failed, first.is_spot, first.end_ms) == (True, True, 60_000)
 
 
-def test_tails_and_the_cus_that_leave_room_for_a_retry() -> None:
+def test_tails_and_when_the_loss_of_a_cu_would_hurt() -> None:
     assert tails_ms(TASKS, EXACT) == {"a": 180_000, "b": 50_000, "c": 80_000}
-    assert retriable(one_cu(), WORK, EXACT) == frozenset()
-    loose = replace(WORK, deadline_ms=300_000)
-    assert retriable(one_cu(), loose, EXACT) == {"cu"}
+    (cu,) = one_cu().cus
+    tails = tails_ms(TASKS, EXACT)
+    # Starts at 0, 100 and 180 s; from the end of 240 s less its tail on, each has no time left.
+    assert hurtful_ms(cu, 240_000, tails) == [
+        (60_000, 100_000),
+        (160_000, 180_000),
+        (190_000, 230_000),
+    ]
+    assert hurtful_ms(cu, 300_000, tails) == []
 
 
 def test_a_risk_is_taken_where_spot_hardly_ever_falls() -> None:
