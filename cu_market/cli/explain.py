@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+_BESIDE = ("egress_usd", "expected_loss_usd")
+
+
 def explain_document(ledger: Ledger, run_id: str, step_key: str | None) -> dict[str, Any]:
     """Returns a run's auctions, newest first, with its bill; of one step where it is named.
 
@@ -115,7 +118,7 @@ def _step_table(step: Mapping[str, Any], bids: Sequence[Mapping[str, Any]]) -> R
     prices = {bid["cu_id"]: bid["performance_score"] for bid in bids}
     if winner is not None:
         begins, takes = winner["start_seconds"], winner["expected_seconds"]
-        detail = f"starts after {begins:.1f} s, takes {takes:.1f} s"
+        detail = f"starts after {begins:.1f} s, takes {takes:.1f} s{beside_lease(winner)}"
         total = format_usd(round(winner["total_cost_usd"] * MICROUSD))
         speed = f"{prices.get(winner['resource_id'], 1.0):.2f}"
         rows.append((winner["resource_id"], "won", detail, speed, total))
@@ -131,6 +134,18 @@ def _step_table(step: Mapping[str, Any], bids: Sequence[Mapping[str, Any]]) -> R
         rows,
         right=("speed", "money and delay"),
     )
+
+
+def beside_lease(winner: Mapping[str, Any]) -> str:
+    """Returns what a winner costs beside its lease, in words; empty where nothing."""
+    egress, loss = (round(winner.get(key, 0) * MICROUSD) for key in _BESIDE)
+    said = []
+    if egress or winner.get("transfer_seconds"):
+        seconds = winner["transfer_seconds"]
+        said.append(f"; its inputs are brought for {format_usd(egress)} in {seconds:.1f} s")
+    if loss:
+        said.append(f"; interruptions are expected to cost {format_usd(loss)}")
+    return "".join(said)
 
 
 def sensitivity_lines(step: Mapping[str, Any]) -> list[str]:

@@ -17,6 +17,7 @@ from dagster._core.execution.plan.outputs import StepOutputData
 
 from cu_market.dagster_compat.outline import template_key
 from cu_market.dagster_compat.output_sizes import output_bytes, said_bytes
+from cu_market.domain.inputs import InputData
 from cu_market.domain.outline import StepOutline
 
 ROW_COUNT = "dagster/row_count"
@@ -30,6 +31,7 @@ class _Inputs:
     bytes: int | None
     rows: int | None
     keys: int | None
+    sources: dict[str, int | None]
 
 
 class MeasuredOutputs:
@@ -68,7 +70,10 @@ class MeasuredOutputs:
         """
         found = self._inputs(step, step_key)
         features = replace(step.features, input_rows=found.rows, upstream_keys=found.keys)
-        return replace(step, input_bytes=found.bytes, features=features)
+        inputs = tuple(
+            InputData(source=source, size_bytes=size) for source, size in found.sources.items()
+        )
+        return replace(step, input_bytes=found.bytes, features=features, inputs=inputs)
 
     def _note_written(self, step_key: str, data: StepOutputData) -> None:
         handle = data.step_output_handle
@@ -91,14 +96,19 @@ class MeasuredOutputs:
         own = _mapping_key(step_key)
         outputs: list[_Key] = []
         gathered = 0
+        sources: dict[str, int | None] = {}
         for source, name in step.sources:
             found = list(self._outputs(source, name, own))
             gathered += len(found) if _is_gathered(source, found, own) else 0
             outputs += found
+            size = _total(self._bytes, found)
+            before = sources.get(source)
+            sources[source] = before if size is None else size + (before or 0)
         return _Inputs(
             bytes=_total(self._bytes, outputs),
             rows=_total(self._rows, outputs),
             keys=gathered or None,
+            sources=sources,
         )
 
     def _outputs(self, source: str, name: str, own: str) -> Iterable[_Key]:

@@ -186,7 +186,7 @@ def _best(
         start = ready_ms if fixed else earliest_start(offer, ready_ms, timelines)
         if start is None or (fixed and not has_room(offer, start, timelines)):
             continue
-        latest = table.requests[offer.request].latest_finish_ms
+        latest = offer.latest_end_ms
         if latest is not None and start + offer.expected_ms > latest:
             continue
         cost = table.cost(offer, start - ready_ms)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cu_market.dnm.construction import Placement, Schedule, has_room, occupied, occupy
-from cu_market.dnm.feasibility import Refusals, late_detail
+from cu_market.dnm.feasibility import Refusals, late_detail, no_retry_detail
 from cu_market.dnm.offers import Offer, OfferTable
 from cu_market.dnm.sensitivity import Judged, sensitivity
 from cu_market.dnm.timeline import Timeline
@@ -54,6 +54,9 @@ def _award(table: OfferTable, placement: Placement, others: Sequence[Judged]) ->
         expected_ms=offer.expected_ms,
         money_microusd=offer.money_microusd,
         cost_microusd=placement.cost_microusd,
+        loss_microusd=offer.surcharge.loss_microusd,
+        egress_microusd=offer.surcharge.microusd,
+        transfer_ms=offer.surcharge.extra_ms,
         losses=_losses(table, offer.request, others),
         binding=told.binding,
         more_time=told.more_time,
@@ -103,6 +106,8 @@ def _verdict(
     latest = table.requests[offer.request].latest_finish_ms
     if latest is not None and end_ms > latest:
         return LossReason.TOO_LATE, late_detail(latest, end_ms)
+    if offer.latest_end_ms is not None and end_ms > offer.latest_end_ms:
+        return LossReason.NO_RETRY, no_retry_detail(offer.latest_end_ms, end_ms)
     if not has_room(offer, start_ms, timelines):
         return LossReason.CAPACITY, _room_detail(table, offer, start_ms, timelines)
     if winner is None:
@@ -125,7 +130,8 @@ def _verdict(
 def _winning_price(table: OfferTable, offer: Offer, more: int) -> str:
     """Says the price an hour at which the loser would have cost less than the winner, if any."""
     leases = table.requests[offer.request].quantity
-    too_much = -(-(more + 1) * MS_PER_HOUR // (offer.expected_ms * leases))
+    billed_ms = max(offer.expected_ms, table.bids[offer.bid].minimum_ms)
+    too_much = -(-(more + 1) * MS_PER_HOUR // (billed_ms * leases))
     price = offer.price_microusd_per_hour - too_much
     return f"; would have won at {format_usd(price)}/h" if price >= 0 else ""
 

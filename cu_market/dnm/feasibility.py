@@ -13,19 +13,46 @@ Refusals = tuple[tuple[LossReason, str], ...]
 """Reasons with their figures; empty where the pair is feasible."""
 
 
-def refusals(request: ResourceRequest, bid: Bid, *, expected_ms: int) -> Refusals:
+def refusals(
+    request: ResourceRequest, bid: Bid, *, expected_ms: int, after_ms: int = 0
+) -> Refusals:
     """Returns every reason why the bid cannot serve the request, whatever room is left.
 
     Args:
         request: what is asked.
         bid: what is offered.
         expected_ms: milliseconds that the lease would take there, start-up included.
+        after_ms: milliseconds at reference speed of what waits for it, until the run's end.
     """
     found: list[tuple[LossReason, str]] = []
     found += _size_refusals(request, bid)
     found += _rule_refusals(request, bid)
-    found += _time_refusals(request, bid, expected_ms)
+    found += _time_refusals(request, bid, expected_ms, after_ms)
     return tuple(found)
+
+
+def latest_end_ms(
+    request: ResourceRequest, bid: Bid, *, expected_ms: int, after_ms: int
+) -> int | None:
+    """Returns when a lease must have ended, milliseconds after the auction's time, or None.
+
+    Where it may be revoked, so early that, revoked at its very end, the request could run as long
+    again and what waits for it still end in time; unless it was said that no retry need fit.
+
+    Args:
+        request: what is asked.
+        bid: what is offered.
+        expected_ms, after_ms: as refusals.
+    """
+    latest = request.latest_finish_ms
+    if latest is None or not needs_retry(request, bid):
+        return latest
+    return latest - after_ms - expected_ms
+
+
+def needs_retry(request: ResourceRequest, bid: Bid) -> bool:
+    """Whether a bid may serve a request only where time is left for a retry."""
+    return request.retry_must_fit and bid.profile.interruption_millis_per_hour > 0
 
 
 def as_losses(bid: Bid, reasons: Refusals) -> tuple[Loss, ...]:
@@ -113,12 +140,16 @@ def _choice_detail(allowed: Sequence[str], offered: str) -> str:
 
 
 def _time_refusals(
-    request: ResourceRequest, bid: Bid, expected_ms: int
+    request: ResourceRequest, bid: Bid, expected_ms: int, after_ms: int
 ) -> list[tuple[LossReason, str]]:
     found: list[tuple[LossReason, str]] = []
     finish_ms, latest_ms = request.earliest_start_ms + expected_ms, request.latest_finish_ms
     if latest_ms is not None and finish_ms > latest_ms:
         found.append((LossReason.TOO_LATE, late_detail(latest_ms, finish_ms)))
+    elif latest_ms is not None:
+        end_ms = latest_end_ms(request, bid, expected_ms=expected_ms, after_ms=after_ms)
+        if end_ms is not None and finish_ms > end_ms:
+            found.append((LossReason.NO_RETRY, no_retry_detail(end_ms, finish_ms)))
     if bid.valid_until is not None and bid.valid_until <= request.timestamp:
         found.append(
             (
@@ -128,6 +159,14 @@ def _time_refusals(
             )
         )
     return found
+
+
+def no_retry_detail(latest_ms: int, finish_ms: int) -> str:
+    """Returns that a lease which may be revoked would end too late for a retry, in words."""
+    return (
+        f"may be revoked: a retry fits if it ends by {latest_ms / MILLIS:g} s, it would end at "
+        f"{finish_ms / MILLIS:g} s"
+    )
 
 
 def late_detail(latest_ms: int, finish_ms: int) -> str:

@@ -1,9 +1,10 @@
 """What serving a request from a bid costs, in whole micro-dollars.
 
-cost_ib(wait) = money_ib + v_i * max(0, wait + e_ib - d_i - slack_i)
+cost_ib(wait) = money_ib + loss_ib + v_i * max(0, wait + e_ib - d_i - slack_i)
 
-where money is price x expected time (half-even once) x quantity, plus a surcharge; e_ib is the
-expected time there, start-up included; d_i the time on the reference machine; v_i the value of
+where money is price x expected time, at least the agreed minimum (half-even once) x quantity, plus
+what is paid beside it; loss is what an interruption is expected to cost; e_ib is the expected time
+there, start-up and transfer included; d_i the time on the reference machine; v_i the value of
 time; wait the time between the moment the request could start and its start. A request is charged
 only for the delay that it adds itself, so that a chain of late steps is not charged for the first
 one's delay again and again.
@@ -24,11 +25,13 @@ class Surcharge:
     """What a pair costs beside its lease.
 
     Attributes:
-        microusd: money: egress, an expected interruption's loss.
+        microusd: money: egress.
+        loss_microusd: expected cost of being interrupted; weighed, but on no bill by itself.
         extra_ms: time that the lease takes longer, such as a transfer's.
     """
 
     microusd: int = 0
+    loss_microusd: int = 0
     extra_ms: int = 0
 
 
@@ -53,8 +56,10 @@ def expected_ms(request: ResourceRequest, bid: Bid, surcharge: Surcharge = NO_SU
 
 
 def money_microusd(request: ResourceRequest, bid: Bid, surcharge: Surcharge = NO_SURCHARGE) -> int:
-    """Returns the expected bill: price x expected time, each lease rounded half-even once."""
-    lease = lease_cost_microusd(bid.price_for(request.needs), expected_ms(request, bid, surcharge))
+    """Returns the expected bill: price x expected time, or the least time that is billed, each
+    lease rounded half-even once; and what is paid beside it."""
+    billed_ms = max(bid.minimum_ms, expected_ms(request, bid, surcharge))
+    lease = lease_cost_microusd(bid.price_for(request.needs), billed_ms)
     return lease * request.quantity + surcharge.microusd
 
 

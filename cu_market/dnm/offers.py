@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cu_market.dnm.feasibility import Refusals, refusals
+from cu_market.dnm.feasibility import Refusals, latest_end_ms, refusals
 from cu_market.dnm.graph import Graph, analyse
 from cu_market.dnm.objective import (
+    Surcharge,
     Surcharges,
     delay_cost_microusd,
     expected_ms,
@@ -73,6 +74,9 @@ class Offer:
         price_microusd_per_hour: of one lease.
         expected_ms: time there, start-up included.
         money_microusd: expected bill.
+        surcharge: what it costs beside its lease: in money_microusd, in expected_ms, and what an
+            interruption is expected to cost.
+        latest_end_ms: when it must have ended, or None.
         floor_microusd: its cost if it need not wait: its cost is never below.
         takes: (room index, amount) of all its leases together.
     """
@@ -83,8 +87,15 @@ class Offer:
     price_microusd_per_hour: int
     expected_ms: int
     money_microusd: int
+    surcharge: Surcharge
+    latest_end_ms: int | None
     floor_microusd: int
     takes: tuple[tuple[int, int], ...]
+
+    @property
+    def fixed_microusd(self) -> int:
+        """What it costs however long it waits."""
+        return self.money_microusd + self.surcharge.loss_microusd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +123,8 @@ class OfferTable:
     penalty_microusd: int
 
     def cost(self, offer: Offer, waited_ms: int) -> int:
-        """Returns money plus delay cost in micro-dollars after waiting that long."""
-        return offer.money_microusd + delay_cost_microusd(
+        """Returns money, expected loss and delay cost in micro-dollars after waiting that long."""
+        return offer.fixed_microusd + delay_cost_microusd(
             self.requests[offer.request],
             taken_ms=waited_ms + offer.expected_ms,
             slack_ms=self.graph.slack_ms[offer.request],
@@ -155,7 +166,8 @@ def tabulate(
         for b, bid in enumerate(offered):
             surcharge = surcharges(request, bid)
             taken_ms = expected_ms(request, bid, surcharge)
-            reasons = refusals(request, bid, expected_ms=taken_ms)
+            after_ms = graph.tail_ms[i] - request.duration_ms
+            reasons = refusals(request, bid, expected_ms=taken_ms, after_ms=after_ms)
             if reasons:
                 refused[i, b] = reasons
                 continue
@@ -169,7 +181,12 @@ def tabulate(
                     price_microusd_per_hour=bid.price_for(request.needs),
                     expected_ms=taken_ms,
                     money_microusd=money,
+                    surcharge=surcharge,
+                    latest_end_ms=latest_end_ms(
+                        request, bid, expected_ms=taken_ms, after_ms=after_ms
+                    ),
                     floor_microusd=money
+                    + surcharge.loss_microusd
                     + delay_cost_microusd(request, taken_ms=taken_ms, slack_ms=graph.slack_ms[i]),
                     takes=_takes(bid, size, request.quantity, index),
                 )

@@ -134,6 +134,44 @@ def plan(
     return _plan_of(requests, search, awards, unserved)
 
 
+def plan_choice(
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    capacities: Mapping[str, ResourceVector],
+    choice: Mapping[str, str],
+    *,
+    surcharges: Surcharges = no_surcharge,
+) -> Plan:
+    """Returns the plan in which each request is served by the bid chosen for it, starts free.
+
+    A request whose bid finds no room or time is served by another: read the awards. No solver is
+    asked, and the bound is everyone's cheapest offer.
+
+    Args:
+        requests, bids, capacities, surcharges: as plan.
+        choice: bid_id by request_id.
+
+    Raises:
+        InvalidInputError: see offers.tabulate.
+        CUMarketError: the plan does not verify, which is a defect.
+    """
+    table = tabulate(requests, bids, capacities, surcharges=surcharges)
+    place = {bid.bid_id: b for b, bid in enumerate(table.bids)}
+    chosen = {
+        i: place[choice[request.request_id]]
+        for i, request in enumerate(table.requests)
+        if request.request_id in choice
+    }
+    schedule = construct_best(table, fixed_starts=False, chosen=chosen)
+    awards, unserved = explain(table, schedule)
+    wrong = violations(table.requests, table.bids, capacities, awards, surcharges=surcharges)
+    if wrong:
+        said = "; ".join(f"{v.where}: {v.what}" for v in wrong)
+        raise CUMarketError(f"the plan does not verify: {said}; report it with the auction")
+    search = _Search(schedule=schedule, bound=floor_bound(table))
+    return _plan_of(requests, search, awards, unserved)
+
+
 def _improve(
     table: OfferTable,
     search: _Search,

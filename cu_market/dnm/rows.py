@@ -61,7 +61,7 @@ def assemble(table: OfferTable, schedule: Schedule) -> ProgramData:
 
 
 def _is_possible(table: OfferTable, offer: Offer, start_ms: int) -> bool:
-    latest = table.requests[offer.request].latest_finish_ms
+    latest = offer.latest_end_ms
     if latest is not None and start_ms + offer.expected_ms > latest:
         return False
     return all(amount <= table.rooms[room].limit_at(start_ms) for room, amount in offer.takes)

@@ -16,6 +16,9 @@ from cu_market.dnm.offers import Offer, OfferTable
 from cu_market.domain.plan import LossReason
 from cu_market.domain.units import format_usd
 
+FOR_TIME = frozenset({LossReason.TOO_LATE, LossReason.NO_RETRY})
+"""Reasons that more time would lift."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -60,7 +63,7 @@ def sensitivity(table: OfferTable, winner: Placement, others: Sequence[Judged]) 
     late = [
         _Late(other.cost, other.offer.expected_ms, other.offer.bid)
         for other in cheaper
-        if other.reason is LossReason.TOO_LATE
+        if other.reason in FOR_TIME
     ]
     late += _refused_for_time(table, winner)
     best = min(late, default=None)
@@ -87,7 +90,7 @@ def _refused_for_time(table: OfferTable, winner: Placement) -> list[_Late]:
     request, found = table.requests[i], []
     for b, bid in enumerate(table.bids):
         reasons = table.refused.get((i, b), ())
-        if reasons and all(reason is LossReason.TOO_LATE for reason, _ in reasons):
+        if reasons and all(reason in FOR_TIME for reason, _ in reasons):
             expected = expected_ms(request, bid)
             delay = delay_cost_microusd(
                 request, taken_ms=expected, slack_ms=table.graph.slack_ms[i]
@@ -105,7 +108,7 @@ def _binding(
     if waited_ms > 0:
         room = table.bids[winner.offer.bid].profile.capacity_id
         return f"room on {room}: it could start {waited_ms / 1000:.1f} s earlier"
-    roomless = [other for other in cheaper if other.reason is not LossReason.TOO_LATE]
+    roomless = [other for other in cheaper if other.reason not in FOR_TIME]
     best = min(roomless, key=lambda other: other.cost, default=None)
     if late is not None and (best is None or late.cost <= best.cost):
         saves = format_usd(winner.cost_microusd - late.cost)

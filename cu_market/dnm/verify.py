@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cu_market.dnm.feasibility import refusals
+from cu_market.dnm.feasibility import latest_end_ms, refusals
 from cu_market.dnm.graph import analyse
 from cu_market.dnm.objective import (
     Surcharges,
@@ -52,8 +52,9 @@ def violations(
     """Returns everything wrong with the awards; empty if they can be committed.
 
     Checked: known request and bid, each request at most once, the pair's feasibility, its size,
-    price, time, money and cost, its start after what it waits for, its deadline, and every
-    capacity and every bid's units at every moment.
+    price, time, money and cost, its start after what it waits for, its deadline and, where it may
+    be revoked, the time for a retry before it; every capacity and every bid's units at every
+    moment.
     """
     known = {request.request_id: request for request in requests}
     offered = {bid.bid_id: bid for bid in bids}
@@ -69,10 +70,17 @@ def violations(
             usable.append(award)
         seen.add(award.request_id)
     ready, slack = _ready_and_slack(requests, usable, fixed_starts=fixed_starts)
+    after = _after(requests)
     for award in usable:
         request, bid = known[award.request_id], offered[award.bid_id]
         found += _pair_violations(
-            request, bid, award, ready[request.request_id], slack[request.request_id], surcharges
+            request,
+            bid,
+            award,
+            ready[request.request_id],
+            slack[request.request_id],
+            after[request.request_id],
+            surcharges,
         )
         if fixed_starts and award.start_ms != request.earliest_start_ms:
             found.append(Violation(where=award.request_id, what="does not start when it must"))
@@ -101,12 +109,26 @@ def _ready_and_slack(
     return ready, {r.request_id: graph.slack_ms[i] for i, r in enumerate(requests)}
 
 
+def _after(requests: Sequence[ResourceRequest]) -> dict[str, int]:
+    """How long what waits for each request takes until the run's end, at reference speed."""
+    children: dict[str, list[ResourceRequest]] = defaultdict(list)
+    for request in requests:
+        for parent in request.depends_on:
+            children[parent].append(request)
+    after: dict[str, int] = {}
+    for i in reversed(analyse(requests).order):
+        name = requests[i].request_id
+        after[name] = max((c.duration_ms + after[c.request_id] for c in children[name]), default=0)
+    return after
+
+
 def _pair_violations(
     request: ResourceRequest,
     bid: Bid,
     award: Award,
     ready_ms: int,
     slack_ms: int,
+    after_ms: int,
     surcharges: Surcharges,
 ) -> list[Violation]:
     where = f"{request.request_id} on {bid.bid_id}"
@@ -117,14 +139,17 @@ def _pair_violations(
     delay = delay_cost_microusd(request, taken_ms=taken_ms, slack_ms=slack_ms)
     found = [
         Violation(where=where, what=f"{reason}: {detail}")
-        for reason, detail in refusals(request, bid, expected_ms=takes_ms)
+        for reason, detail in refusals(request, bid, expected_ms=takes_ms, after_ms=after_ms)
     ]
     for name, said, true in (
         ("size", award.size, bid.size_for(request.needs)),
         ("price", award.price_microusd_per_hour, bid.price_for(request.needs)),
         ("time", award.expected_ms, takes_ms),
         ("money", award.money_microusd, money),
-        ("cost", award.cost_microusd, money + delay),
+        ("egress", award.egress_microusd, surcharge.microusd),
+        ("transfer", award.transfer_ms, surcharge.extra_ms),
+        ("loss", award.loss_microusd, surcharge.loss_microusd),
+        ("cost", award.cost_microusd, money + surcharge.loss_microusd + delay),
         ("provider", award.provider, bid.provider),
         ("CU", award.resource_id, bid.profile.cu_id),
         ("capacity", award.capacity_id, bid.profile.capacity_id),
@@ -135,7 +160,7 @@ def _pair_violations(
         found.append(
             Violation(where=where, what=f"starts at {award.start_ms} ms, ready at {ready_ms} ms")
         )
-    latest = request.latest_finish_ms
+    latest = latest_end_ms(request, bid, expected_ms=takes_ms, after_ms=after_ms)
     if latest is not None and award.start_ms + takes_ms > latest:
         found.append(Violation(where=where, what=f"ends after {latest} ms"))
     return found

@@ -5,7 +5,7 @@ Sets
     p before i        parents
 
 Parameters
-    m_ib, e_ib        money; time there;  a_ib,r  what the offer takes of r
+    m_ib, e_ib        money and expected loss; time there;  a_ib,r  what the offer takes of r
     v_i, k_i          value of time; reference time plus slack: delay counts beyond it
     ES_i, E_i         earliest start and end with nobody in the way
     Q_rt              room
@@ -118,7 +118,7 @@ def certify_waiting(table: OfferTable, prices: WaitingPrices) -> int:
     for i in range(count):
         later = sum(theta[c] for c in earliest.children[i])
         total += min(
-            (offer.money_microusd * MS_PER_HOUR << SHIFT)
+            (offer.fixed_microusd * MS_PER_HOUR << SHIFT)
             + _inner(table, offer, prices.edges, rooms, theta[i], later, earliest)
             for offer in table.offers[i]
         )
@@ -229,7 +229,7 @@ def _program(table: OfferTable, edges: tuple[int, ...], earliest: _Earliest) -> 
                 is_root = not table.graph.parents[i]
                 delay = max(0, waited - _free(table, offer)) if is_root else 0
                 value = table.requests[i].value_of_time_microusd_per_hour
-                costs.append(float(offer.money_microusd * MS_PER_HOUR + value * delay))
+                costs.append(float(offer.fixed_microusd * MS_PER_HOUR + value * delay))
                 begins[i].append((column, start / 1000))
                 ends[i].append((column, (start + offer.expected_ms) / 1000))
                 _add_rooms(table, offer, start, edges, column, room_terms)

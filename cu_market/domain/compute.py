@@ -28,7 +28,7 @@ def compute(
     on_oom: Literal["retry", "fail"] | None = None,
     risk: Literal["cost", "balanced", "safe"] | None = None,
     external: bool | None = None,
-    interruptible: bool | None = None,
+    interruptible: bool | Literal["always"] | None = None,
     min_cpu: float | str | None = None,
     min_memory: str | int | None = None,
     partitions: Mapping[str, str | Mapping[str, Setting]] | None = None,
@@ -51,7 +51,8 @@ def compute(
         on_oom: ``retry`` (as if left out) with more memory, or ``fail``.
         risk: how much a failed attempt weighs against memory held for nothing.
         external: the step only waits for a remote system: nothing is learned from it.
-        interruptible: whether it may run where it can be revoked.
+        interruptible: whether it may run where it can be revoked: True where a retry would still
+            end before the deadline, ``always``, or False.
         min_cpu: never fewer cores.
         min_memory: never less memory.
         partitions: sizes of particular partitions by shell-style pattern of their key, the first

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cu_market.domain.features import NO_FEATURES, StepFeatures
+from cu_market.domain.inputs import InputData
 from cu_market.domain.request import StepIdentity
 
 
@@ -24,6 +25,7 @@ class StepOutline:
         code_version: the declared version of its assets' code, or empty.
         input_bytes: of its inputs as measured when upstream wrote them, or None.
         features: what else is known of its work.
+        inputs: what is known of each source of its inputs: bytes as measured, and where they lie.
     """
 
     step_key: str
@@ -36,6 +38,7 @@ class StepOutline:
     code_version: str = ""
     input_bytes: int | None = None
     features: StepFeatures = NO_FEATURES
+    inputs: tuple[InputData, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

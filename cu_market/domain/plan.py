@@ -21,7 +21,9 @@ class LossReason(StrEnum):
     PROVIDER_NOT_ALLOWED = "provider not allowed"
     LOCATION_NOT_ALLOWED = "location not allowed"
     INTERRUPTIBLE = "may be interrupted"
+    NO_RETRY = "no time for a retry"
     EXPIRED = "offer expired"
+    DOMINATED = "dominated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +58,12 @@ class Award:
         price_microusd_per_hour: agreed price.
         start_ms: planned start, milliseconds after the auction's time.
         expected_ms: expected time there, start-up included.
-        money_microusd: price x expected time.
-        cost_microusd: money plus what its delay costs: what the program minimised.
+        money_microusd: price x expected time, and what is paid beside it.
+        cost_microusd: money plus what its delay and an interruption are expected to cost: what the
+            program minimised.
+        loss_microusd: what an interruption is expected to cost; part of cost_microusd.
+        egress_microusd: what is paid for taking its inputs there; part of money_microusd.
+        transfer_ms: what their transfer takes; part of expected_ms.
         losses: every other bid's reason, the runner-up first.
         binding: what keeps the request from something better, in words; empty where not looked at.
         more_time, more_money: what either would change, in words; empty where nothing.
@@ -74,6 +80,9 @@ class Award:
     expected_ms: int
     money_microusd: int
     cost_microusd: int
+    loss_microusd: int = 0
+    egress_microusd: int = 0
+    transfer_ms: int = 0
     losses: tuple[Loss, ...] = ()
     binding: str = ""
     more_time: str = ""

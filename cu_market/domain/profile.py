@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from cu_market.domain.inputs import Place
 from cu_market.domain.problem import require
 from cu_market.domain.resources import ResourceVector
-from cu_market.domain.units import bytes_to_gb, microusd_to_usd, millis_to_cores
+from cu_market.domain.units import MICROUSD, bytes_to_gb, microusd_to_usd, millis_to_cores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,7 @@ class CUProfile:
         gpu_type: the GPU's name, or None.
         gpu_count: whole GPUs.
         network_bandwidth_mbps: megabits a second; 0 where unknown.
+        egress_microusd_per_gb: price of a GB (10^9 bytes) taken from there to another location.
         price_microusd_per_hour: price of the whole profile.
         performance_millis: speed, 1000 being the reference machine's.
         startup_ms: from the lease until a step can run.
@@ -44,6 +46,7 @@ class CUProfile:
     gpu_type: str | None = None
     gpu_count: int = 0
     network_bandwidth_mbps: int = 0
+    egress_microusd_per_gb: int = 0
     price_microusd_per_hour: int
     performance_millis: int = 1000
     startup_ms: int = 0
@@ -68,6 +71,7 @@ class CUProfile:
             "storage_bytes",
             "gpu_count",
             "network_bandwidth_mbps",
+            "egress_microusd_per_gb",
             "price_microusd_per_hour",
             "startup_ms",
             "interruption_millis_per_hour",
@@ -86,6 +90,15 @@ class CUProfile:
         """What the CU has, as a vector."""
         return ResourceVector(
             cpu_millis=self.cpu_millis, memory_bytes=self.memory_bytes, gpu_count=self.gpu_count
+        )
+
+    @property
+    def place(self) -> Place:
+        """Where what is written there lies."""
+        return Place(
+            location=self.location,
+            egress_microusd_per_gb=self.egress_microusd_per_gb,
+            bandwidth_mbps=self.network_bandwidth_mbps,
         )
 
     @property
@@ -123,6 +136,7 @@ class CUProfile:
             "location": self.location,
             "performance": self.performance_millis / 1000,
             "startup_seconds": self.startup_ms / 1000,
+            "egress_usd_per_gb": self.egress_microusd_per_gb / MICROUSD,
         }
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from cu_market.domain.inputs import InputData
 from cu_market.domain.problem import require
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.scaling import Scaling
@@ -94,6 +95,8 @@ class ResourceRequest:
         locations: only these, or empty for any.
         priority: Dagster's step priority; larger first.
         interruptible: whether it may run where it can be revoked.
+        retry_must_fit: only where, once revoked, it could run again before its latest end.
+        inputs: what it reads of steps before it, where that is known.
         external: waits for a remote system; not learned from.
     """
 
@@ -119,6 +122,8 @@ class ResourceRequest:
     locations: tuple[str, ...] = ()
     priority: int = 0
     interruptible: bool = True
+    retry_must_fit: bool = True
+    inputs: tuple[InputData, ...] = ()
     external: bool = False
     labels: tuple[tuple[str, str], ...] = field(default=())
 

@@ -37,6 +37,15 @@ class Risk(StrEnum):
     SAFE = "safe"
 
 
+class Interruptible(StrEnum):
+    """Whether a step may run where it can be revoked: where a retry would still end in time, in any
+    case, or never."""
+
+    TRUE = "true"
+    ALWAYS = "always"
+    FALSE = "false"
+
+
 class Mode(StrEnum):
     """What the market does with a run."""
 
@@ -69,7 +78,7 @@ class ComputeSpec:
         on_oom: what follows when the step is ended for memory.
         risk: how much a failed attempt weighs.
         external: waits for a remote system; never learned from.
-        interruptible: may run where it can be revoked.
+        interruptible: whether it may run where it can be revoked.
         min_cpu_millis: never fewer cores, whatever else says so.
         min_memory_bytes: never less memory, whatever else says so.
         partition_rules: sizes of particular partitions, the first match counts.
@@ -89,7 +98,7 @@ class ComputeSpec:
     on_oom: OnOom | None = None
     risk: Risk | None = None
     external: bool | None = None
-    interruptible: bool | None = None
+    interruptible: Interruptible | None = None
     min_cpu_millis: int | None = None
     min_memory_bytes: int | None = None
     partition_rules: tuple[PartitionRule, ...] | None = None

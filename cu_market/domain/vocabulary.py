@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from cu_market.domain.spec import Mode, OnMarketFailure, OnOom, Risk, SizingMode
+from cu_market.domain.spec import Interruptible, Mode, OnMarketFailure, OnOom, Risk, SizingMode
 from cu_market.domain.tag_values import (
     CORES,
     COUNT,
@@ -117,8 +117,10 @@ STEP_TAGS: tuple[TagRule, ...] = (
           "How much a failed attempt weighs against memory held for nothing.", "safe"),
     _rule(_STEP, "external", "external", "external", FLAG, "truth",
           "The step only waits for a remote system: nothing is learned from it.", "true"),
-    _rule(_STEP, "interruptible", "interruptible", "interruptible", FLAG, "truth",
-          "Whether the step may run where it can be revoked.", "false"),
+    _rule(_STEP, "interruptible", "interruptible", "interruptible", choice(Interruptible),
+          "choice", "Whether the step may run where it can be revoked: `true` (as when nothing is"
+          " said) where a retry would still end before the deadline, `always`, or `false`.",
+          "false"),
     _rule(_STEP, "min_cpu_cores", "min_cpu", "min_cpu_millis", CORES, "cores",
           "Never fewer cores, whatever else says so.", "0.5"),
     _rule(_STEP, "min_memory_gb", "min_memory", "min_memory_bytes", MEMORY, "GB (10^9 bytes)",

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from cu_market.dnm.planner import plan
+from cu_market.dnm.placing import plan_placed
 from cu_market.dnm.solve import Solver
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
@@ -287,7 +287,7 @@ class Market:
 
     def solve(self, demand: Demand, bids: BidRound) -> Plan:
         """Returns the plan of a demand at these bids; writes nothing."""
-        return plan(
+        return plan_placed(
             demand.requests,
             bids.bids,
             bids.pool.capacities,

@@ -8,12 +8,13 @@ from datetime import datetime
 
 from cu_market.domain.features import NO_FEATURES
 from cu_market.domain.gpu import normalise_gpu_name
+from cu_market.domain.inputs import InputData
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.request import ResourceRequest, Sizing
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.scaling import Scaling
-from cu_market.domain.spec import ComputeSpec, OnOom, RunSpec, target_names
+from cu_market.domain.spec import ComputeSpec, Interruptible, OnOom, RunSpec, target_names
 from cu_market.domain.tags import (
     check_override_targets,
     check_providers,
@@ -21,8 +22,8 @@ from cu_market.domain.tags import (
     parse_step_tags,
 )
 from cu_market.domain.units import MICROUSD
-from cu_market.domain.usage import Usage
 from cu_market.domain.vocabulary import OVERRIDE_PREFIX
+from cu_market.market.inputs import inputs_of, last_input_bytes
 from cu_market.market.past import Past
 from cu_market.market.replan import Situation
 from cu_market.market.settings import MarketSettings
@@ -168,7 +169,8 @@ def size_run(
         )
         size = _raised(size, (floors or {}).get(step.step_key, 0))
         sized[step.step_key] = size
-        requests.append(_request(step, size, run, now, settings))
+        inputs = inputs_of(step, outline.steps, past)
+        requests.append(_request(step, size, run, now, settings, inputs))
     return Demand(requests=tuple(requests), sized=sized, run=run)
 
 
@@ -213,15 +215,6 @@ def _borrowed(
         default_bytes=settings.defaults.to_defaults().memory_bytes,
         input_bytes=step.input_bytes,
     )
-
-
-def last_input_bytes(history: Sequence[Usage]) -> int | None:
-    """Returns bytes of a step's inputs as last measured: what is assumed until they are written.
-
-    Args:
-        history: attempts, newest first.
-    """
-    return next((usage.input_bytes for usage in history if usage.input_bytes is not None), None)
 
 
 def part_of(outline: RunOutline, steps: Collection[str]) -> RunOutline:
@@ -269,7 +262,12 @@ def without_deadline(demand: Demand) -> Demand:
 
 
 def _request(
-    step: StepOutline, size: SizedStep, run: RunSpec, now: datetime, settings: MarketSettings
+    step: StepOutline,
+    size: SizedStep,
+    run: RunSpec,
+    now: datetime,
+    settings: MarketSettings,
+    inputs: tuple[InputData, ...],
 ) -> ResourceRequest:
     spec = size.spec
     value_of_time = run.value_of_time_microusd_per_hour
@@ -295,7 +293,9 @@ def _request(
         providers=spec.providers or (),
         locations=spec.locations or (),
         priority=step.priority,
-        interruptible=spec.interruptible is not False,
+        interruptible=spec.interruptible is not Interruptible.FALSE,
+        retry_must_fit=spec.interruptible is not Interruptible.ALWAYS,
+        inputs=inputs,
         external=bool(spec.external),
     )
 

@@ -103,6 +103,11 @@ def _in_the_way(request: ResourceRequest, reasons: Collection[LossReason]) -> tu
             ", ".join(request.locations),
             "allow another location",
         ),
+        LossReason.NO_RETRY: (
+            "cu/deadline_seconds or cu/interruptible",
+            "" if latest is None else f"{latest / 1000:g} s",
+            "allow more time, or always",
+        ),
         LossReason.INTERRUPTIBLE: ("cu/interruptible", "false", "let it be interrupted"),
     }
     if reasons and all(reason in tags for reason in reasons):

@@ -27,6 +27,7 @@ _INTEGERS = frozenset(
     {
         "core_microusd_per_hour",
         "cpu_millis",
+        "egress_microusd_per_gb",
         "gb_microusd_per_hour",
         "gpu_count",
         "gpu_microusd_per_hour",

@@ -67,11 +67,11 @@ class Instance:
         hazard = bid.profile.interruption_millis_per_hour / 1000
         money = bid.price_for(request.needs) * hours
         lost = round(min(1.0, hazard * hours / 2) * money)
-        return Surcharge(microusd=egress + lost, extra_ms=transfer_ms)
+        return Surcharge(microusd=egress, loss_microusd=lost, extra_ms=transfer_ms)
 
     def table(
         self, requests: Sequence[ResourceRequest], bids: Sequence[Bid]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Returns what calling it for every pair would: the same operations in the same order."""
         home = np.array([self.homes[r.request_id] for r in requests])[:, None]
         place = np.array([b.profile.location for b in bids])[None, :]
@@ -92,7 +92,7 @@ class Instance:
                 else [bid.price_for(request.needs) for request in requests]
             )
         lost = np.rint(np.minimum(1.0, hazard * hours / 2) * (price * hours)).astype(np.int64)
-        return egress + lost, transfer_ms
+        return egress, lost, transfer_ms
 
 
 def generate(data: Path, *, steps: int, bids: int, contention: float, seed: int) -> Instance:

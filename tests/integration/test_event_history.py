@@ -136,4 +136,5 @@ def test_a_step_that_is_not_written_for_measures_nothing(home: Path) -> None:
     steps: dict[str, StepOutline] = {step.step_key: step for step in outline.steps}
     measured = MeasuredOutputs().measured(steps["gather"], "gather")
     assert measured.input_bytes is None
+    assert [(data.source, data.size_bytes) for data in measured.inputs] == [("work[?]", None)]
     assert measured.features.upstream_keys is None

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cu_market.domain.compute import compute
 from cu_market.domain.problem import InvalidInputError
-from cu_market.domain.spec import ComputeSpec, OnOom, PartitionRule, Risk, SizingMode
+from cu_market.domain.spec import ComputeSpec, Interruptible, OnOom, PartitionRule, Risk, SizingMode
 from cu_market.domain.tags import (
     format_settings,
     format_step_tags,
@@ -40,7 +40,7 @@ def specs() -> st.SearchStrategy[ComputeSpec]:
         on_oom=st.none() | st.sampled_from(OnOom),
         risk=st.none() | st.sampled_from(Risk),
         external=flags,
-        interruptible=flags,
+        interruptible=st.none() | st.sampled_from(Interruptible),
         min_cpu_millis=amounts,
         min_memory_bytes=sizes,
     )

@@ -13,6 +13,7 @@ from cu_market.dagster_compat.measured_outputs import MeasuredOutputs
 from cu_market.dagster_compat.outline import template_key
 from cu_market.deo.executor.inputs import is_as_last, is_told
 from cu_market.deo.executor.leases import Leases
+from cu_market.deo.executor.origins import Origins
 from cu_market.deo.executor.usage import usage_of
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.curve import UsageCurve
@@ -100,11 +101,14 @@ class Negotiation:
         self._leased: set[str] = set()
         self.moves_made: dict[str, int] = defaultdict(int)
         self._withdrawn: dict[str, float] = {}
+        self._origins = Origins(market)
 
     def count_past_attempts(self) -> None:
         """Counts on from what the ledger has of this run: a key is leased once."""
         for row in self.market.ledger.allocations(run_id=self._outline.run_id):
             award = self._awards.get(row.step_key)
+            if row.leased_at is not None:
+                self._origins.note(row)
             if award is None or award.key != row.key:
                 self._attempts[row.step_key] = max(self._attempts[row.step_key], row.attempt)
 
@@ -130,6 +134,7 @@ class Negotiation:
         """Takes the lease of a step's next attempt, or says what the pool is short of."""
         outcome = self.leases.take(award, holder)
         if isinstance(outcome, Allocation):
+            self._origins.note(outcome)
             self._attempts[award.step_key] = award.attempt
             self._leased |= {award.step_key, template_key(award.step_key)}
         return outcome
@@ -258,7 +263,9 @@ class Negotiation:
     def remaining(self, steps: Collection[str]) -> RunOutline:
         """Returns the outline of these steps alone, free of dependencies on all others."""
         part = part_of(self._outline, steps)
-        measured = (self.outputs.measured(step, step.step_key) for step in part.steps)
+        measured = (
+            self._origins.placed(self.outputs.measured(step, step.step_key)) for step in part.steps
+        )
         return replace(part, steps=tuple(measured))
 
     def identity(self, step_key: str) -> StepIdentity:
@@ -387,5 +394,5 @@ class Negotiation:
 
     def _measured(self, step_key: str) -> StepOutline:
         """Returns the step alone, with the size of its inputs as far as they are written."""
-        step = self.outputs.measured(self._step(step_key), step_key)
+        step = self._origins.placed(self.outputs.measured(self._step(step_key), step_key))
         return replace(step, step_key=step_key, depends_on=())

@@ -39,6 +39,7 @@ class Selection:
         costs: (n, m) micro-dollars; INFEASIBLE where the bid cannot serve the request.
         money: (n, m) micro-dollars.
         takes_ms: (n, m) expected time, start-up included.
+        after_ms: (n,) reference time of what waits for each, until the run's end.
         prices: (n, m) micro-dollars an hour of one lease.
         penalties: (n,) micro-dollars for leaving a request unserved.
         first: (n,) index of the request's start among the distinct starts.
@@ -54,6 +55,7 @@ class Selection:
     costs: Whole
     money: Whole
     takes_ms: Whole
+    after_ms: Whole
     prices: Whole
     penalties: Whole
     first: Whole
@@ -75,31 +77,35 @@ def tabulate(
     """Returns the arrays, in the canonical order of offers.tabulate.
 
     Surcharges are asked pair by pair, unless they have a method ``table(requests, bids)`` that
-    returns what calling them for every pair would: two (n, m) arrays, micro-dollars and extra
-    milliseconds.
+    returns what calling them for every pair would: three (n, m) arrays, micro-dollars, expected
+    loss in micro-dollars and extra milliseconds.
 
     Raises:
         InvalidInputError: as offers.tabulate.
     """
     asked = tuple(sorted(requests, key=lambda request: request.request_id))
     offered = bids_in_order(bids, capacities)
-    slack = np.asarray(analyse(asked).slack_ms, dtype=np.int64)
+    graph = analyse(asked)
+    slack = np.asarray(graph.slack_ms, dtype=np.int64)
+    after = _whole(tail - r.duration_ms for tail, r in zip(graph.tail_ms, asked, strict=True))
+    least = _whole(b.minimum_ms for b in offered)[None, :]
     shape = (len(asked), len(offered))
     takes, prices, money, costs = (np.empty(shape, dtype=np.int64) for _ in range(4))
     feasible = np.empty(shape, dtype=bool)
     for begin_row in range(0, len(asked), ROWS_AT_ONCE):
         rows = slice(begin_row, begin_row + ROWS_AT_ONCE)
         some = asked[rows]
-        extra_money, extra_ms = _surcharges(some, offered, surcharges)
+        extra_money, losses, extra_ms = _surcharges(some, offered, surcharges)
         takes[rows] = np.maximum(1, _takes_ms(some, offered) + extra_ms)
         prices[rows] = _prices(some, offered)
         quantity = _whole(r.quantity for r in some)[:, None]
-        spent = _half_even(prices[rows] * takes[rows], MS_PER_HOUR) * quantity + extra_money
+        lease = _half_even(prices[rows] * np.maximum(takes[rows], least), MS_PER_HOUR)
+        spent = lease * quantity + extra_money
         late = takes[rows] - _whole(r.duration_ms for r in some)[:, None] - slack[rows, None]
         value = _whole(r.value_of_time_microusd_per_hour for r in some)[:, None]
         money[rows] = spent
-        costs[rows] = spent + _half_even(value * np.maximum(late, 0), MS_PER_HOUR)
-        feasible[rows] = _feasible(some, offered, takes[rows], prices[rows])
+        costs[rows] = spent + losses + _half_even(value * np.maximum(late, 0), MS_PER_HOUR)
+        feasible[rows] = _feasible(some, offered, takes[rows], prices[rows], after[rows])
     dearest = int(costs[feasible].max()) if feasible.any() else 0
     costs[~feasible] = INFEASIBLE
     begin = _whole(r.earliest_start_ms for r in asked)
@@ -117,6 +123,7 @@ def tabulate(
         costs=costs,
         money=money,
         takes_ms=takes,
+        after_ms=after,
         prices=prices,
         penalties=np.where(feasible.any(axis=1), 10 * dearest + 1, 0).astype(np.int64),
         first=first.astype(np.int64),
@@ -155,18 +162,19 @@ def _half_even(numerator: Whole, denominator: int) -> Whole:
 
 def _surcharges(
     requests: Sequence[ResourceRequest], bids: Sequence[Bid], surcharges: Surcharges
-) -> tuple[Whole, Whole]:
+) -> tuple[Whole, Whole, Whole]:
     table = getattr(surcharges, "table", None)
     if callable(table):
-        found: tuple[Whole, Whole] = table(requests, bids)
+        found: tuple[Whole, Whole, Whole] = table(requests, bids)
         return found
     shape = (len(requests), len(bids))
-    money, extra = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    money, losses, extra = (np.zeros(shape, dtype=np.int64) for _ in range(3))
     for i, request in enumerate(requests):
         for b, bid in enumerate(bids):
             said = surcharges(request, bid)
-            money[i, b], extra[i, b] = said.microusd, said.extra_ms
-    return money, extra
+            money[i, b], losses[i, b] = said.microusd, said.loss_microusd
+            extra[i, b] = said.extra_ms
+    return money, losses, extra
 
 
 def _prices(requests: Sequence[ResourceRequest], bids: Sequence[Bid]) -> Whole:
@@ -189,7 +197,11 @@ def _prices(requests: Sequence[ResourceRequest], bids: Sequence[Bid]) -> Whole:
 
 
 def _feasible(
-    requests: Sequence[ResourceRequest], bids: Sequence[Bid], takes: Whole, prices: Whole
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    takes: Whole,
+    prices: Whole,
+    after: Whole,
 ) -> Flags:
     """Returns which pairs feasibility.refusals finds no reason against."""
     far = 2**62
@@ -204,6 +216,7 @@ def _feasible(
     latest = _whole(far if r.latest_finish_ms is None else r.latest_finish_ms for r in requests)
     begin = _whole(r.earliest_start_ms for r in requests)
     wary = np.array([not r.interruptible for r in requests], dtype=bool)
+    careless = np.array([not r.retry_must_fit for r in requests], dtype=bool)
     found = (prices <= most[:, None]) & (begin[:, None] + takes <= latest[:, None])
     for b, bid in enumerate(bids):
         profile = bid.profile
@@ -216,6 +229,8 @@ def _feasible(
             column &= quantity <= bid.quantity
         if profile.interruption_millis_per_hour:
             column &= ~wary
+            in_time = begin + 2 * takes[:, b] + after <= latest  # a retry fits: latest_end_ms
+            column &= in_time | careless
         found[:, b] &= column
     for i, request in enumerate(requests):
         if request.gpu_type or request.providers or request.locations:

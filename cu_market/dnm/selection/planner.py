@@ -102,7 +102,7 @@ def plan_selection(
         left=lambda: limit_seconds - (clock() - began),
     )
     searched = clock()
-    awards, unserved = _outcome(selection, found)
+    awards, unserved = _outcome(selection, found, surcharges)
     wrong = violations(
         requests,
         bids,
@@ -136,7 +136,9 @@ def _opener(solver: object) -> Callable[[LinearProgram], Live] | None:
     return None
 
 
-def _outcome(selection: Selection, found: Found) -> tuple[list[Award], list[Unserved]]:
+def _outcome(
+    selection: Selection, found: Found, surcharges: Surcharges
+) -> tuple[list[Award], list[Unserved]]:
     holding = Holding(selection, found.choice)
     awards: list[Award] = []
     unserved: list[Unserved] = []
@@ -151,6 +153,7 @@ def _outcome(selection: Selection, found: Found) -> tuple[list[Award], list[Unse
         ranked = np.argsort(selection.costs[i], kind="stable")[: TOLD_LOSSES + 1]
         others = [int(k) for k in ranked if int(k) != b][:TOLD_LOSSES]
         bid = selection.bids[b]
+        beside = surcharges(request, bid)
         awards.append(
             Award(
                 request_id=request.request_id,
@@ -164,6 +167,9 @@ def _outcome(selection: Selection, found: Found) -> tuple[list[Award], list[Unse
                 expected_ms=int(selection.takes_ms[i, b]),
                 money_microusd=int(selection.money[i, b]),
                 cost_microusd=cost,
+                loss_microusd=beside.loss_microusd,
+                egress_microusd=beside.microusd,
+                transfer_ms=beside.extra_ms,
                 losses=tuple(_loss(holding, i, k, cost) for k in others),
             )
         )
@@ -174,8 +180,8 @@ def _loss(holding: Holding, i: int, b: int, paid: int | None) -> Loss:
     selection = holding.selection
     request, bid, cost = selection.requests[i], selection.bids[b], int(selection.costs[i, b])
     if cost >= INFEASIBLE:
-        takes = int(selection.takes_ms[i, b])
-        reasons = refusals(request, bid, expected_ms=takes)
+        takes, after = int(selection.takes_ms[i, b]), int(selection.after_ms[i])
+        reasons = refusals(request, bid, expected_ms=takes, after_ms=after)
         reason, detail = reasons[0][0], "; ".join(said for _, said in reasons)
         told: int | None = None
     elif paid is not None and cost >= paid:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cu_market.domain.problem import InvalidInputError, Problem
+from cu_market.domain.units import usd_to_microusd
 from cu_market.ral.catalog.offers import Terms
 from cu_market.ral.catalog.store import Catalog, catalogs_folder, open_catalog, read_file
 
@@ -29,6 +30,7 @@ class CatalogConfig(BaseModel):
         startup_seconds: from the lease until a step can run; billed.
         usable_memory_ratio: what the system leaves of a type's memory.
         spot_interruptions_per_hour: expected of each spot CU.
+        egress_usd_per_gb: dollars for a GB taken from one of its regions to any other location.
         old_after_days: older prices are said to be old wherever they are shown.
         start: provider options of what starts workers at these prices; None: quotes only.
     """
@@ -45,6 +47,7 @@ class CatalogConfig(BaseModel):
     startup_seconds: float = Field(default=45, ge=0, le=86_400)
     usable_memory_ratio: float = Field(default=0.93, gt=0, le=1)
     spot_interruptions_per_hour: float = Field(default=0.05, ge=0, le=1000)
+    egress_usd_per_gb: float = Field(default=0, ge=0, le=1000)
     old_after_days: int = Field(default=30, ge=1)
     start: dict[str, Any] | None = None
 
@@ -59,6 +62,7 @@ class CatalogConfig(BaseModel):
             startup_ms=round(1000 * self.startup_seconds),
             usable_memory_permille=round(1000 * self.usable_memory_ratio),
             interruption_millis_per_hour=round(1000 * self.spot_interruptions_per_hour),
+            egress_microusd_per_gb=usd_to_microusd(self.egress_usd_per_gb),
         )
 
 

@@ -28,6 +28,7 @@ class Terms:
         startup_ms: from the lease until a step can run.
         usable_memory_permille: of a type's memory, what is not the system's.
         interruption_millis_per_hour: of spot CUs.
+        egress_microusd_per_gb: of what is taken from a region to another location.
     """
 
     provider: str
@@ -38,6 +39,7 @@ class Terms:
     startup_ms: int = 45_000
     usable_memory_permille: int = 930
     interruption_millis_per_hour: int = SPOT_INTERRUPTIONS_MILLIS_PER_HOUR
+    egress_microusd_per_gb: int = 0
 
 
 def profiles_of(rows: Iterable[CatalogRow], terms: Terms) -> list[CUProfile]:
@@ -113,6 +115,7 @@ def _profile(row: CatalogRow, terms: Terms, price: int, *, is_spot: bool) -> CUP
         gpu_type=row.gpu_type,
         gpu_count=size.gpu_count,
         network_bandwidth_mbps=row.network_bandwidth_mbps,
+        egress_microusd_per_gb=terms.egress_microusd_per_gb,
         price_microusd_per_hour=price,
         startup_ms=terms.startup_ms,
         interruption_millis_per_hour=terms.interruption_millis_per_hour if is_spot else 0,

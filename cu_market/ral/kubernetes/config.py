@@ -137,6 +137,8 @@ class KubernetesConfig(BaseModel):
         namespace: where the pods are made.
         pools: at least one, each with its own name.
         location: the place's name; None: the provider's name.
+        egress_usd_per_gb: dollars for a GB taken from there to another location.
+        network_mbps: bandwidth to other locations; 0 where unknown.
         image: of the pods; None: the code location's, else the launcher's.
         inherit: whether what the code location and a Kubernetes launcher give to steps (secrets,
             volumes, service account) reaches these pods: not where it is another cluster.
@@ -159,6 +161,8 @@ class KubernetesConfig(BaseModel):
     namespace: _Label = "default"
     pools: tuple[PoolConfig, ...] = Field(min_length=1)
     location: str | None = None
+    egress_usd_per_gb: float = Field(default=0, ge=0, le=1000)
+    network_mbps: int = Field(default=0, ge=0)
     image: str | None = None
     inherit: bool = True
     python: str = "python"

@@ -14,6 +14,7 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
 from cu_market.domain.profile import CUProfile, ResourcePool
 from cu_market.domain.request import ResourceRequest
+from cu_market.domain.units import usd_to_microusd
 from cu_market.ral.kubernetes.api import SERVICE_ACCOUNT, ClusterApi, ClusterError, Json
 from cu_market.ral.kubernetes.cluster import Cluster
 from cu_market.ral.kubernetes.config import KubernetesConfig, read_config
@@ -159,6 +160,8 @@ class KubernetesProvider:
             memory_bytes=size.memory_bytes,
             gpu_type=pool.gpu_type,
             gpu_count=size.gpu_count,
+            network_bandwidth_mbps=self._config.network_mbps,
+            egress_microusd_per_gb=usd_to_microusd(self._config.egress_usd_per_gb),
             price_microusd_per_hour=pool.rates.price_microusd_per_hour(size),
             startup_ms=startup_ms,
             interruption_millis_per_hour=pool.interruption_millis_per_hour,

@@ -229,6 +229,8 @@ class LocalConfig(BaseModel):
         memory_reserve: bytes kept back for the control plane, or None for the default.
         tariffs: at least one, each with its own name.
         location: name of the place; steps with host-local data stay in one.
+        egress_usd_per_gb: dollars for a GB taken from there to another location.
+        network_mbps: bandwidth to other locations; 0 where unknown.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -248,6 +250,8 @@ class LocalConfig(BaseModel):
         for tariff in DEFAULT_TARIFFS
     )
     location: Annotated[str, BeforeValidator(_location)] = "this machine"
+    egress_usd_per_gb: float = Field(default=0, ge=0, le=1000)
+    network_mbps: int = Field(default=0, ge=0)
 
 
 def read_config(name: str, config: Mapping[str, object], machine: Machine) -> LocalConfig:

@@ -10,17 +10,20 @@ from typing import Self
 
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
+from cu_market.domain.inputs import Place
 from cu_market.domain.problem import Problem
 from cu_market.domain.profile import CUProfile, ResourcePool
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
-from cu_market.domain.units import format_bytes, millis_to_cores
+from cu_market.domain.units import format_bytes, millis_to_cores, usd_to_microusd
 from cu_market.ral.local.config import memory_reserve_bytes, read_config
 from cu_market.ral.local.machine import Machine, read_machine
 from cu_market.ral.local.process import is_alive, kill_tree
 from cu_market.ral.local.tariff import DEFAULT_TARIFFS, Tariff
 from cu_market.ral.local.worker_process import LocalWorker, start_worker
 from cu_market.ral.provider import Capabilities, HolderStatus, StepLimits, WorkerLaunch
+
+THIS_MACHINE = Place(location="this machine")
 
 
 class LocalProvider:
@@ -43,7 +46,7 @@ class LocalProvider:
         machine: Machine,
         capacity: ResourceVector,
         tariffs: Sequence[Tariff] = DEFAULT_TARIFFS,
-        location: str = "this machine",
+        place: Place = THIS_MACHINE,
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(
@@ -58,7 +61,7 @@ class LocalProvider:
         self.machine = machine
         self.capacity = capacity
         self._tariffs = {f"{name}/{tariff.name}": tariff for tariff in tariffs}
-        self._location = location
+        self._place = place
         self._used_permille = 0
 
     @classmethod
@@ -86,7 +89,11 @@ class LocalProvider:
                 memory_bytes=offered if read.memory is None else read.memory,
             ),
             tariffs=[tariff.tariff() for tariff in read.tariffs],
-            location=read.location,
+            place=Place(
+                location=read.location,
+                egress_microusd_per_gb=usd_to_microusd(read.egress_usd_per_gb),
+                bandwidth_mbps=read.network_mbps,
+            ),
         )
 
     @staticmethod
@@ -198,11 +205,13 @@ class LocalProvider:
         return CUProfile(
             cu_id=cu_id,
             provider=self.name,
-            location=self._location,
+            location=self._place.location,
             capacity_id=self.name,
             cpu_millis=self.capacity.cpu_millis,
             memory_bytes=self.capacity.memory_bytes,
             storage_bytes=storage_bytes,
+            network_bandwidth_mbps=self._place.bandwidth_mbps,
+            egress_microusd_per_gb=self._place.egress_microusd_per_gb,
             price_microusd_per_hour=tariff.rates(self._used_permille).price_microusd_per_hour(
                 self.capacity
             ),

@@ -128,6 +128,9 @@ def test_the_pool_leaves_out_what_another_type_makes_pointless(tmp_path: Path) -
     ]
     spot = provider.pool().profiles[2]
     assert spot.interruption_millis_per_hour == 50
+    assert spot.egress_microusd_per_gb == 0
+    paid = make(tmp_path, egress_usd_per_gb=0.09).pool().profiles
+    assert {each.egress_microusd_per_gb for each in paid} == {90_000}
     assert spot.memory_bytes == 4 * GIB * 930 // 1000
 
 

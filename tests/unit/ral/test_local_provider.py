@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.inputs import Place
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
@@ -117,6 +118,8 @@ def test_options_lower_what_the_machine_has_and_set_the_price_list() -> None:
             "cores": 1.5,
             "memory": "4GiB",
             "location": "rack 7",
+            "egress_usd_per_gb": 0.09,
+            "network_mbps": 10_000,
             "tariffs": [
                 {"name": "free", "core_usd_per_hour": 0, "gb_usd_per_hour": "0", "niceness": 19}
             ],
@@ -125,6 +128,9 @@ def test_options_lower_what_the_machine_has_and_set_the_price_list() -> None:
     assert provider.capacity == ResourceVector(cpu_millis=1500, memory_bytes=4 * GIB)
     (profile,) = provider.pool().profiles
     assert (profile.cu_id, profile.location) == ("local/free", "rack 7")
+    assert profile.place == Place(
+        location="rack 7", egress_microusd_per_gb=90_000, bandwidth_mbps=10_000
+    )
     assert profile.price_microusd_per_hour == 0
     assert provider.limits(allocation("local/free")).niceness == 19
 

@@ -1,0 +1,210 @@
+"""A plan whose steps read from one another across locations.
+
+What a step pays for its inputs depends on where the plan puts their sources, so no table of pairs
+holds it. A plan is exact once its own places are those that it was priced at; such plans are made
+and the best is kept:
+
+1. Guess a location for every request: the cheapest for each alone, everything in one location, or
+   in between, by moving single requests and whole groups that share a location while that lowers
+
+       sum_i c_i(location of i) + sum over inputs of egress and transfer between their two ends;
+
+   c_i is the request's cheapest pair there, room left aside.
+2. Choose bids with both ends of each transfer priced at the guess: its reader pays it, and so does
+   its source, that it may come to its readers.
+3. Price what was chosen at the places that it has, each byte once: its cost is now exact, and
+   verified. If they are not the guess, they are the next one.
+4. Ask the solver at the best plan's places, and do 3 again; keep the better.
+
+Sources that have run already lie where they lie, and are exact from the start. The bound is that of
+the same plan with transfers within it free.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from cu_market.dnm.bound import floor_bound
+from cu_market.dnm.guesses import guess_places
+from cu_market.dnm.offers import tabulate
+from cu_market.dnm.planner import plan, plan_choice
+from cu_market.dnm.solve import Clock, Solver
+from cu_market.dnm.surcharges import Priced
+from cu_market.domain.bid import Bid
+from cu_market.domain.inputs import Place
+from cu_market.domain.plan import Plan
+from cu_market.domain.request import ResourceRequest
+from cu_market.domain.resources import ResourceVector
+
+ROUNDS = 4
+"""How often a guess is followed by the places that it leads to."""
+
+
+def plan_placed(
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    capacities: Mapping[str, ResourceVector],
+    *,
+    solver: Solver | None,
+    limit_seconds: float,
+    gap: float = 0.01,
+    clock: Clock,
+) -> Plan:
+    """Returns a plan with egress, transfers and expected interruptions in its costs.
+
+    Args:
+        requests, bids, capacities, solver, gap: as planner.plan, with free starts.
+        limit_seconds: of the solver's work.
+        clock: seconds, only to report times.
+
+    Raises:
+        InvalidInputError, CUMarketError: as planner.plan.
+    """
+    if not depends_on_places(requests, bids):
+        return plan(
+            requests,
+            bids,
+            capacities,
+            solver=solver,
+            limit_seconds=limit_seconds,
+            gap=gap,
+            surcharges=Priced(),
+            clock=clock,
+        )
+    began = clock()
+    relaxed = tabulate(requests, bids, capacities, surcharges=Priced())
+    bound = floor_bound(relaxed)
+    found: list[Plan] = []
+    for places in guess_places(relaxed):
+        found += _followed(requests, bids, capacities, places)
+    best = min(found, key=_rank)
+    built = clock()
+    if solver is not None and best.objective_microusd - bound > gap * best.objective_microusd:
+        chosen = plan(
+            requests,
+            bids,
+            capacities,
+            solver=solver,
+            limit_seconds=limit_seconds,
+            gap=gap,
+            surcharges=both_ways(requests, places_of(best, bids)),
+            clock=clock,
+        )
+        solved = _exact(requests, bids, capacities, choice_of(chosen))
+        if solved is not None and _rank(solved) < _rank(best):
+            best = replace(solved, solver=chosen.solver, is_cut=chosen.is_cut)
+    return replace(
+        best,
+        bound_microusd=min(bound, best.objective_microusd),
+        build_ms=round(1000 * (built - began)),
+        solve_ms=round(1000 * (clock() - built)),
+    )
+
+
+def plan_chosen(
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    capacities: Mapping[str, ResourceVector],
+    choice: Mapping[str, str],
+) -> Plan | None:
+    """Returns the plan of a choice of bids with all its costs, or None where it cannot be had.
+
+    Args:
+        requests, bids, capacities: as plan_placed.
+        choice: bid_id by request_id.
+    """
+    return _exact(requests, bids, capacities, choice)
+
+
+def depends_on_places(requests: Sequence[ResourceRequest], bids: Sequence[Bid]) -> bool:
+    """Whether it matters to any request where the plan puts another."""
+    names = {request.request_id for request in requests}
+    places = {bid.profile.place for bid in bids}
+    is_far = len({place.location for place in places}) > 1
+    is_felt = any(place.egress_microusd_per_gb or place.bandwidth_mbps for place in places)
+    return (
+        is_far
+        and is_felt
+        and any(
+            data.place is None and data.size_bytes and data.source in names
+            for request in requests
+            for data in request.inputs
+        )
+    )
+
+
+def choice_of(found: Plan) -> dict[str, str]:
+    """Returns the bid_id by request_id that a plan chose."""
+    return {award.request_id: award.bid_id for award in found.awards}
+
+
+def places_of(found: Plan, bids: Sequence[Bid]) -> dict[str, Place]:
+    """Returns where each request of a plan leaves what it writes."""
+    places = {bid.bid_id: bid.profile.place for bid in bids}
+    return {award.request_id: places[award.bid_id] for award in found.awards}
+
+
+def both_ways(requests: Sequence[ResourceRequest], places: Mapping[str, Place]) -> Priced:
+    """Returns surcharges for choosing: sources feel what their readers would pay."""
+    readers: dict[str, list[tuple[Place, int]]] = defaultdict(list)
+    for request in requests:
+        for data in request.inputs:
+            if data.place is None and request.request_id in places and data.size_bytes:
+                readers[data.source].append((places[request.request_id], data.size_bytes))
+    return Priced(places=places, readers=readers)
+
+
+def _followed(
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    capacities: Mapping[str, ResourceVector],
+    places: Mapping[str, Place],
+) -> list[Plan]:
+    """Returns the exact plans that a guess leads to, at least one."""
+    found: list[Plan] = []
+    seen: list[Mapping[str, Place]] = []
+    for _ in range(ROUNDS):
+        if places in seen:
+            break
+        seen.append(places)
+        chosen = plan(
+            requests,
+            bids,
+            capacities,
+            solver=None,
+            limit_seconds=0,
+            surcharges=both_ways(requests, places),
+        )
+        exact = _exact(requests, bids, capacities, choice_of(chosen))
+        places = places_of(chosen, bids)
+        if exact is not None:
+            found.append(exact)
+            places = places_of(exact, bids)
+    return found
+
+
+def _exact(
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    capacities: Mapping[str, ResourceVector],
+    choice: Mapping[str, str],
+) -> Plan | None:
+    """Returns the plan of a choice, priced at its own places; None where none was found.
+
+    A choice that is too late once its transfers are in it is changed by the construction, and with
+    it perhaps the places: it is priced again until they agree.
+    """
+    located = {bid.bid_id: bid.profile.place for bid in bids}
+    for _ in range(ROUNDS):
+        places = {name: located[bid_id] for name, bid_id in choice.items()}
+        found = plan_choice(requests, bids, capacities, choice, surcharges=Priced(places=places))
+        if places_of(found, bids) == places:
+            return found
+        choice = choice_of(found)
+    return None
+
+
+def _rank(found: Plan) -> tuple[int, int]:
+    return len(found.unserved), found.objective_microusd
