@@ -54,6 +54,7 @@ def explain_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
             shown.append(f"{held}: {verdict(auction)}")
             shown.append(steps_table(auction["steps"], billed, "Per step"))
             shown.extend(f"refused: {problem}" for problem in auction["problems"])
+            shown.extend(f"note: {note}" for note in auction.get("notes", ()))
         else:
             shown.append(f"Auction {auction['auction_id']}, {held}:")
             for step in auction["steps"]:

@@ -51,6 +51,8 @@ def auction_event(auction: Auction) -> tuple[str, EngineEventData]:
     }
     if auction.report["problems"]:
         metadata["cu/refused_bids"] = MetadataValue.text("\n".join(auction.report["problems"]))
+    if auction.report.get("notes"):
+        metadata["cu/notes"] = MetadataValue.text("\n".join(auction.report["notes"]))
     sentence = verdict(auction.report)
     if len(steps) > MAX_ROWS:
         sentence += f" The table shows the {MAX_ROWS} dearest steps."

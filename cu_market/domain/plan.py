@@ -117,6 +117,7 @@ class Plan:
         solver: who found it: ``HiGHS``, ``CBC``, ``construction``.
         is_cut: whether the clock ended the search, so that another run might differ.
         build_ms, solve_ms: milliseconds of building and of solving.
+        notes: what else a person should know of how it came about, a sentence each.
     """
 
     awards: tuple[Award, ...]
@@ -128,6 +129,7 @@ class Plan:
     is_cut: bool = False
     build_ms: int = 0
     solve_ms: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def gap_ratio(self) -> float:

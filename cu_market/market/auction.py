@@ -21,7 +21,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from cu_market.dnm.placing import plan_placed
 from cu_market.dnm.solve import Solver
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
@@ -45,6 +44,7 @@ from cu_market.market.requests import (
 )
 from cu_market.market.scores import measured_scores
 from cu_market.market.settings import MarketSettings
+from cu_market.market.terms import plan_on_terms
 from cu_market.market.unserved import MarketUnavailableError, refuse_unserved
 from cu_market.pse.forecast import Forecaster
 from cu_market.ral.bids import BidRound, collect_bids
@@ -287,8 +287,8 @@ class Market:
 
     def solve(self, demand: Demand, bids: BidRound) -> Plan:
         """Returns the plan of a demand at these bids; writes nothing."""
-        return plan_placed(
-            demand.requests,
+        return plan_on_terms(
+            demand,
             bids.bids,
             bids.pool.capacities,
             solver=self.solver,

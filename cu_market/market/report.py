@@ -18,7 +18,8 @@ def auction_report(
 ) -> dict[str, Any]:
     """Returns the whole report.
 
-    Keys: job, expected_cost_usd, solver, bids (one record a bid), problems (what was refused of
+    Keys: job, expected_cost_usd, solver, notes (what else to know of how the plan came about, a
+    sentence each), bids (one record a bid), problems (what was refused of
     bids), capacities, steps (one record a step: the request's, with winner, runner_up, losses).
     """
     awards = {award.request_id: award for award in plan.awards}
@@ -36,6 +37,7 @@ def auction_report(
             "solve_seconds": plan.solve_ms / 1000,
             "bidding_seconds": round(bids.seconds, 4),
         },
+        "notes": list(plan.notes),
         "bids": [bid.to_record() for bid in bids.bids],
         "problems": [str(p) for problems in bids.problems.values() for p in problems],
         "capacities": {
