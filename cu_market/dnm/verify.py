@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from cu_market.dnm.feasibility import latest_end_ms, refusals
 from cu_market.dnm.graph import analyse
 from cu_market.dnm.objective import (
+    Surcharge,
     Surcharges,
     delay_cost_microusd,
     expected_ms,
@@ -24,6 +25,7 @@ from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
+from cu_market.domain.units import lease_cost_microusd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +55,8 @@ def violations(
 
     Checked: known request and bid, each request at most once, the pair's feasibility, its size,
     price, time, money and cost, its start after what it waits for, its deadline and, where it may
-    be revoked, the time for a retry before it; every capacity and every bid's units at every
-    moment.
+    be revoked, the time for a retry before it; what is paid, where that is not what was bid; every
+    capacity and every bid's units at every moment.
     """
     known = {request.request_id: request for request in requests}
     offered = {bid.bid_id: bid for bid in bids}
@@ -143,9 +145,9 @@ def _pair_violations(
     ]
     for name, said, true in (
         ("size", award.size, bid.size_for(request.needs)),
-        ("price", award.price_microusd_per_hour, bid.price_for(request.needs)),
+        ("bid price", _bid_price(award), bid.price_for(request.needs)),
         ("time", award.expected_ms, takes_ms),
-        ("money", award.money_microusd, money),
+        ("money", award.money_microusd, _paid(request, bid, award, money, surcharge)),
         ("egress", award.egress_microusd, surcharge.microusd),
         ("transfer", award.transfer_ms, surcharge.extra_ms),
         ("loss", award.loss_microusd, surcharge.loss_microusd),
@@ -156,6 +158,7 @@ def _pair_violations(
     ):
         if said != true:
             found.append(Violation(where=where, what=f"{name} is {true}, not {said}"))
+    found += _payment_violations(where, request, award)
     if award.start_ms < ready_ms:
         found.append(
             Violation(where=where, what=f"starts at {award.start_ms} ms, ready at {ready_ms} ms")
@@ -163,6 +166,33 @@ def _pair_violations(
     latest = latest_end_ms(request, bid, expected_ms=takes_ms, after_ms=after_ms)
     if latest is not None and award.start_ms + takes_ms > latest:
         found.append(Violation(where=where, what=f"ends after {latest} ms"))
+    return found
+
+
+def _bid_price(award: Award) -> int:
+    said = award.bid_price_microusd_per_hour
+    return award.price_microusd_per_hour if said is None else said
+
+
+def _paid(
+    request: ResourceRequest, bid: Bid, award: Award, as_bid: int, surcharge: Surcharge
+) -> int:
+    """The expected bill at the price that is paid."""
+    if award.bid_price_microusd_per_hour is None:
+        return as_bid
+    billed_ms = max(bid.minimum_ms, expected_ms(request, bid, surcharge))
+    lease = lease_cost_microusd(award.price_microusd_per_hour, billed_ms)
+    return lease * request.quantity + surcharge.microusd
+
+
+def _payment_violations(where: str, request: ResourceRequest, award: Award) -> list[Violation]:
+    """A price that is paid is at least what was bid, and at most the request's max price."""
+    paid, limit = award.price_microusd_per_hour, request.max_price_microusd_per_hour
+    found = []
+    if paid < _bid_price(award):
+        found.append(Violation(where=where, what=f"paid {paid}, bid {_bid_price(award)}"))
+    if limit is not None and paid > limit:
+        found.append(Violation(where=where, what=f"paid {paid}, at most {limit} is asked"))
     return found
 
 

@@ -55,7 +55,8 @@ class Award:
         request_id: the request.
         bid_id, provider, resource_id, capacity_id: the winner and where its room comes from.
         size: what the lease takes.
-        price_microusd_per_hour: agreed price.
+        price_microusd_per_hour: agreed price: what is paid.
+        bid_price_microusd_per_hour: what was bid, where the rule is to pay another price; or None.
         start_ms: planned start, milliseconds after the auction's time.
         expected_ms: expected time there, start-up included.
         money_microusd: price x expected time, and what is paid beside it.
@@ -83,6 +84,7 @@ class Award:
     loss_microusd: int = 0
     egress_microusd: int = 0
     transfer_ms: int = 0
+    bid_price_microusd_per_hour: int | None = None
     losses: tuple[Loss, ...] = ()
     binding: str = ""
     more_time: str = ""

@@ -44,7 +44,7 @@ from cu_market.market.requests import (
 )
 from cu_market.market.scores import measured_scores
 from cu_market.market.settings import MarketSettings
-from cu_market.market.terms import plan_on_terms
+from cu_market.market.terms import Terms
 from cu_market.market.unserved import MarketUnavailableError, refuse_unserved
 from cu_market.pse.forecast import Forecaster
 from cu_market.ral.bids import BidRound, collect_bids
@@ -285,16 +285,10 @@ class Market:
         self._recheck(outcome, {bid.bid_id: bid for bid in bids.bids}, self.now())
         return demand, bids, outcome
 
-    def solve(self, demand: Demand, bids: BidRound) -> Plan:
-        """Returns the plan of a demand at these bids; writes nothing."""
-        return plan_on_terms(
-            demand,
-            bids.bids,
-            bids.pool.capacities,
-            solver=self.solver,
-            limit_seconds=self.settings.solve_seconds,
-            clock=time.monotonic,
-        )
+    def solve(self, demand: Demand, bids: BidRound, *, is_priced: bool = True) -> Plan:
+        """Returns the plan of a demand at these bids; writes nothing. See Terms.plan."""
+        terms = Terms(settings=self.settings, solver=self.solver, clock=time.monotonic)
+        return terms.plan(demand, bids.bids, bids.pool.capacities, is_priced=is_priced)
 
     def _mode(self, outline: RunOutline) -> Mode:
         """Returns what is done with a run; where nobody can start anything, only shown."""

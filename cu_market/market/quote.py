@@ -99,7 +99,9 @@ def quote_run(market: Market, outline: RunOutline, *, points: int = 7, seed: int
 
     def planned(deadline_ms: int | None, value_of_time: int) -> Plan:
         return market.solve(
-            at_terms(cleared.demand, bids, deadline_ms, value_of_time), cleared.round
+            at_terms(cleared.demand, bids, deadline_ms, value_of_time),
+            cleared.round,
+            is_priced=False,
         )
 
     earliest = _finish_ms(planned(None, HURRY_MICROUSD_PER_HOUR))

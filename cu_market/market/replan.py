@@ -16,12 +16,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cu_market.dnm.objective import money_microusd
+from cu_market.dnm.placing import places_of
 from cu_market.dnm.renegotiation.worth import MAX_MOVES, weigh
+from cu_market.dnm.surcharges import Priced
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Plan
 from cu_market.domain.request import ResourceRequest, StepIdentity
-from cu_market.domain.units import format_usd, lease_cost_microusd
+from cu_market.domain.units import format_usd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +50,14 @@ class Move:
         award: the new one.
         before: the old one.
         present_microusd: what the old CU would cost at today's price, or None where it is gone.
+        moved_microusd: what the new one would, both with egress and expected loss.
         is_forced: the old CU is no longer offered.
     """
 
     award: Award
     before: Allocation
     present_microusd: int | None
+    moved_microusd: int
     is_forced: bool
 
     @property
@@ -71,7 +76,7 @@ class Move:
             why = f"{old.resource_id} is no longer offered"
         else:
             present = format_usd(self.present_microusd or 0)
-            why = f"expected {format_usd(new.money_microusd)} instead of {present}"
+            why = f"expected {format_usd(self.moved_microusd)} instead of {present}"
         return f"{new.request_id} moves from {old.resource_id} to {new.resource_id} {price}: {why}"
 
 
@@ -95,15 +100,30 @@ def choose_moves(
         latest_finish_ms: what is left of the deadline, or None.
     """
     offered = {bid.profile.cu_id: bid for bid in bids}
+    by_id = {bid.bid_id: bid for bid in bids}
+    at_present = Priced(
+        places={
+            step: offered[award.resource_id].profile.place
+            for step, award in current.items()
+            if award.resource_id in offered
+        }
+    )
+    as_planned = Priced(places=places_of(plan, bids))
     candidates = []
     for request in requests:
         award, before = plan.award_for(request.request_id), current.get(request.request_id)
         if award is None or before is None:
             continue
         bid = offered.get(before.resource_id)
-        present = None if bid is None else _present_microusd(request, bid)
+        present = None if bid is None else _weighed_microusd(request, bid, at_present)
         candidates.append(
-            Move(award=award, before=before, present_microusd=present, is_forced=bid is None)
+            Move(
+                award=award,
+                before=before,
+                present_microusd=present,
+                moved_microusd=_weighed_microusd(request, by_id[award.bid_id], as_planned),
+                is_forced=bid is None,
+            )
         )
     forced = [move for move in candidates if move.is_forced]
     free = [
@@ -113,7 +133,7 @@ def choose_moves(
     ]
     elsewhere = [move for move in free if move.is_elsewhere]
     present_sum = sum(move.present_microusd or 0 for move in elsewhere)
-    moved_sum = sum(move.award.money_microusd for move in elsewhere)
+    moved_sum = sum(move.moved_microusd for move in elsewhere)
     saved = present_sum - moved_sum
     now_ms, then_ms = _finishes(requests, candidates, offered)
     worth = weigh(
@@ -144,9 +164,11 @@ def choose_moves(
     return [*moves, *repriced], "; ".join(verdicts)
 
 
-def _present_microusd(request: ResourceRequest, bid: Bid) -> int:
-    taken_ms = bid.profile.startup_ms + bid.duration_of(request)
-    return lease_cost_microusd(bid.price_for(request.needs), max(taken_ms, bid.minimum_ms))
+def _weighed_microusd(request: ResourceRequest, bid: Bid, priced: Priced) -> int:
+    """Returns what a step would cost on a bid as bid: whatever the market pays, both sides of a
+    move are weighed alike."""
+    surcharge = priced(request, bid)
+    return money_microusd(request, bid, surcharge) + surcharge.loss_microusd
 
 
 def _finishes(

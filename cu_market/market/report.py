@@ -65,6 +65,12 @@ def _step(request: ResourceRequest, award: Award | None) -> dict[str, Any]:
             "provider": award.provider,
             "resource_id": award.resource_id,
             "price_per_hour": award.price_microusd_per_hour / MICROUSD,
+            "bid_price_per_hour": (
+                award.price_microusd_per_hour
+                if award.bid_price_microusd_per_hour is None
+                else award.bid_price_microusd_per_hour
+            )
+            / MICROUSD,
             "start_seconds": award.start_ms / 1000,
             "expected_seconds": award.expected_ms / 1000,
             "expected_cost_usd": award.money_microusd / MICROUSD,

@@ -73,6 +73,13 @@ class OnBudget(StrEnum):
     FAIL = "fail"
 
 
+class Pricing(StrEnum):
+    """What a winner is paid: what it bid, or what its presence is worth to the others."""
+
+    PAY_AS_BID = "pay-as-bid"
+    SECOND_PRICE = "second-price"
+
+
 class MarketSettings(BaseModel):
     """Everything that can be configured. Times are seconds, money dollars.
 
@@ -92,6 +99,8 @@ class MarketSettings(BaseModel):
         renegotiate_seconds: how often a run's awards are reviewed while it goes; 0: never.
         accounts: by name; an account that is not there has weight 1 and no ceiling.
         fair_share_seconds: how far back use counts when accounts share a pool.
+        pricing: what winners are paid.
+        second_price_seconds: for the plans without each winner; who is left then is paid as bid.
         on_budget: what a step does that would pass cu/budget_usd: wait for more, or fail.
     """
 
@@ -110,6 +119,8 @@ class MarketSettings(BaseModel):
     renegotiate_seconds: float = Field(default=5.0, ge=0, le=3600)
     accounts: dict[str, AccountSettings] = Field(default_factory=dict)
     fair_share_seconds: float = Field(default=600.0, gt=0, le=86_400)
+    pricing: Pricing = Pricing.PAY_AS_BID
+    second_price_seconds: float = Field(default=1.0, gt=0, le=60)
     on_budget: OnBudget = OnBudget.WAIT
 
     @property

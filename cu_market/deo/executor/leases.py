@@ -13,7 +13,7 @@ from cu_market.ledger.interface import LeaseLostError, Refusal
 from cu_market.market.auction import Market
 from cu_market.market.growth import larger_offer
 from cu_market.market.purse import Purse
-from cu_market.market.settings import OnBudget
+from cu_market.market.settings import OnBudget, Pricing
 
 
 class Leases:
@@ -104,6 +104,8 @@ class Leases:
         if offer is None:
             return None
         size, price = offer
+        if self._market.settings.pricing is Pricing.SECOND_PRICE:
+            price = max(price, lease.price_microusd_per_hour)  # the offer says what is bid
         if most_microusd_per_hour is not None and price > most_microusd_per_hour:
             return None
         added = replace(

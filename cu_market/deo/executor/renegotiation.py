@@ -27,7 +27,7 @@ from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.dnm.renegotiation import Spread, left_ms
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.request import StepIdentity
-from cu_market.domain.units import format_usd
+from cu_market.domain.units import format_usd, usd_to_microusd
 from cu_market.market.auction import Cleared
 from cu_market.market.replan import Situation, choose_moves
 
@@ -219,6 +219,14 @@ class Renegotiator:
                 found.append(f"step {step} waits for room for longer than it is expected to run")
         return sorted(found)
 
+    def _bid_price(self, step: str) -> int:
+        """Returns what was bid for a step's award: more may be paid, by the market's rule."""
+        winner = self._run.negotiation.report(step).get("winner") or {}
+        award = self._run.negotiation.award(step)
+        if "bid_price_per_hour" not in winner or winner["resource_id"] != award.resource_id:
+            return award.price_microusd_per_hour
+        return usd_to_microusd(winner["bid_price_per_hour"])
+
     def _market_changes(self, proposal: Cleared, steps: tuple[str, ...]) -> list[str]:
         offered = {bid.profile.cu_id: bid for bid in proposal.round.bids}
         requests = {request.request_id: request for request in proposal.demand.requests}
@@ -229,7 +237,7 @@ class Renegotiator:
             if bid is None:
                 found.add(f"{award.resource_id} is no longer offered")
                 continue
-            price, agreed = bid.price_for(requests[step].needs), award.price_microusd_per_hour
+            price, agreed = bid.price_for(requests[step].needs), self._bid_price(step)
             if abs(price - agreed) > PRICE_RATIO * agreed:
                 found.add(
                     f"{award.resource_id} asks {format_usd(price)} an hour, no longer "
