@@ -6,7 +6,8 @@ One auction:
 2. ask every provider for bids, in parallel, within a deadline;
 3. plan by integer program (in the solver's own process, killed at its limit);
 4. refuse, before anything is spent, what nobody can serve;
-5. re-check every award against the bids that stand;
+5. re-check every award against the bids and pools that stand; what was withdrawn is auctioned
+   again among the rest (``rounds``);
 6. write the auction and its awards in one transaction.
 
 Awards hold no capacity; leases do, and the ledger checks that again when each is taken.
@@ -23,7 +24,6 @@ from typing import Any
 
 from cu_market.dnm.solve import Solver
 from cu_market.domain.allocation import Allocation
-from cu_market.domain.bid import Bid
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Award, Plan
 from cu_market.domain.request import StepIdentity
@@ -42,6 +42,7 @@ from cu_market.market.requests import (
     size_run,
     without_deadline,
 )
+from cu_market.market.rounds import Rounds
 from cu_market.market.scores import measured_scores
 from cu_market.market.settings import MarketSettings
 from cu_market.market.terms import Terms
@@ -134,7 +135,9 @@ class Market:
         began = time.monotonic()
         now = self.now()
         mode = self._mode(outline)
-        demand, bids, outcome = self._plan(outline, floors or {}, now, excluded, mode=mode)
+        demand, bids, outcome = self._plan(
+            outline, floors or {}, now, excluded, mode=mode, is_wanted=is_wanted
+        )
         auction_id = uuid.uuid4().hex
         seconds = time.monotonic() - began
         auction = Auction(
@@ -244,7 +247,7 @@ class Market:
         """
         began = time.monotonic()
         now = self.now()
-        demand, bids, outcome = self._plan(outline, {}, now)
+        demand, bids, outcome = self._plan(outline, {}, now, is_wanted=is_wanted)
         if not is_wanted():
             raise MarketUnavailableError("the quote took longer than its caller waits")
         seconds = time.monotonic() - began
@@ -271,6 +274,7 @@ class Market:
         excluded: Collection[str] = (),
         *,
         mode: Mode = Mode.RECOMMEND,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> tuple[Demand, BidRound, Plan]:
         demand, bids = self._ask(outline, floors, now)
         standing = tuple(
@@ -280,9 +284,14 @@ class Market:
             and (mode is Mode.RECOMMEND or not self._only_quotes(bid.provider))
         )
         bids = replace(bids, bids=standing)
-        outcome = self.solve(demand, bids)
-        refuse_unserved(outcome, demand, bids, self.providers)
-        self._recheck(outcome, {bid.bid_id: bid for bid in bids.bids}, self.now())
+        rounds = Rounds(
+            providers=self.providers,
+            solve=self.solve,
+            now=self.now,
+            deadline_seconds=self.settings.bid_deadline_seconds,
+            is_wanted=is_wanted,
+        )
+        outcome, bids = rounds.hold(demand, bids)
         return demand, bids, outcome
 
     def solve(self, demand: Demand, bids: BidRound, *, is_priced: bool = True) -> Plan:
@@ -368,13 +377,6 @@ class Market:
             return None
         sizes = [profile.size for profile in local.pool().profiles]
         return max(sizes, key=lambda size: size.memory_bytes, default=None)
-
-    @staticmethod
-    def _recheck(outcome: Plan, bids: Mapping[str, Bid], now: datetime) -> None:
-        for award in outcome.awards:
-            bid = bids[award.bid_id]
-            if bid.valid_until is not None and bid.valid_until < now:
-                raise MarketUnavailableError(f"bid {bid.bid_id!r} expired before it was awarded")
 
 
 def step_report(report: Mapping[str, Any], step_key: str) -> Mapping[str, Any] | None:

@@ -229,7 +229,7 @@ def _check_field(kind: type, name: str, value: object) -> list[Problem]:
     what = remedy = ""
     if name in _INTEGERS:
         limit = _MAX_INTEGER
-        if name.endswith("microusd_per_hour"):
+        if "microusd_per" in name:
             limit = MAX_PRICE_MICROUSD_PER_HOUR
         elif name == "performance_millis":
             limit = MAX_PERFORMANCE_MILLIS

@@ -105,6 +105,27 @@ def collect_bids(
     )
 
 
+def ask_pools(
+    providers: Sequence[Provider], *, deadline_seconds: float
+) -> Mapping[str, ResourcePool]:
+    """Returns the providers' pools as they are now, by name; who has not answered is left out.
+
+    Args:
+        providers: with unique names.
+        deadline_seconds: for all providers together.
+    """
+    answers = ask_all(
+        providers, lambda provider: provider.pool(), deadline_seconds=deadline_seconds
+    )
+    pools: dict[str, ResourcePool] = {}
+    for name, answer in answers.items():
+        if answer.reply is not None:
+            inspection = Inspection()
+            inspection.take_pool(name, answer.reply)
+            pools[name] = pool_of(inspection)
+    return pools
+
+
 def _lowered(bid: Bid, performance: Mapping[str, int]) -> Bid:
     """Returns the bid with min(declared, measured) as its score, where one was measured."""
     measured = performance.get(bid.profile.cu_id)

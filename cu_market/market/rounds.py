@@ -1,0 +1,116 @@
+"""An auction's rounds: where what was won is withdrawn before the commit, the rest is asked again.
+
+One round:
+
+1. plan at the bids that stand;
+2. ask the winners' providers, in parallel, whether what they offered is still there;
+3. if a bid has expired or its CU or room is gone, that bid is out, and the next round begins.
+
+All steps are planned anew, not the gap alone: nothing is committed yet, and what fills the gap may
+be better used elsewhere. Each round removes a bid, and there are at most MAX_ROUNDS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from cu_market.domain.bid import Bid
+from cu_market.domain.plan import Award, Plan
+from cu_market.domain.profile import ResourcePool
+from cu_market.domain.resources import ResourceVector
+from cu_market.market.requests import Demand
+from cu_market.market.unserved import MarketUnavailableError, refuse_unserved
+from cu_market.ral.bids import BidRound, ask_pools
+from cu_market.ral.provider import Provider
+
+MAX_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rounds:
+    """What rounds are held with.
+
+    Attributes:
+        providers: by name.
+        solve: plans a demand at the bids of a round.
+        now: the clock.
+        deadline_seconds: for the providers to say what is still there; the word of one that has
+            not said it by then stands: its lease is checked again in any case.
+        is_wanted: asked before each round but the first.
+    """
+
+    providers: Mapping[str, Provider]
+    solve: Callable[[Demand, BidRound], Plan]
+    now: Callable[[], datetime]
+    deadline_seconds: float
+    is_wanted: Callable[[], bool]
+
+    def hold(self, demand: Demand, bids: BidRound) -> tuple[Plan, BidRound]:
+        """Returns a plan whose winners stand, each withdrawal in its notes, and the bids left.
+
+        Raises:
+            InvalidInputError, NoRoomYetError, MarketUnavailableError: see refuse_unserved; or
+                nobody fills what was withdrawn, or MAX_ROUNDS were not enough.
+        """
+        told: list[str] = []
+        for number in range(1, MAX_ROUNDS + 1):
+            if told and not self.is_wanted():
+                raise MarketUnavailableError(f"{'; '.join(told)}; the caller waits no longer")
+            outcome = self.solve(demand, bids)
+            if told and outcome.unserved:
+                left = ", ".join(entry.request_id for entry in outcome.unserved)
+                raise MarketUnavailableError(f"{'; '.join(told)}; nobody else serves {left} now")
+            refuse_unserved(outcome, demand, bids, self.providers)
+            gone = self.withdrawn(outcome, bids)
+            if not gone:
+                return replace(outcome, notes=(*told, *outcome.notes)), bids
+            told.append(f"round {number}: {_sentence(outcome, gone)}")
+            left_over = tuple(bid for bid in bids.bids if bid.bid_id not in gone)
+            bids = replace(bids, bids=left_over)
+        raise MarketUnavailableError(f"no plan stood after {MAX_ROUNDS} rounds: {'; '.join(told)}")
+
+    def withdrawn(self, outcome: Plan, bids: BidRound) -> dict[str, str]:
+        """Returns why winning bids no longer stand, by bid_id."""
+        offered = {bid.bid_id: bid for bid in bids.bids}
+        winners = sorted({award.provider for award in outcome.awards})
+        pools = ask_pools(
+            [self.providers[name] for name in winners], deadline_seconds=self.deadline_seconds
+        )
+        now = self.now()
+        gone: dict[str, str] = {}
+        for award in outcome.awards:
+            bid = offered[award.bid_id]
+            reason = _expired(bid, now)
+            if not reason and award.provider in pools:
+                reason = _missing(award, bid, bids.pool, pools[award.provider])
+            if reason:
+                gone.setdefault(award.bid_id, reason)
+        return gone
+
+
+def _expired(bid: Bid, now: datetime) -> str:
+    if bid.valid_until is None or bid.valid_until >= now:
+        return ""
+    return f"offered until {bid.valid_until.isoformat(timespec='seconds')}"
+
+
+def _missing(award: Award, bid: Bid, before: ResourcePool, after: ResourcePool) -> str:
+    """Returns what of an award's CU and room is there no more; empty where all of it is."""
+    listed = {profile.cu_id for profile in before.profiles}
+    still = {profile.cu_id for profile in after.profiles}
+    if bid.profile.cu_id in listed and bid.profile.cu_id not in still:
+        return "no longer in its provider's pool"
+    room = after.capacities.get(award.capacity_id, ResourceVector())
+    short = award.size.exceeds(room)
+    return f"its room has become too small for {award.request_id}: {short[0]}" if short else ""
+
+
+def _sentence(outcome: Plan, gone: Mapping[str, str]) -> str:
+    parts = []
+    for bid_id, reason in gone.items():
+        own: Sequence[Award] = [award for award in outcome.awards if award.bid_id == bid_id]
+        steps = ", ".join(award.request_id for award in own)
+        parts.append(f"{own[0].resource_id} was withdrawn ({reason}), which had won {steps}")
+    return "; ".join(parts)
