@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from cu_market.dnm.bound import floor_bound
 from cu_market.dnm.guesses import guess_places
@@ -37,6 +37,7 @@ from cu_market.domain.inputs import Place
 from cu_market.domain.plan import Plan
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
+from cu_market.domain.units import MILLIS
 
 ROUNDS = 4
 """How often a guess is followed by the places that it leads to."""
@@ -51,6 +52,7 @@ def plan_placed(
     limit_seconds: float,
     gap: float = 0.01,
     clock: Clock,
+    loss_permille: int = MILLIS,
 ) -> Plan:
     """Returns a plan with egress, transfers and expected interruptions in its costs.
 
@@ -58,10 +60,12 @@ def plan_placed(
         requests, bids, capacities, solver, gap: as planner.plan, with free starts.
         limit_seconds: of the solver's work.
         clock: seconds, only to report times.
+        loss_permille: how much an interruption's expected loss counts.
 
     Raises:
         InvalidInputError, CUMarketError: as planner.plan.
     """
+    priced = Priced(loss_permille=loss_permille)
     if not depends_on_places(requests, bids):
         return plan(
             requests,
@@ -70,16 +74,17 @@ def plan_placed(
             solver=solver,
             limit_seconds=limit_seconds,
             gap=gap,
-            surcharges=Priced(),
+            surcharges=priced,
             clock=clock,
         )
     began = clock()
-    relaxed = tabulate(requests, bids, capacities, surcharges=Priced())
+    relaxed = tabulate(requests, bids, capacities, surcharges=priced)
     bound = floor_bound(relaxed)
-    found: list[Plan] = []
-    for places in guess_places(relaxed):
-        found += _followed(requests, bids, capacities, places)
-    best = min(found, key=_rank)
+    placing = _Placing(requests, bids, capacities, priced)
+    best = min(
+        (found for places in guess_places(relaxed) for found in placing.followed(places)),
+        key=_rank,
+    )
     built = clock()
     if solver is not None and best.objective_microusd - bound > gap * best.objective_microusd:
         chosen = plan(
@@ -89,11 +94,11 @@ def plan_placed(
             solver=solver,
             limit_seconds=limit_seconds,
             gap=gap,
-            surcharges=both_ways(requests, places_of(best, bids)),
+            surcharges=placing.both_ways(places_of(best, bids)),
             clock=clock,
         )
-        solved = _exact(requests, bids, capacities, choice_of(chosen))
-        if solved is not None and _rank(solved) < _rank(best):
+        solved = placing.exact(choice_of(chosen))
+        if _rank(solved) < _rank(best):
             best = replace(solved, solver=chosen.solver, is_cut=chosen.is_cut)
     return replace(
         best,
@@ -108,14 +113,15 @@ def plan_chosen(
     bids: Sequence[Bid],
     capacities: Mapping[str, ResourceVector],
     choice: Mapping[str, str],
-) -> Plan | None:
-    """Returns the plan of a choice of bids with all its costs, or None where it cannot be had.
+) -> Plan:
+    """Returns the plan of a choice of bids with all its costs; where a choice finds no room or
+    time, another bid's.
 
     Args:
         requests, bids, capacities: as plan_placed.
         choice: bid_id by request_id.
     """
-    return _exact(requests, bids, capacities, choice)
+    return _Placing(requests, bids, capacities, Priced()).exact(choice)
 
 
 def depends_on_places(requests: Sequence[ResourceRequest], bids: Sequence[Bid]) -> bool:
@@ -146,64 +152,64 @@ def places_of(found: Plan, bids: Sequence[Bid]) -> dict[str, Place]:
     return {award.request_id: places[award.bid_id] for award in found.awards}
 
 
-def both_ways(requests: Sequence[ResourceRequest], places: Mapping[str, Place]) -> Priced:
-    """Returns surcharges for choosing: sources feel what their readers would pay."""
-    readers: dict[str, list[tuple[Place, int]]] = defaultdict(list)
-    for request in requests:
-        for data in request.inputs:
-            if data.place is None and request.request_id in places and data.size_bytes:
-                readers[data.source].append((places[request.request_id], data.size_bytes))
-    return Priced(places=places, readers=readers)
+@dataclass(frozen=True, slots=True)
+class _Placing:
+    """One input, and what is priced of it whatever the places."""
 
+    requests: Sequence[ResourceRequest]
+    bids: Sequence[Bid]
+    capacities: Mapping[str, ResourceVector]
+    priced: Priced
 
-def _followed(
-    requests: Sequence[ResourceRequest],
-    bids: Sequence[Bid],
-    capacities: Mapping[str, ResourceVector],
-    places: Mapping[str, Place],
-) -> list[Plan]:
-    """Returns the exact plans that a guess leads to, at least one."""
-    found: list[Plan] = []
-    seen: list[Mapping[str, Place]] = []
-    for _ in range(ROUNDS):
-        if places in seen:
-            break
-        seen.append(places)
-        chosen = plan(
-            requests,
-            bids,
-            capacities,
-            solver=None,
-            limit_seconds=0,
-            surcharges=both_ways(requests, places),
-        )
-        exact = _exact(requests, bids, capacities, choice_of(chosen))
-        places = places_of(chosen, bids)
-        if exact is not None:
-            found.append(exact)
-            places = places_of(exact, bids)
-    return found
+    def both_ways(self, places: Mapping[str, Place]) -> Priced:
+        """Returns surcharges for choosing: sources feel what their readers would pay."""
+        readers: dict[str, list[tuple[Place, int]]] = defaultdict(list)
+        for request in self.requests:
+            for data in request.inputs:
+                if data.place is None and request.request_id in places and data.size_bytes:
+                    readers[data.source].append((places[request.request_id], data.size_bytes))
+        return replace(self.priced, places=places, readers=readers)
 
+    def followed(self, places: Mapping[str, Place]) -> list[Plan]:
+        """Returns the exact plans that a guess leads to, at least one."""
+        found: list[Plan] = []
+        seen: list[Mapping[str, Place]] = []
+        while places not in seen and len(seen) < ROUNDS:
+            seen.append(places)
+            chosen = plan(
+                self.requests,
+                self.bids,
+                self.capacities,
+                solver=None,
+                limit_seconds=0,
+                surcharges=self.both_ways(places),
+            )
+            found.append(self.exact(choice_of(chosen)))
+            places = places_of(found[-1], self.bids)
+        return found
 
-def _exact(
-    requests: Sequence[ResourceRequest],
-    bids: Sequence[Bid],
-    capacities: Mapping[str, ResourceVector],
-    choice: Mapping[str, str],
-) -> Plan | None:
-    """Returns the plan of a choice, priced at its own places; None where none was found.
+    def exact(self, choice: Mapping[str, str]) -> Plan:
+        """Returns the plan of a choice, priced at its own places.
 
-    A choice that is too late once its transfers are in it is changed by the construction, and with
-    it perhaps the places: it is priced again until they agree.
-    """
-    located = {bid.bid_id: bid.profile.place for bid in bids}
-    for _ in range(ROUNDS):
-        places = {name: located[bid_id] for name, bid_id in choice.items()}
-        found = plan_choice(requests, bids, capacities, choice, surcharges=Priced(places=places))
-        if places_of(found, bids) == places:
-            return found
-        choice = choice_of(found)
-    return None
+        A choice that is too late once its transfers are in it is changed by the construction, and
+        with it perhaps the places: it is priced again until they agree. Where they never do, what
+        cannot be served as chosen is not served.
+        """
+        located = {bid.bid_id: bid.profile.place for bid in self.bids}
+        for turn in range(ROUNDS):
+            places = {name: located[bid_id] for name, bid_id in choice.items()}
+            found = plan_choice(
+                self.requests,
+                self.bids,
+                self.capacities,
+                choice,
+                surcharges=replace(self.priced, places=places),
+                is_strict=turn == ROUNDS - 1,
+            )
+            if places_of(found, self.bids) == places:
+                break
+            choice = choice_of(found)
+        return found
 
 
 def _rank(found: Plan) -> tuple[int, int]:

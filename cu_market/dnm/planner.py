@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cu_market.dnm.bound import floor_bound, lagrangian_bound
 from cu_market.dnm.construction import Schedule, construct_best
@@ -141,6 +141,7 @@ def plan_choice(
     choice: Mapping[str, str],
     *,
     surcharges: Surcharges = no_surcharge,
+    is_strict: bool = False,
 ) -> Plan:
     """Returns the plan in which each request is served by the bid chosen for it, starts free.
 
@@ -150,6 +151,7 @@ def plan_choice(
     Args:
         requests, bids, capacities, surcharges: as plan.
         choice: bid_id by request_id.
+        is_strict: such a request, or one without a choice, is then not served at all.
 
     Raises:
         InvalidInputError: see offers.tabulate.
@@ -162,7 +164,14 @@ def plan_choice(
         for i, request in enumerate(table.requests)
         if request.request_id in choice
     }
-    schedule = construct_best(table, fixed_starts=False, chosen=chosen)
+    allowed = table
+    if is_strict:
+        rows = (
+            tuple(offer for offer in offers if chosen.get(i) == offer.bid)
+            for i, offers in enumerate(table.offers)
+        )
+        allowed = replace(table, offers=tuple(rows))
+    schedule = construct_best(allowed, fixed_starts=False, chosen=chosen)
     awards, unserved = explain(table, schedule)
     wrong = violations(table.requests, table.bids, capacities, awards, surcharges=surcharges)
     if wrong:

@@ -38,10 +38,12 @@ class Priced:
         readers: by request, who reads how much of it, where their own places are known: what they
             would pay is then added to its own cost, so that it is placed near them. Only for
             choosing: in what a plan costs, each byte is paid once, by who reads it.
+        loss_permille: how much an interruption's loss counts; less than 1000 only for choosing.
     """
 
     places: Mapping[str, Place] = field(default_factory=dict)
     readers: Mapping[str, Sequence[tuple[Place, int]]] = field(default_factory=dict)
+    loss_permille: int = MILLIS
 
     def __call__(self, request: ResourceRequest, bid: Bid) -> Surcharge:
         """Returns a pair's surcharge."""
@@ -53,6 +55,7 @@ class Priced:
                 money += place.egress_microusd(data.size_bytes or 0, here.location)
                 extra_ms += place.transfer_ms(data.size_bytes or 0, here)
         loss = interruption_microusd(request, bid, extra_ms=extra_ms)
+        loss = loss * self.loss_permille // MILLIS
         for place, size_bytes in self.readers.get(request.request_id, ()):
             loss += here.egress_microusd(size_bytes, place.location)
             later_ms = here.transfer_ms(size_bytes, place)

@@ -132,7 +132,8 @@ RUN_TAGS: tuple[TagRule, ...] = (
     _rule(_RUN, "deadline_seconds", "", "deadline_ms", DURATION, "seconds",
           "When the run should have ended, counted from its launch.", "3600"),
     _rule(_RUN, "budget_usd", "", "budget_microusd", MONEY, "dollars",
-          "What the run may cost: nothing more is bought that would pass it.", "1.50"),
+          "What the run may cost: it is planned within it, and nothing more is bought that would"
+          " pass it.", "1.50"),
     _rule(_RUN, "account", "", "account", NAME, "name",
           "Who pays: accounts share a pool that is too small by their weights.", "research"),
     _rule(_RUN, "priority", "", "priority", WHOLE, "whole number",

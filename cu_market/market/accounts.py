@@ -9,12 +9,12 @@ that goes on counts for its expected time at least: what was just given is not g
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
 
-from cu_market.domain.allocation import HOLDING, Allocation
+from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.domain.units import lease_cost_microusd
@@ -111,6 +111,30 @@ def committed_microusd(leases: Iterable[Allocation], now: datetime) -> int:
                 end = max(end, lease.leased_at + least_ms * _MILLISECOND)
             total += lease.cost_until(end)
     return total
+
+
+def left_microusd(
+    rows: Iterable[Allocation], budget_microusd: int, steps: Collection[str], now: datetime
+) -> int:
+    """Returns what a run's budget leaves for some of its steps, at least 0: the budget without what
+    its leases have cost and will, and without what its other steps were awarded.
+
+    Args:
+        rows: all of the run's.
+        budget_microusd: the run's.
+        steps: those that are to be awarded now.
+        now: the present.
+    """
+    known = list(rows)
+    newest: dict[str, Allocation] = {}
+    for row in sorted(known, key=lambda row: row.attempt):
+        newest[row.step_key] = row
+    promised = sum(
+        expected_microusd(row)
+        for row in newest.values()
+        if row.state is AllocationState.AWARDED and row.step_key not in steps
+    )
+    return max(0, budget_microusd - committed_microusd(known, now) - promised)
 
 
 def expected_microusd(award: Allocation) -> int:

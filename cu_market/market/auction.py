@@ -30,6 +30,7 @@ from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Auction, Ledger
+from cu_market.market.accounts import left_microusd
 from cu_market.market.awarding import allocation_of
 from cu_market.market.champions import published_forecaster
 from cu_market.market.past import Past, read_past
@@ -316,6 +317,11 @@ class Market:
         running_ms: Mapping[StepIdentity, Sequence[float]] = NOTHING_RUNS,
     ) -> tuple[Demand, BidRound]:
         demand = self.size(outline, floors, now, running_ms)
+        budget = demand.run.budget_microusd
+        if budget is not None:
+            rows = self.ledger.allocations(run_id=outline.run_id)
+            steps = {step.step_key for step in outline.steps}
+            demand = replace(demand, left_microusd=left_microusd(rows, budget, steps, now))
         self._tell_use()
         bids = collect_bids(
             list(self.providers.values()),

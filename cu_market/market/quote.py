@@ -116,7 +116,7 @@ def quote_run(market: Market, outline: RunOutline, *, points: int = 7, seed: int
 def at_terms(
     demand: Demand, bids: Mapping[str, Bid], deadline_ms: int | None, value_of_time: int
 ) -> Demand:
-    """Returns the demand with a deadline and a value of time of one's own.
+    """Returns the demand with a deadline and a value of time of one's own, and no budget.
 
     A step's own latest end leaves what comes after it the time that the quickest bid needs.
     """
@@ -128,6 +128,7 @@ def at_terms(
                 after[parent] = max(after[parent], after[request.request_id] + takes)
     return replace(
         demand,
+        left_microusd=None,
         requests=tuple(
             replace(
                 request,

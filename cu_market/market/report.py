@@ -18,9 +18,10 @@ def auction_report(
 ) -> dict[str, Any]:
     """Returns the whole report.
 
-    Keys: job, expected_cost_usd, solver, notes (what else to know of how the plan came about, a
-    sentence each), bids (one record a bid), problems (what was refused of
-    bids), capacities, steps (one record a step: the request's, with winner, runner_up, losses).
+    Keys: job, expected_cost_usd, solver, budget (what is left of it, whether the plan is expected
+    to pass it; None without one), notes (what else to know of how the plan came about, a sentence
+    each), bids (one record a bid), problems (what was refused of bids), capacities, steps (one
+    record a step: the request's, with winner, runner_up, losses).
     """
     awards = {award.request_id: award for award in plan.awards}
     return {
@@ -37,6 +38,7 @@ def auction_report(
             "solve_seconds": plan.solve_ms / 1000,
             "bidding_seconds": round(bids.seconds, 4),
         },
+        "budget": _budget(demand, plan),
         "notes": list(plan.notes),
         "bids": [bid.to_record() for bid in bids.bids],
         "problems": [str(p) for problems in bids.problems.values() for p in problems],
@@ -45,6 +47,13 @@ def auction_report(
         },
         "steps": [_step(request, awards.get(request.request_id)) for request in demand.requests],
     }
+
+
+def _budget(demand: Demand, plan: Plan) -> dict[str, Any] | None:
+    left = demand.left_microusd
+    if left is None:
+        return None
+    return {"left_usd": left / MICROUSD, "is_passed": plan.money_microusd > left}
 
 
 def _step(request: ResourceRequest, award: Award | None) -> dict[str, Any]:
@@ -111,9 +120,15 @@ def verdict(report: Mapping[str, Any]) -> str:
     winners = {step["winner"]["resource_id"] for step in steps if step["winner"]}
     solver = report["solver"]
     cut = ", cut by the clock" if solver["is_cut"] else ""
+    budget = report.get("budget")
+    passed = ""
+    if budget and budget["is_passed"]:
+        left = format_usd(round(budget["left_usd"] * MICROUSD))
+        passed = f" That is more than the {left} that is left of the run's budget."
     return (
         f"Auction: {len(steps)} steps, {len(report['bids'])} bids, won by "
         f"{', '.join(sorted(winners)) or 'nobody'}; expected cost "
         f"{format_usd(round(report['expected_cost_usd'] * MICROUSD))}; {solver['name']}, "
         f"gap {100 * solver['gap_ratio']:.1f} %{cut}, {report['seconds']:.2f} s."
+        f"{passed}"
     )

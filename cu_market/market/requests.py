@@ -44,11 +44,13 @@ class Demand:
         requests: one a step, in the outline's order.
         sized: by step key: size, reason and everything that was said.
         run: what was said of the run.
+        left_microusd: what is left of the run's budget for these steps, or None.
     """
 
     requests: tuple[ResourceRequest, ...]
     sized: Mapping[str, SizedStep]
     run: RunSpec
+    left_microusd: int | None = None
 
     def retries_after_oom(self, step_key: str) -> bool:
         """Whether a step ended for memory is to be tried again with more."""

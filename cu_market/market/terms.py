@@ -2,7 +2,9 @@
 
 1. Bids that another one makes pointless are dropped (``dnm/dominance.py``).
 2. The rest is planned with everything that a pair costs (``dnm/placing.py``).
-3. Where the market pays second prices, winners are priced (``dnm/second_price.py``).
+3. Where that passes what is left of the run's budget, a cheaper plan is sought
+   (``dnm/budget.py``).
+4. Where the market pays second prices, winners are priced (``dnm/second_price.py``).
 """
 
 from __future__ import annotations
@@ -10,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cu_market.dnm.budget import HALVINGS, WHOLE, plan_within
 from cu_market.dnm.dominance import Dominated, drop_dominated, tell_dominated
-from cu_market.dnm.placing import places_of, plan_placed
+from cu_market.dnm.placing import places_of, plan_chosen, plan_placed
 from cu_market.dnm.second_price import at_second_prices
 from cu_market.dnm.solve import Clock, Solver
 from cu_market.dnm.surcharges import Priced
@@ -19,7 +22,9 @@ from cu_market.dnm.verify import violations
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Plan
 from cu_market.domain.problem import CUMarketError
+from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
+from cu_market.domain.units import format_usd
 from cu_market.market.requests import Demand
 from cu_market.market.settings import MarketSettings, Pricing
 
@@ -62,7 +67,11 @@ class Terms:
         """
         found = self._plan(demand, bids, capacities, self.settings.solve_seconds)
         if is_priced and self.settings.pricing is Pricing.SECOND_PRICE and not found.unserved:
-            found = self._at_second_prices(found, demand, bids, capacities)
+            priced = self._at_second_prices(found, demand, bids, capacities)
+            if _is_within(priced, demand) or not _is_within(found, demand):
+                return priced
+            note = "second price: it would pass what is left of the budget; all are paid as bid"
+            found = replace(found, notes=(*found.notes, note))
         return found
 
     def _plan(
@@ -73,17 +82,36 @@ class Terms:
         limit_seconds: float,
     ) -> Plan:
         left, dropped = drop_dominated(demand.requests, bids, capacities)
-        found = plan_placed(
-            demand.requests,
-            left,
-            capacities,
-            solver=self.solver,
-            limit_seconds=limit_seconds,
-            clock=self.clock,
-        )
+
+        def planned(theta: int, seconds: float) -> Plan:
+            """Returns the plan where all but money counts by that many thousandths."""
+            requests = demand.requests
+            if theta < WHOLE:
+                requests = tuple(_less_hurried(request, theta) for request in requests)
+            return plan_placed(
+                requests,
+                left,
+                capacities,
+                solver=self.solver,
+                limit_seconds=seconds,
+                clock=self.clock,
+                loss_permille=theta,
+            )
+
+        found = planned(WHOLE, limit_seconds)
+        notes = _dropped_note(dropped)
+        if not _is_within(found, demand):
+            budget, full = demand.left_microusd or 0, found
+            found = plan_within(
+                found,
+                budget,
+                replan=lambda theta: planned(theta, limit_seconds / (HALVINGS + 1)),
+                price=lambda choice: plan_chosen(demand.requests, left, capacities, choice),
+            )
+            notes.append(_budget_note(budget, full, found))
         priced = Priced(places=places_of(found, left))
         found = tell_dominated(found, demand.requests, dropped, priced)
-        return replace(found, notes=(*_dropped_note(dropped), *found.notes))
+        return replace(found, notes=(*notes, *found.notes))
 
     def _at_second_prices(
         self,
@@ -110,6 +138,30 @@ class Terms:
             said = "; ".join(f"{v.where}: {v.what}" for v in wrong)
             raise CUMarketError(f"what is paid does not verify: {said}; report it")
         return priced
+
+
+def _is_within(found: Plan, demand: Demand) -> bool:
+    return demand.left_microusd is None or found.money_microusd <= demand.left_microusd
+
+
+def _less_hurried(request: ResourceRequest, theta: int) -> ResourceRequest:
+    value = request.value_of_time_microusd_per_hour * theta // WHOLE
+    return replace(request, value_of_time_microusd_per_hour=value)
+
+
+def _budget_note(budget: int, full: Plan, found: Plan) -> str:
+    left, wanted, gets = (
+        format_usd(amount) for amount in (budget, full.money_microusd, found.money_microusd)
+    )
+    if found.money_microusd > budget:
+        return (
+            f"budget: {left} of it is left, and even the cheapest plan is expected to cost {gets}: "
+            "what would pass it waits for more, or fails, as on_budget says"
+        )
+    return (
+        f"budget: {left} of it is left; by the run's value of time {wanted} would be spent, so it "
+        f"is planned for {gets}"
+    )
 
 
 def _dropped_note(dropped: Sequence[Dominated]) -> list[str]:
