@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cu_market.dnm.objective import money_microusd
+from cu_market.dnm.objective import expected_ms, money_microusd
 from cu_market.dnm.placing import places_of
 from cu_market.dnm.renegotiation.worth import MAX_MOVES, weigh
 from cu_market.dnm.surcharges import Priced
@@ -135,7 +135,7 @@ def choose_moves(
     present_sum = sum(move.present_microusd or 0 for move in elsewhere)
     moved_sum = sum(move.moved_microusd for move in elsewhere)
     saved = present_sum - moved_sum
-    now_ms, then_ms = _finishes(requests, candidates, offered)
+    now_ms, then_ms = _finishes(requests, candidates, offered, at_present)
     worth = weigh(
         present_microusd=present_sum,
         moved_microusd=moved_sum,
@@ -172,7 +172,10 @@ def _weighed_microusd(request: ResourceRequest, bid: Bid, priced: Priced) -> int
 
 
 def _finishes(
-    requests: Sequence[ResourceRequest], candidates: Sequence[Move], offered: Mapping[str, Bid]
+    requests: Sequence[ResourceRequest],
+    candidates: Sequence[Move],
+    offered: Mapping[str, Bid],
+    at_present: Priced,
 ) -> tuple[int, int]:
     """Returns the critical path's end where the steps stand, and where they would be moved to."""
     old: dict[str, int] = {}
@@ -184,7 +187,7 @@ def _finishes(
         old[key] = (
             move.award.expected_ms
             if bid is None
-            else bid.profile.startup_ms + bid.duration_of(by_step[key])
+            else expected_ms(by_step[key], bid, at_present(by_step[key], bid))
         )
         new[key] = move.award.expected_ms
     return _longest(requests, old), _longest(requests, new)

@@ -14,9 +14,11 @@ from cu_market.dnm.offers import RunningLease, tabulate
 from cu_market.dnm.planner import plan
 from cu_market.dnm.rows import assemble
 from cu_market.dnm.solve import InProcessSolver
+from cu_market.dnm.surcharges import Priced
 from cu_market.dnm.timeline import Timeline
 from cu_market.dnm.verify import violations
 from cu_market.domain.bid import Bid, Rates
+from cu_market.domain.inputs import InputData, Place
 from cu_market.domain.plan import Plan
 from cu_market.domain.profile import CUProfile
 from cu_market.domain.request import ResourceRequest
@@ -25,6 +27,8 @@ from cu_market.domain.units import GIB
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CORES = st.integers(1, 4)
+PLACE = Place(location="there", egress_microusd_per_gb=90_000)
+INPUTS = st.sampled_from([(), (), (InputData(source="gone", size_bytes=10**9, place=PLACE),)])
 
 
 @st.composite
@@ -45,6 +49,8 @@ def asked(draw: st.DrawFn) -> list[ResourceRequest]:
             latest_finish_ms=draw(st.sampled_from([None, None, 100_000])),
             value_of_time_microusd_per_hour=draw(st.sampled_from([0, 10**5, 10**7])),
             priority=draw(st.integers(0, 1)),
+            retry_must_fit=draw(st.booleans()),
+            inputs=draw(INPUTS),
         )
         for i in range(count)
     ]
@@ -60,7 +66,9 @@ def offered(draw: st.DrawFn) -> list[Bid]:
         profile = CUProfile(
             cu_id=draw(st.sampled_from(["x", "y"])),
             provider="p",
-            location="here",
+            location=draw(st.sampled_from(["here", "here", "there"])),
+            network_bandwidth_mbps=draw(st.sampled_from([0, 800])),
+            interruption_millis_per_hour=draw(st.sampled_from([0, 0, 9000])),
             capacity_id=f"c{draw(st.integers(0, 1))}",
             cpu_millis=1000 * cores,
             memory_bytes=2 * GIB,
@@ -73,7 +81,11 @@ def offered(draw: st.DrawFn) -> list[Bid]:
                 profile=profile,
                 price_microusd_per_hour=price * cores,
                 performance_millis=draw(st.sampled_from([700, 1000, 1500])),
-                rates=Rates(core_microusd_per_hour=price, gb_microusd_per_hour=100)
+                rates=Rates(
+                    core_microusd_per_hour=price,
+                    gb_microusd_per_hour=100,
+                    minimum_ms=draw(st.sampled_from([0, 45_000])),
+                )
                 if is_elastic
                 else None,
                 quantity=draw(st.integers(1, 2)),
@@ -121,6 +133,7 @@ def planned(
         gap=0.0,
         fixed_starts=fixed,
         running=running,
+        surcharges=Priced(),
     )
 
 
@@ -136,7 +149,13 @@ def test_plans_verify_and_no_solver_makes_them_dearer(
     found = planned(requests, bids, capacities, running, fixed=fixed)
     alone = planned(requests, bids, capacities, running, fixed=fixed, is_solved=False)
     assert not violations(
-        requests, bids, capacities, found.awards, running=running, fixed_starts=fixed
+        requests,
+        bids,
+        capacities,
+        found.awards,
+        running=running,
+        fixed_starts=fixed,
+        surcharges=Priced(),
     )
     assert found.bound_microusd <= found.objective_microusd <= alone.objective_microusd
     assert len(found.awards) + len(found.unserved) == len(requests)
@@ -193,7 +212,7 @@ def test_no_duals_whatever_lift_the_bound_above_an_optimal_plan(
     duals: dict[int, float],
 ) -> None:
     best = planned(requests, bids, capacities, running, fixed=True)
-    table = tabulate(requests, bids, capacities, running=running)
+    table = tabulate(requests, bids, capacities, running=running, surcharges=Priced())
     data = assemble(table, construct(table, fixed_starts=True))
     assert lagrangian_bound(data, duals) <= best.objective_microusd
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from test_dnm_properties import CAPACITIES, RUNNING, asked, offered
 
 from cu_market.dnm.linear import LinearAnswer, LinearProgram
-from cu_market.dnm.objective import no_surcharge
 from cu_market.dnm.offers import RunningLease
 from cu_market.dnm.offers import tabulate as tabulate_pairs
 from cu_market.dnm.planner import plan
@@ -19,6 +18,7 @@ from cu_market.dnm.selection.arrays import INFEASIBLE, tabulate
 from cu_market.dnm.selection.multipliers import bound, whole
 from cu_market.dnm.selection.planner import plan_selection
 from cu_market.dnm.solve import InProcessSolver, no_clock
+from cu_market.dnm.surcharges import Priced
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Plan
 from cu_market.domain.request import ResourceRequest
@@ -38,7 +38,7 @@ def selected(given_input: Input, solver: object) -> Plan:
         limit_seconds=10,
         gap=0.0,
         running=running,
-        surcharges=no_surcharge,
+        surcharges=Priced(),
         clock=no_clock,
     )
 
@@ -54,6 +54,7 @@ def optimal(given_input: Input) -> Plan:
         gap=0.0,
         fixed_starts=True,
         running=running,
+        surcharges=Priced(),
     )
 
 
@@ -64,8 +65,8 @@ INPUTS = st.tuples(asked(), offered(), CAPACITIES, RUNNING)
 @given(INPUTS)
 def test_arrays_say_what_pairs_say(given_input: Input) -> None:
     requests, bids, capacities, running = given_input
-    table = tabulate_pairs(requests, bids, capacities, running=running)
-    arrays = tabulate(requests, bids, capacities, running=running)
+    table = tabulate_pairs(requests, bids, capacities, running=running, surcharges=Priced())
+    arrays = tabulate(requests, bids, capacities, running=running, surcharges=Priced())
     assert (arrays.requests, arrays.bids) == (table.requests, table.bids)
     found = {
         (i, b): (int(arrays.costs[i, b]), int(arrays.money[i, b]), int(arrays.takes_ms[i, b]))
@@ -109,7 +110,7 @@ def test_the_order_of_arrival_changes_nothing(given_input: Input, random: object
 @given(INPUTS, st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=9))
 def test_any_prices_give_a_valid_bound(given_input: Input, values: list[float]) -> None:
     requests, bids, capacities, running = given_input
-    arrays = tabulate(requests, bids, capacities, running=running)
+    arrays = tabulate(requests, bids, capacities, running=running, surcharges=Priced())
     prices = np.resize(np.array(values), arrays.limits.shape)
     assert bound(arrays, whole(prices)) <= optimal(given_input).objective_microusd
 

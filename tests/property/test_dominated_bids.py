@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from test_dnm_properties import CAPACITIES, RUNNING, asked, offered, planned
 
 from cu_market.dnm.dominance import drop_dominated, tell_dominated
-from cu_market.dnm.objective import no_surcharge
 from cu_market.dnm.offers import RunningLease
+from cu_market.dnm.surcharges import Priced
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Plan
 from cu_market.domain.request import ResourceRequest
@@ -32,7 +32,7 @@ def test_what_is_left_holds_an_optimal_plan(
     whole = planned(requests, bids, capacities, [], fixed=True)
     found = planned(requests, list(left), capacities, [], fixed=True)
     assert rank(found) == rank(whole)
-    told = tell_dominated(found, requests, dropped, no_surcharge)
+    told = tell_dominated(found, requests, dropped, Priced())
     for award in told.awards:
         losers = {loss.bid_id for loss in award.losses}
         assert losers | {award.bid_id} == {bid.bid_id for bid in bids}
