@@ -14,7 +14,7 @@ and the best is kept:
    its source, that it may come to its readers.
 3. Price what was chosen at the places that it has, each byte once: its cost is now exact, and
    verified. If they are not the guess, they are the next one.
-4. Ask the solver at the best plan's places, and do 3 again; keep the better.
+4. Ask the solver at the best plan's places, and do 3 again; keep the better. Explain and check it.
 
 Sources that have run already lie where they lie, and are exact from the start. The bound is that of
 the same plan with transfers within it free.
@@ -27,9 +27,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cu_market.dnm.bound import floor_bound
+from cu_market.dnm.drafts import Draft, draft
 from cu_market.dnm.guesses import guess_places
 from cu_market.dnm.offers import tabulate
-from cu_market.dnm.planner import plan, plan_choice
+from cu_market.dnm.planner import CONSTRUCTION, plan
 from cu_market.dnm.solve import Clock, Solver
 from cu_market.dnm.surcharges import Priced
 from cu_market.domain.bid import Bid
@@ -39,7 +40,7 @@ from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import MILLIS
 
-ROUNDS = 4
+ROUNDS = 3
 """How often a guess is followed by the places that it leads to."""
 
 
@@ -81,12 +82,11 @@ def plan_placed(
     relaxed = tabulate(requests, bids, capacities, surcharges=priced)
     bound = floor_bound(relaxed)
     placing = _Placing(requests, bids, capacities, priced)
-    best = min(
-        (found for places in guess_places(relaxed) for found in placing.followed(places)),
-        key=_rank,
-    )
+    best, is_cut = placing.best_of(guess_places(relaxed), until=began + limit_seconds, clock=clock)
     built = clock()
-    if solver is not None and best.objective_microusd - bound > gap * best.objective_microusd:
+    name = CONSTRUCTION
+    cost = best.schedule.objective_microusd
+    if solver is not None and cost - bound > gap * cost:
         chosen = plan(
             requests,
             bids,
@@ -94,15 +94,19 @@ def plan_placed(
             solver=solver,
             limit_seconds=limit_seconds,
             gap=gap,
-            surcharges=placing.both_ways(places_of(best, bids)),
+            surcharges=placing.both_ways(best.places()),
             clock=clock,
         )
+        is_cut = is_cut or chosen.is_cut
         solved = placing.exact(choice_of(chosen))
-        if _rank(solved) < _rank(best):
-            best = replace(solved, solver=chosen.solver, is_cut=chosen.is_cut)
+        if solved.rank < best.rank:
+            best, name = solved, chosen.solver
+    found = best.plan(requests, capacities)
     return replace(
-        best,
-        bound_microusd=min(bound, best.objective_microusd),
+        found,
+        bound_microusd=min(bound, found.objective_microusd),
+        solver=name,
+        is_cut=is_cut,
         build_ms=round(1000 * (built - began)),
         solve_ms=round(1000 * (clock() - built)),
     )
@@ -121,7 +125,8 @@ def plan_chosen(
         requests, bids, capacities: as plan_placed.
         choice: bid_id by request_id.
     """
-    return _Placing(requests, bids, capacities, Priced()).exact(choice)
+    placing = _Placing(requests, bids, capacities, Priced())
+    return placing.exact(choice).plan(requests, capacities)
 
 
 def depends_on_places(requests: Sequence[ResourceRequest], bids: Sequence[Bid]) -> bool:
@@ -170,26 +175,41 @@ class _Placing:
                     readers[data.source].append((places[request.request_id], data.size_bytes))
         return replace(self.priced, places=places, readers=readers)
 
-    def followed(self, places: Mapping[str, Place]) -> list[Plan]:
-        """Returns the exact plans that a guess leads to, at least one."""
-        found: list[Plan] = []
+    def best_of(
+        self, guesses: Sequence[Mapping[str, Place]], *, until: float, clock: Clock
+    ) -> tuple[Draft, bool]:
+        """Returns the best that any guess leads to, and whether the clock left some untried."""
+        best: Draft | None = None
+        for places in guesses:
+            if best is not None and clock() > until:
+                return best, True
+            found = self.followed(places)
+            if best is None or found.rank < best.rank:
+                best = found
+        assert best is not None, "there is a guess at least"
+        return best, False
+
+    def followed(self, places: Mapping[str, Place]) -> Draft:
+        """Returns the best of the exact drafts that a guess leads to, step after step."""
+        best: Draft | None = None
         seen: list[Mapping[str, Place]] = []
         while places not in seen and len(seen) < ROUNDS:
             seen.append(places)
-            chosen = plan(
+            chosen = draft(
                 self.requests,
                 self.bids,
                 self.capacities,
-                solver=None,
-                limit_seconds=0,
                 surcharges=self.both_ways(places),
             )
-            found.append(self.exact(choice_of(chosen)))
-            places = places_of(found[-1], self.bids)
-        return found
+            found = self.exact(chosen.choice())
+            places = found.places()
+            if best is None or found.rank < best.rank:
+                best = found
+        assert best is not None
+        return best
 
-    def exact(self, choice: Mapping[str, str]) -> Plan:
-        """Returns the plan of a choice, priced at its own places.
+    def exact(self, choice: Mapping[str, str]) -> Draft:
+        """Returns the schedule of a choice, priced at its own places.
 
         A choice that is too late once its transfers are in it is changed by the construction, and
         with it perhaps the places: it is priced again until they agree. Where they never do, what
@@ -198,19 +218,15 @@ class _Placing:
         located = {bid.bid_id: bid.profile.place for bid in self.bids}
         for turn in range(ROUNDS):
             places = {name: located[bid_id] for name, bid_id in choice.items()}
-            found = plan_choice(
+            found = draft(
                 self.requests,
                 self.bids,
                 self.capacities,
-                choice,
                 surcharges=replace(self.priced, places=places),
+                choice=choice,
                 is_strict=turn == ROUNDS - 1,
             )
-            if places_of(found, self.bids) == places:
+            if found.places() == places:
                 break
-            choice = choice_of(found)
+            choice = found.choice()
         return found
-
-
-def _rank(found: Plan) -> tuple[int, int]:
-    return len(found.unserved), found.objective_microusd

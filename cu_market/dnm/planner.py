@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cu_market.dnm.bound import floor_bound, lagrangian_bound
 from cu_market.dnm.construction import Schedule, construct_best
@@ -131,53 +131,6 @@ def plan(
         awards, unserved, wrong = check(first)
     if wrong:
         raise CUMarketError(f"the plan does not verify: {wrong}; report it with the auction")
-    return _plan_of(requests, search, awards, unserved)
-
-
-def plan_choice(
-    requests: Sequence[ResourceRequest],
-    bids: Sequence[Bid],
-    capacities: Mapping[str, ResourceVector],
-    choice: Mapping[str, str],
-    *,
-    surcharges: Surcharges = no_surcharge,
-    is_strict: bool = False,
-) -> Plan:
-    """Returns the plan in which each request is served by the bid chosen for it, starts free.
-
-    A request whose bid finds no room or time is served by another: read the awards. No solver is
-    asked, and the bound is everyone's cheapest offer.
-
-    Args:
-        requests, bids, capacities, surcharges: as plan.
-        choice: bid_id by request_id.
-        is_strict: such a request, or one without a choice, is then not served at all.
-
-    Raises:
-        InvalidInputError: see offers.tabulate.
-        CUMarketError: the plan does not verify, which is a defect.
-    """
-    table = tabulate(requests, bids, capacities, surcharges=surcharges)
-    place = {bid.bid_id: b for b, bid in enumerate(table.bids)}
-    chosen = {
-        i: place[choice[request.request_id]]
-        for i, request in enumerate(table.requests)
-        if request.request_id in choice
-    }
-    allowed = table
-    if is_strict:
-        rows = (
-            tuple(offer for offer in offers if chosen.get(i) == offer.bid)
-            for i, offers in enumerate(table.offers)
-        )
-        allowed = replace(table, offers=tuple(rows))
-    schedule = construct_best(allowed, fixed_starts=False, chosen=chosen)
-    awards, unserved = explain(table, schedule)
-    wrong = violations(table.requests, table.bids, capacities, awards, surcharges=surcharges)
-    if wrong:
-        said = "; ".join(f"{v.where}: {v.what}" for v in wrong)
-        raise CUMarketError(f"the plan does not verify: {said}; report it with the auction")
-    search = _Search(schedule=schedule, bound=floor_bound(table))
     return _plan_of(requests, search, awards, unserved)
 
 

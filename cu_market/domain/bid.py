@@ -162,7 +162,8 @@ class Bid:
 
     def duration_of(self, request: ResourceRequest) -> int:
         """Returns expected milliseconds of a request here, without the CU's start-up."""
-        cores = self.size_for(request.needs).cpu_millis
+        whole = self.rates is None  # asked of every pair: no vector is made where none is needed
+        cores = self.profile.cpu_millis if whole else self.size_for(request.needs).cpu_millis
         return request.duration_on(cores, self.performance_millis)
 
     def to_record(self) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from cu_market.domain.problem import require
 
@@ -33,7 +33,11 @@ class ResourceVector:
 
     def items(self) -> tuple[tuple[str, int], ...]:
         """Returns (dimension, amount) pairs in a fixed order."""
-        return tuple((field.name, getattr(self, field.name)) for field in fields(self))
+        return (
+            ("cpu_millis", self.cpu_millis),
+            ("memory_bytes", self.memory_bytes),
+            ("gpu_count", self.gpu_count),
+        )
 
     def fits_in(self, other: ResourceVector) -> bool:
         """Whether every amount here is at most the other's."""
