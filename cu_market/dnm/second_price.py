@@ -11,7 +11,8 @@ shared out over its awards by their money and becomes part of their price an hou
 
 A step's max price is its reserve: it is never paid more an hour, and where nobody else serves it,
 it counts in C_-j as served at that price. A provider without whom a step that names no max price
-would not be served has no second price: it is paid as bid. So is whoever is left when time is up.
+would not be served has no second price: it is paid as bid. So is one whose absence was not planned
+to the end, and whoever is left when time is up.
 """
 
 from __future__ import annotations
@@ -78,7 +79,12 @@ def at_second_prices(
 
 
 def _harm(found: Plan, other: Plan, asked: Mapping[str, ResourceRequest]) -> _Harm:
-    """Returns how much more the plan without the provider costs."""
+    """Returns how much more the plan without the provider costs.
+
+    A plan that the clock cut may cost more than it need: nobody is paid for that.
+    """
+    if other.is_cut:
+        return _Harm(problem="the plan without it was cut by the clock")
     total = sum(award.cost_microusd for award in other.awards)
     for entry in other.unserved:
         award, request = found.award_for(entry.request_id), asked[entry.request_id]

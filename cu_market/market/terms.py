@@ -125,11 +125,14 @@ class Terms:
         def left_seconds() -> float:
             return min(self.settings.solve_seconds, until - self.clock())
 
+        def without(others: Sequence[Bid]) -> Plan:
+            return self._plan(demand, others, capacities, max(0.01, left_seconds()))
+
         priced = at_second_prices(
             found,
             demand.requests,
             bids,
-            solve=lambda others: self._plan(demand, others, capacities, left_seconds()),
+            solve=without,
             has_time=lambda: left_seconds() > 0,
         )
         surcharges = Priced(places=places_of(found, bids))

@@ -23,8 +23,9 @@ from cu_market.domain.units import GIB
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = 3_600_000
-SLACK = 5
-"""Micro-dollars lost to rounding prices an hour down, over a handful of leases."""
+SLACK = 9
+"""Micro-dollars: prices an hour are rounded down, over six hours of leases at most, and each of up
+to three bills, twice, to the nearest."""
 
 steps = st.lists(
     st.tuples(st.integers(1, 2), st.sampled_from([HOUR // 4, HOUR, 2 * HOUR])),
@@ -152,7 +153,7 @@ def test_payments_are_vickreys(
         without = cheapest(asked, {j: offer for j, offer in every.items() if j != k})
         assert without is not None
         right = paid(as_bid, provider) + without - total
-        assert right - SLACK <= paid(found, provider) <= right + 1
+        assert right - SLACK <= paid(found, provider) <= right + 2
 
 
 @settings(max_examples=150, deadline=None)
@@ -173,7 +174,7 @@ def test_nobody_gains_by_bidding_anything_but_its_cost(
         found = priced(requests, bids_of(said))
         gains.append(paid(found, provider) - spent(found, asked, provider, price))
     assert gains[1] <= gains[0] + SLACK
-    assert gains[0] >= -1  # who bids its cost never loses, but for the rounding of a bill
+    assert gains[0] >= -len(asked) / 2  # who bids its cost never loses, but for rounding bills
 
 
 @settings(max_examples=80, deadline=None)

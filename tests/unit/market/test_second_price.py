@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,9 @@ from sellers import Seller, market_of, run, step
 
 from cu_market.dnm.second_price import at_second_prices
 from cu_market.dnm.verify import violations
+from cu_market.domain.bid import Bid
 from cu_market.domain.inputs import Place
+from cu_market.domain.plan import Plan
 from cu_market.market.auction import Cleared
 
 
@@ -99,3 +102,18 @@ def test_the_checker_knows_what_may_be_paid() -> None:
     ):
         wrong = replace(award, **changed)  # type: ignore[arg-type]
         assert violations(demand.requests, bids.bids, room, [wrong])
+
+
+def test_nobody_is_paid_for_a_search_that_the_clock_cut() -> None:
+    market = market_of(Seller("cheap", 0.5), Seller("dear", 0.75))
+    demand, bids = market._ask(run(step("a")), {}, market.now())
+
+    def cut(others: Sequence[Bid]) -> Plan:
+        found = market.solve(demand, replace(bids, bids=tuple(others)))
+        return replace(found, is_cut=True)
+
+    told = at_second_prices(
+        market.solve(demand, bids), demand.requests, bids.bids, solve=cut, has_time=lambda: True
+    )
+    assert told.awards[0].price_microusd_per_hour == 500_000
+    assert told.notes[-1].endswith("the plan without it was cut by the clock")
