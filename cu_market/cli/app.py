@@ -134,6 +134,12 @@ def explain(
         str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or 'last'.")
     ],
     step: Annotated[str | None, typer.Argument(metavar="STEP", help="One step in detail.")] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            "--wait", min=0, help="First wait for the run's end, at most so many seconds."
+        ),
+    ] = None,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
@@ -142,7 +148,12 @@ def explain(
     from cu_market.cli.explain import explain_document, explain_tables
     from cu_market.cli.homes import find_home
 
-    with open_deployment(find_home(home)) as deployment:
+    where = find_home(home)
+    if wait is not None:
+        from cu_market.cli.awaiting import await_run
+
+        await_run(where, run, wait)
+    with open_deployment(where) as deployment:
         run_id = find_run(deployment.ledger, run)
         document = explain_document(deployment.ledger, run_id, step)
     if as_json:

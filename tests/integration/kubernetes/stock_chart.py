@@ -137,7 +137,7 @@ def _deployment(
     context = around.context
     password = {"name": "dagster-postgresql-secret", "key": "postgresql-password"}
     env = [
-        *(dict(zip(("name", "value"), v.split("=", 1), strict=True)) for v in context["env_vars"]),
+        *pod_variables(context),
         {"name": "DAGSTER_HOME", "value": HOME},
         {"name": "DAGSTER_PG_PASSWORD", "valueFrom": {"secretKeyRef": password}},
         {"name": "DAGSTER_CURRENT_IMAGE", "value": around.image},
@@ -151,7 +151,7 @@ def _deployment(
     volumes = [
         {"name": "instance", "configMap": {"name": "dagster-instance"}},
         {"name": "workspace", "configMap": {"name": "dagster-workspace-yaml"}},
-        *(_volume(volume) for volume in context["volumes"]),
+        *(pod_volume(volume) for volume in context["volumes"]),
     ]
     container: Json = {"name": "dagster", "image": image, "command": list(command), "env": env}
     container |= {"imagePullPolicy": "IfNotPresent", "volumeMounts": mounts}
@@ -180,10 +180,17 @@ def _deployment(
     }
 
 
-def _volume(volume: Mapping[str, Any]) -> Json:
+def pod_volume(volume: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a volume of a container context as a manifest has it."""
     if "host_path" in volume:
         return {"name": volume["name"], "hostPath": volume["host_path"]}
     return {"name": volume["name"], "secret": {"secretName": volume["secret"]["secret_name"]}}
+
+
+def pod_variables(context: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Returns a container context's environment as a manifest has it."""
+    pairs = (variable.split("=", 1) for variable in context["env_vars"])
+    return [{"name": name, "value": value} for name, value in pairs]
 
 
 def apply(values: Mapping[str, Any], around: Surroundings) -> None:
