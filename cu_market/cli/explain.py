@@ -167,9 +167,18 @@ def _billed(line: Mapping[str, Any]) -> str:
     return (
         f"Billed {format_usd(line['cost_microusd'])} for {line['lease_seconds']:.2f} s on "
         f"{', '.join(line['resource_ids'])}: {line['attempts']} attempt(s), {memory}, "
-        f"{line['cpu_seconds']:.2f} CPU-seconds, {line['wall_seconds']:.2f} s; "
+        f"{line['cpu_seconds']:.2f} CPU-seconds, {line['wall_seconds']:.2f} s{_gpu(line)}; "
         f"{line['ending'] or 'no measurement'}."
     )
+
+
+def _gpu(line: Mapping[str, Any]) -> str:
+    if not line["gpu_scope"]:
+        return ""
+    busy = line["gpu_busy_seconds"]
+    used = "" if busy is None else f" for {busy:.2f} GPU-seconds"
+    memory = format_bytes(round(line["gpu_peak_memory_gb"] * 1e9))
+    return f", {memory} of GPU memory{used} ({line['gpu_scope']})"
 
 
 def _auction(auction: Auction) -> dict[str, Any]:

@@ -21,6 +21,9 @@ MEASURED = (
     "read_bytes",
     "written_bytes",
     "waited_ms",
+    "gpu_peak_bytes",
+    "gpu_busy_millis",
+    "gpu_scope",
 )
 PLAIN = (
     "run_id",
@@ -38,7 +41,10 @@ PLAIN = (
     "declared_bytes",
     "external",
 )
-OPTIONAL = ("input_bytes", "declared_bytes", "waited_ms")
+OPTIONAL = ("input_bytes", "declared_bytes", "waited_ms", "gpu_peak_bytes", "gpu_busy_millis")
+LATER = ("gpu_peak_bytes", "gpu_busy_millis", "gpu_scope")
+"""Tables that were stored by earlier versions do not have them."""
+
 IDENTITY = ("code_location", "node", "partition")
 
 
@@ -70,7 +76,9 @@ def usages_of(frame: pd.DataFrame) -> list[Usage]:
             Usage(
                 identity=StepIdentity(**{str(name): row[name] for name in IDENTITY}),
                 measurement=Measurement(
-                    **{n: row[n] for n in MEASURED} | _only(optional, MEASURED)
+                    **{n: row[n] for n in MEASURED if n not in LATER}
+                    | _only(optional, MEASURED)
+                    | {"gpu_scope": None if pd.isna(row.get("gpu_scope")) else row["gpu_scope"]}
                 ),
                 ending=Ending(row["ending"]),
                 features=StepFeatures.from_record(json.loads(row.get("features") or "{}")),

@@ -168,6 +168,15 @@ def bill_event(
             "forecast p50": f"{duration['p50'] / 1000:.2f} s" if duration else "none",
         },
     ]
+    if measurement.gpu_scope is not None:
+        rows.append(
+            {
+                "": "GPU",
+                "used": _gpu_words(measurement),
+                "asked": f"{settled.size.gpu_count} GPU(s)",
+                "forecast p50": "",
+            }
+        )
     sentence = (
         f"Bill: {format_usd(cost)} for {seconds:.2f} s on {settled.resource_id} "
         f"(attempt {settled.attempt}, {ending})."
@@ -191,10 +200,23 @@ def materialization_metadata(
     since = lease.priced_since or lease.leased_at or now
     hours = (now - since) / timedelta(hours=1)
     cost_microusd = lease.accrued_microusd + lease.price_microusd_per_hour * hours
-    return {
+    found: dict[str, MetadataValue] = {
         "cu/cost_usd": MetadataValue.float(cost_microusd / MICROUSD),
         "cu/peak_memory_gb": MetadataValue.float(measurement.peak_memory_bytes / 10**9),
         "cu/cpu_seconds": MetadataValue.float(measurement.cpu_ms / 1000),
         "cu/wall_seconds": MetadataValue.float(measurement.wall_ms / 1000),
         "cu/resource_id": MetadataValue.text(lease.resource_id),
     }
+    if measurement.gpu_peak_bytes is not None and measurement.gpu_scope is not None:
+        found["cu/gpu_peak_memory_gb"] = MetadataValue.float(measurement.gpu_peak_bytes / 10**9)
+        found["cu/gpu_scope"] = MetadataValue.text(measurement.gpu_scope)
+    if measurement.gpu_busy_millis is not None:
+        found["cu/gpu_utilisation"] = MetadataValue.float(measurement.gpu_busy_millis / 1000)
+    return found
+
+
+def _gpu_words(measurement: Measurement) -> str:
+    busy = measurement.gpu_busy_millis
+    utilisation = "utilisation unknown" if busy is None else f"{busy / 1000:.2f} busy"
+    memory = format_bytes(measurement.gpu_peak_bytes or 0)
+    return f"{memory}, {utilisation} ({measurement.gpu_scope})"

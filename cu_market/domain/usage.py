@@ -21,6 +21,14 @@ class Ending(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class GpuScope(StrEnum):
+    """Whose the figures of a GPU are."""
+
+    PROCESS = "the step's processes"
+    DEVICE = "the whole device"
+    MIXED = "memory: the step's processes; utilisation: the whole device"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """The meter's figures of one attempt.
@@ -35,6 +43,10 @@ class Measurement:
         written_bytes: bytes written to storage.
         waited_ms: milliseconds spent runnable but without a core (the kernel's run-queue delay),
             or None where the kernel does not say.
+        gpu_peak_bytes: most GPU memory held at once, all devices together, or None where no GPU
+            was used or nobody tells.
+        gpu_busy_millis: mean GPU utilisation, in thousandths of one device, all together, or None.
+        gpu_scope: whose figures these are, one of GpuScope, or None.
     """
 
     wall_ms: int
@@ -44,6 +56,9 @@ class Measurement:
     read_bytes: int = 0
     written_bytes: int = 0
     waited_ms: int | None = None
+    gpu_peak_bytes: int | None = None
+    gpu_busy_millis: int | None = None
+    gpu_scope: str | None = None
 
     @property
     def delivered_millis(self) -> int | None:

@@ -167,6 +167,9 @@ def usage_row(usage: Usage) -> dict[str, Any]:
         "external": usage.external,
         "features": _features_text(usage),
         "declared_bytes": usage.declared_bytes,
+        "gpu_peak_bytes": measured.gpu_peak_bytes,
+        "gpu_busy_millis": measured.gpu_busy_millis,
+        "gpu_scope": measured.gpu_scope,
     }
 
 
@@ -195,6 +198,9 @@ def usage_from(row: Row[Any]) -> Usage:
             read_bytes=row.read_bytes,
             written_bytes=row.written_bytes,
             waited_ms=row.waited_ms,
+            gpu_peak_bytes=row.gpu_peak_bytes,
+            gpu_busy_millis=row.gpu_busy_millis,
+            gpu_scope=row.gpu_scope,
         ),
         ending=Ending(row.ending),
         input_bytes=row.input_bytes,

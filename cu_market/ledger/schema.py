@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
 
-HEAD = "0005"
+HEAD = "0007"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -114,6 +114,9 @@ USAGES = Table(
     Column("external", Boolean, nullable=False),
     Column("features", Text, nullable=True),
     _count("declared_bytes", nullable=True),
+    _count("gpu_peak_bytes", nullable=True),
+    _count("gpu_busy_millis", nullable=True),
+    Column("gpu_scope", Text, nullable=True),
     # Ends with the key, so that the newest of an identity are found in the index alone.
     Index(
         "ix_usages_identity",

@@ -31,6 +31,9 @@ class BillLine:
         peak_memory_bytes: the highest of the measured peaks, or None where nothing was measured.
         cpu_ms: measured CPU-milliseconds in all.
         wall_ms: measured milliseconds in all.
+        gpu_peak_bytes: the highest of the measured peaks of GPU memory, or None.
+        gpu_busy_ms: GPU-milliseconds in all, at full utilisation, or None where nobody tells.
+        gpu_scope: whose the GPU figures of the last measured attempt are, or empty.
         ending: how the last measured attempt ended, or empty.
     """
 
@@ -44,10 +47,13 @@ class BillLine:
     cpu_ms: int
     wall_ms: int
     ending: str
+    gpu_peak_bytes: int | None = None
+    gpu_busy_ms: int | None = None
+    gpu_scope: str = ""
 
     def to_record(self) -> dict[str, object]:
         """Returns the line ready for JSON: seconds, GB, dollars."""
-        peak = self.peak_memory_bytes
+        peak, gpu_peak, busy = self.peak_memory_bytes, self.gpu_peak_bytes, self.gpu_busy_ms
         return {
             "name": self.name,
             "attempts": self.attempts,
@@ -61,6 +67,9 @@ class BillLine:
             "cpu_seconds": self.cpu_ms / 1000,
             "wall_seconds": self.wall_ms / 1000,
             "ending": self.ending,
+            "gpu_peak_memory_gb": None if gpu_peak is None else gpu_peak / 10**9,
+            "gpu_busy_seconds": None if busy is None else busy / 1000,
+            "gpu_scope": self.gpu_scope,
         }
 
 
@@ -166,6 +175,8 @@ def read_bill(ledger: Ledger, run_id: str) -> RunBill:
 def _line(name: str, rows: Sequence[Allocation], used: Mapping[tuple[str, int], Usage]) -> BillLine:
     """Returns one step's line: sums over its attempts, the size of the last one."""
     found = [used[row.step_key, row.attempt] for row in rows if (row.step_key, row.attempt) in used]
+    gpus = [u.measurement for u in found if u.measurement.gpu_scope is not None]
+    busy = [m.gpu_busy_millis * m.wall_ms for m in gpus if m.gpu_busy_millis is not None]
     return BillLine(
         name=name,
         attempts=len(rows),
@@ -177,6 +188,9 @@ def _line(name: str, rows: Sequence[Allocation], used: Mapping[tuple[str, int], 
         cpu_ms=sum(u.measurement.cpu_ms for u in found),
         wall_ms=sum(u.measurement.wall_ms for u in found),
         ending=str(found[-1].ending) if found else "",
+        gpu_peak_bytes=max((m.gpu_peak_bytes or 0 for m in gpus), default=None),
+        gpu_busy_ms=sum(busy) // 1000 if busy else None,
+        gpu_scope=(gpus[-1].gpu_scope or "") if gpus else "",
     )
 
 
@@ -197,4 +211,7 @@ def _sum(name: str, rows: Sequence[Allocation], used: Mapping[tuple[str, int], U
         cpu_ms=line.cpu_ms,
         wall_ms=line.wall_ms,
         ending="",
+        gpu_peak_bytes=line.gpu_peak_bytes,
+        gpu_busy_ms=line.gpu_busy_ms,
+        gpu_scope=line.gpu_scope,
     )

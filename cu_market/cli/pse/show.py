@@ -12,7 +12,7 @@ from cu_market.domain.request import StepIdentity
 from cu_market.domain.scaling import Scaling
 from cu_market.domain.spec import Risk
 from cu_market.domain.units import format_bytes
-from cu_market.domain.usage import Usage
+from cu_market.domain.usage import GpuScope, Usage
 from cu_market.ledger.interface import Ledger
 from cu_market.market.champions import published_forecaster
 from cu_market.market.past import read_past
@@ -66,7 +66,7 @@ def show_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
         shown.append(f"  peaks, oldest first: {step['plot']}")
         if step["curve_plot"]:
             shown.append(f"  newest attempt's memory over time: {step['curve_plot']}")
-        columns = ("attempt of", "ended", "peak", "given", "wall s", "CPU s", "end")
+        columns = ("attempt of", "ended", "peak", "given", "wall s", "CPU s", "GPU", "end")
         rows = [
             (
                 attempt["run_id"][:8],
@@ -75,12 +75,26 @@ def show_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
                 format_bytes(attempt["memory_bytes"]),
                 f"{attempt['wall_seconds']:.2f}",
                 f"{attempt['cpu_seconds']:.2f}",
+                _gpu_words(attempt),
                 attempt["ending"],
             )
             for attempt in step["attempts"][:15]
         ]
-        shown.append(make_table("Attempts, newest first", columns, rows, right=columns[2:6]))
+        shown.append(make_table("Attempts, newest first", columns, rows, right=columns[2:7]))
     return shown
+
+
+def _gpu_words(attempt: Mapping[str, Any]) -> str:
+    """Returns GPU memory and utilisation; ``all:`` marks figures of the whole device."""
+    scope = attempt["gpu_scope"]
+    if scope is None:
+        return ""
+    busy = attempt["gpu_busy_millis"]
+    memory = format_bytes(attempt["gpu_peak_bytes"])
+    utilisation = "" if busy is None else f", {busy / 10:.0f}%"
+    if scope == GpuScope.DEVICE:
+        return f"all: {memory}{utilisation}"
+    return f"{memory}{utilisation}" + (" (all)" if scope == GpuScope.MIXED else "")
 
 
 def _scaling_words(scaling: Mapping[str, Any]) -> str:
@@ -203,5 +217,8 @@ def _attempt(usage: Usage) -> dict[str, Any]:
         "declared_bytes": usage.declared_bytes,
         "wall_seconds": usage.measurement.wall_ms / 1000,
         "cpu_seconds": usage.measurement.cpu_ms / 1000,
+        "gpu_peak_bytes": usage.measurement.gpu_peak_bytes,
+        "gpu_busy_millis": usage.measurement.gpu_busy_millis,
+        "gpu_scope": usage.measurement.gpu_scope,
         "ending": str(usage.ending),
     }

@@ -163,6 +163,7 @@ class Starter:
                 "known_state": known_state_for(context.step, self._run.active.get_known_state()),
                 "cpu_millis": limits.cpu_millis,
                 "memory_bytes": limits.memory_bytes,
+                "gpu_count": lease.size.gpu_count,
                 "niceness": limits.niceness,
                 "is_watched": self._run.negotiation.may_grow(lease),
                 "is_new": self._run.negotiation.is_new(lease.step_key),

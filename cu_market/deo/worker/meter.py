@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from cu_market.deo.worker.gpu import GpuMeter
 from cu_market.deo.worker.resident import ResidentSet, process_private_bytes, read_resident
 from cu_market.domain.usage import Measurement
 
@@ -56,10 +57,12 @@ class Meter:
     Args:
         pid: the step's process.
         baseline_bytes: private memory of the code loaded before the fork.
+        has_gpu: whether the step holds a GPU.
     """
 
-    def __init__(self, pid: int, baseline_bytes: int = 0) -> None:
+    def __init__(self, pid: int, baseline_bytes: int = 0, *, has_gpu: bool = False) -> None:
         self._started = time.monotonic()
+        self._gpu = GpuMeter(self._started, has_gpu=has_gpu)
         self._baseline_bytes = baseline_bytes
         self._members: dict[int, _Member] = {}
         self._ended: list[_Member] = []
@@ -95,6 +98,7 @@ class Meter:
                 self._ended.append(member)
                 member.private_bytes = 0
                 del self._members[pid]
+        self._gpu.sample(self._members, now)
         self._memory_bytes = sum(member.private_bytes for member in self._members.values())
         spike = max((member.spike_bytes for member in self._members.values()), default=0)
         self._peak_bytes = max(self._peak_bytes, self._memory_bytes + spike)
@@ -116,6 +120,7 @@ class Meter:
         """
         everyone = [*self._members.values(), *self._ended]
         waited = sum(member.waited_ns for member in everyone)
+        gpu = self._gpu.use()
         sampled_ms = round(1000 * sum(member.cpu_seconds for member in everyone))
         return Measurement(
             wall_ms=round(1000 * (time.monotonic() - self._started)),
@@ -125,6 +130,9 @@ class Meter:
             read_bytes=sum(member.read_bytes for member in everyone),
             written_bytes=sum(member.written_bytes for member in everyone),
             waited_ms=waited // 10**6 if waited else None,
+            gpu_peak_bytes=gpu.peak_bytes if gpu else None,
+            gpu_busy_millis=gpu.busy_millis if gpu else None,
+            gpu_scope=gpu.scope if gpu else None,
         )
 
     def processes(self) -> Iterator[psutil.Process]:

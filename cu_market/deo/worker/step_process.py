@@ -35,6 +35,7 @@ class StepProcess:
         baseline_bytes: private memory of the code loaded before the fork.
         is_watched: whether its samples are told while it runs.
         curve_points: how finely its use over time is kept.
+        has_gpu: whether its lease has a GPU.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class StepProcess:
         baseline_bytes: int,
         is_watched: bool = False,
         curve_points: int = POINTS,
+        has_gpu: bool = False,
     ) -> None:
         self.stream = stream
         self.pid = pid
@@ -60,7 +62,7 @@ class StepProcess:
         self._ending: Ending | None = None
         self._detail = ""
         self._interrupted = False
-        self._meter = Meter(pid, baseline_bytes)
+        self._meter = Meter(pid, baseline_bytes, has_gpu=has_gpu)
         self._metered_at = float("-inf")
         self._oom_kills = kernel_oom_kills() or 0
         self._recorder = CurveRecorder(curve_points)

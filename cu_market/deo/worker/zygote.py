@@ -216,6 +216,7 @@ class Zygote:
             connection=ours,
             memory_limit=int(frame["memory_bytes"]),
             is_watched=bool(frame.get("is_watched")),
+            has_gpu=bool(frame.get("gpu_count")),
             curve_points=FINE_POINTS if frame.get("is_new") else POINTS,
             baseline_bytes=0 if self._unsafe else self._baseline_bytes,
         )

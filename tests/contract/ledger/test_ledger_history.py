@@ -14,7 +14,7 @@ from cu_market.domain.features import StepFeatures
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
-from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.domain.usage import Ending, GpuScope, Measurement, Usage
 from cu_market.ledger.interface import Ledger, RunLease
 
 
@@ -89,6 +89,9 @@ class TestHistory:
                 read_bytes=5,
                 written_bytes=6,
                 waited_ms=None,
+                gpu_peak_bytes=2**36,
+                gpu_busy_millis=7_900,
+                gpu_scope=GpuScope.DEVICE,
             ),
             ending=Ending.OUT_OF_MEMORY,
             input_bytes=0,

@@ -41,7 +41,7 @@ trap 'kill -INT $!' TERM
 wait $!
 wait $!
 """
-"""As PostgreSQL's image does, whose stop signal is SIGINT: at SIGTERM it would await its clients."""
+"""As PostgreSQL's image does; its stop signal is SIGINT, since SIGTERM would await its clients."""
 
 
 class BareCluster:

@@ -214,7 +214,11 @@ def test_mlflow_away_stops_nothing(
 
 def test_a_table_of_usage_is_read_back_as_written() -> None:
     usages = [attempt(1, 400), replace(attempt(2, 500), input_bytes=7, code_version="v2")]
+    gpu = {"gpu_peak_bytes": 2**36, "gpu_busy_millis": 900, "gpu_scope": "the whole device"}
+    usages.append(replace(attempt(3, 500), measurement=replace(usages[0].measurement, **gpu)))
     assert usages_of(frame_of(usages)) == usages
+    stored_before = frame_of(usages[:2]).drop(columns=list(gpu))
+    assert usages_of(stored_before) == usages[:2]
 
 
 def test_the_location_has_checks_schedule_and_sensor() -> None:
