@@ -2,7 +2,8 @@
 
 What differs from what a user applies, each difference in one function:
 
-- ``_with_image``: the image is an empty one that mounts this machine's folders;
+- ``_with_image``: the image is an empty one that mounts this machine's folders, unless
+  CU_MARKET_TEST_BUILT_IMAGE names one that deploy/Dockerfile has made and the node has;
 - ``_with_names``: there being no DNS, names of services stand in each pod's hosts file. They are
   the node's address, so the two servers that are connected to use its network, at ports free there;
 - ``_with_server``: PostgreSQL's image cannot be had: this machine's binaries and user stand in;
@@ -26,6 +27,7 @@ from kubernetes_cluster import KubernetesCluster
 from postgres_server import find_binaries, free_port, unprivileged
 
 Json = dict[str, Any]
+BUILT = "CU_MARKET_TEST_BUILT_IMAGE"
 SERVERS = {"dagster-postgresql": "5432", "dagster-user-code": "4000"}
 START = """
 if ! test -s "$PGDATA/PG_VERSION"; then
@@ -53,8 +55,10 @@ class BareCluster:
 
     def __init__(self, cluster: KubernetesCluster) -> None:
         self._cluster = cluster
-        self._context = _with_hosts_file_first(walkthrough.pod_context(cluster))
-        self._image = os.environ["CU_MARKET_TEST_IMAGE"]
+        self._empty_image = os.environ["CU_MARKET_TEST_IMAGE"]
+        self._image = os.environ.get(BUILT, self._empty_image)
+        self._mounts = _with_hosts_file_first(walkthrough.pod_context(cluster))
+        self._context = _without_folders(self._mounts) if BUILT in os.environ else self._mounts
         self.ports = {name: str(free_port(cluster.host_address)) for name in SERVERS}
         self._aliases = {"ip": cluster.host_address, "hostnames": sorted(SERVERS)}
 
@@ -68,21 +72,12 @@ class BareCluster:
         for document in documents:
             if document["kind"] in ("Deployment", "StatefulSet"):
                 name, spec = document["metadata"]["name"], document["spec"]["template"]["spec"]
-                self._with_image(spec)
+                is_server = document["kind"] == "StatefulSet"
+                _with_image(spec, self._mounts if is_server else self._context)
                 self._with_names(name, spec)
-                if document["kind"] == "StatefulSet":
+                if is_server:
                     self._with_server(name, spec)
         manifests.write_text(yaml.safe_dump_all(documents))
-
-    def _with_image(self, spec: Json) -> None:
-        volumes = [stock_chart.pod_volume(volume) for volume in self._context["volumes"]]
-        spec["volumes"] = [*spec.get("volumes", ()), *volumes]
-        mounts = self._context["volume_mounts"]
-        for container in _containers(spec):
-            container.setdefault("volumeMounts", []).extend(
-                {"name": m["name"], "mountPath": m["mount_path"]} for m in mounts
-            )
-            container.setdefault("env", []).extend(stock_chart.pod_variables(self._context))
 
     def _with_names(self, name: str, spec: Json) -> None:
         spec["hostNetwork"] = name in SERVERS
@@ -97,7 +92,7 @@ class BareCluster:
     def _with_server(self, name: str, spec: Json) -> None:
         binaries, user = find_binaries(), unprivileged()
         (container,) = spec["containers"]
-        container["image"] = self._image
+        container["image"] = self._empty_image
         container["command"] = ["bash", "-euc", START.replace("PORT", self.ports[name])]
         container["env"].append({"name": "PATH", "value": f"{binaries}:/usr/bin:/bin"})
         uid, gid = user.get("user", os.getuid()), user.get("group", os.getgid())
@@ -130,6 +125,27 @@ class BareCluster:
         for claim in ("data-dagster-postgresql-0", "dagster-storage"):
             path = f"/api/v1/persistentvolumes/cu-test-{claim}"
             self._cluster.api.delete(path, grace_seconds=0)
+
+
+def _with_image(spec: Json, context: Json) -> None:
+    volumes = [stock_chart.pod_volume(volume) for volume in context["volumes"]]
+    spec["volumes"] = [*spec.get("volumes", ()), *volumes]
+    for container in _containers(spec):
+        container.setdefault("volumeMounts", []).extend(
+            {"name": m["name"], "mountPath": m["mount_path"]} for m in context["volume_mounts"]
+        )
+        container.setdefault("env", []).extend(stock_chart.pod_variables(context))
+
+
+def _without_folders(context: Json) -> Json:
+    """Returns a context whose pods have of this machine only what reaches its API server."""
+    kept = {"credentials"}
+    return {
+        "image_pull_policy": "Never",
+        "volumes": [v for v in context["volumes"] if v["name"] in kept],
+        "volume_mounts": [m for m in context["volume_mounts"] if m["name"] in kept],
+        "env_vars": [v for v in context["env_vars"] if not v.startswith("PATH=")],
+    }
 
 
 def _with_hosts_file_first(context: Json) -> Json:
