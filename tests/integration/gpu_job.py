@@ -34,7 +34,10 @@ class GpuProvider(LocalProvider):
 def do(*lines: str) -> None:
     """Has the devices do something until the meter has seen it twice."""
     asked = Path(os.environ["NVML_ASKED"])
-    Path(os.environ["NVML_STATE"]).write_text("".join(f"{line}\n" for line in lines))
+    state = Path(os.environ["NVML_STATE"])
+    written = state.with_suffix(".new")
+    written.write_text("".join(f"{line}\n" for line in lines))
+    written.replace(state)  # at once: a half-written state is a device that fails
     before = asked.stat().st_size
     ends_at = time.monotonic() + 60
     while asked.stat().st_size < before + 2:
