@@ -18,6 +18,18 @@ def read_entry(text: str) -> EventLogEntry:
     return deserialize_value(text, EventLogEntry)
 
 
+EntryIdentity = tuple[str | None, float, str | None, str]
+"""Step key, time, kind of event, message."""
+
+
+def identity_of(entry: EventLogEntry) -> EntryIdentity:
+    """Returns what an entry has in common with itself as it was stored: a relayed materialization
+    is stored with more metadata than it came with."""
+    event = entry.dagster_event
+    kind = event.event_type_value if event is not None else None
+    return (entry.step_key, entry.timestamp, kind, entry.message)
+
+
 def read_error(text: str) -> SerializableErrorInfo:
     """Returns a system error from a worker's JSON."""
     return deserialize_value(text, SerializableErrorInfo)

@@ -3,7 +3,13 @@
 ActiveExecution.get_steps_to_execute hands out any executable step and claims its pool's slot on the
 way. A step that has no CU yet must not claim one, so the gate shows it only the steps that may go.
 
-Private: ActiveExecution and its _executable and _update; seen in 1.13.27.
+A resumed run's machine is brought to where the event log is. ActiveExecution.rebuild_from_events
+does that by what it would have started itself, which is not what the market started: it takes as
+many steps as may run at once, in its own order, fails for an event of another step or of a skipped
+one, and claims slots anew that the run has.
+
+Private: ActiveExecution, its _update and the places where it keeps steps, and the claims of an
+InstanceConcurrencyContext; seen in 1.13.27.
 """
 
 from __future__ import annotations
@@ -11,8 +17,21 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from dagster import DagsterEvent, DagsterEventType
 from dagster._core.execution.plan.active import ActiveExecution
 from dagster._core.execution.plan.step import ExecutionStep
+
+_OF_BEGUN_STEPS = frozenset(
+    {
+        DagsterEventType.STEP_WORKER_STARTING,
+        DagsterEventType.STEP_WORKER_STARTED,
+        DagsterEventType.STEP_START,
+        DagsterEventType.STEP_OUTPUT,
+        DagsterEventType.STEP_SUCCESS,
+        DagsterEventType.STEP_FAILURE,
+        DagsterEventType.STEP_UP_FOR_RETRY,
+    }
+)
 
 
 class GatedExecution(ActiveExecution):
@@ -53,3 +72,42 @@ class GatedExecution(ActiveExecution):
     def has_waiting(self) -> bool:
         """Whether a step waits for its retry or for a pool's slot."""
         return self.seconds_until_ready() > 0
+
+    def replay(self, events: Sequence[DagsterEvent]) -> Sequence[ExecutionStep]:
+        """Brings the machine to where a run's events have left it.
+
+        Returns:
+            the steps that had begun and not ended: they are in flight.
+        """
+        for event in events:
+            if event.step_key is None:
+                continue
+            if event.event_type is DagsterEventType.STEP_SKIPPED:
+                self._replay_skip(event.step_key)
+            elif event.event_type in _OF_BEGUN_STEPS:
+                self._begin(event.step_key)
+                self.handle_event(event)
+        return [self.get_step_by_key(step_key) for step_key in sorted(self._in_flight)]
+
+    def _begin(self, step_key: str) -> None:
+        """Has a step in flight that some run worker has let go ahead."""
+        if step_key in self._in_flight:
+            return
+        self._update()
+        self._waiting_to_retry.pop(step_key, None)
+        if step_key in self._executable:
+            self._executable.remove(step_key)
+        self._in_flight.add(step_key)
+        step = self.get_step_by_key(step_key)
+        self._prep_for_dynamic_outputs(step)
+        if self._instance_concurrency_context is not None and step.pool:
+            # The run has its slot, or had: it is freed when the step has ended, not claimed anew.
+            self._instance_concurrency_context._claims.add(step_key)
+
+    def _replay_skip(self, step_key: str) -> None:
+        self._update()
+        if step_key in self._pending_skip:
+            self._pending_skip.remove(step_key)
+            self._in_flight.add(step_key)
+            self._skip_for_dynamic_outputs(self.get_step_by_key(step_key))
+            self.mark_skipped(step_key)

@@ -34,6 +34,8 @@ class Capabilities:
             was awarded: it may be started before anything is.
         grows: the memory limit of a running step can be raised.
         quotes_only: it says what its CUs would cost, and can start none of them.
+        adoptable_seconds: a worker whose run worker is gone goes on for so long, and may be adopted
+            by another (see Adopting); 0: it ends with it.
     """
 
     relay: bool = False
@@ -47,6 +49,7 @@ class Capabilities:
     one_worker: bool = False
     grows: bool = False
     quotes_only: bool = False
+    adoptable_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,8 @@ class WorkerLaunch:
         run: Dagster's record of the run, or None; for providers that build on Dagster's own
             integrations.
         instance: the run's DagsterInstance, or None; for the same.
+        code_version: of all that a worker has loaded; only a run worker of the same may adopt it.
+        is_adoptable: whether it may outlive its run worker: another may follow and adopt it.
     """
 
     run_id: str
@@ -79,6 +84,8 @@ class WorkerLaunch:
     starter: str = ""
     run: Any = None
     instance: Any = None
+    code_version: str = ""
+    is_adoptable: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +174,47 @@ class Worker(Protocol):
 
     def end(self) -> WorkerEnd | None:
         """Returns how it ended, once its channel has closed; None where nothing is known."""
+
+
+@runtime_checkable
+class AdoptableWorker(Worker, Protocol):
+    """A worker that may outlive its run worker.
+
+    What has arrived is kept by its other end until it is acknowledged: whoever adopts it receives
+    from there on.
+    """
+
+    def acknowledge(self, size: int) -> None:
+        """Says that so many more of the received bytes are dealt with and need not be kept."""
+
+    def leave(self) -> None:
+        """Closes the channel, and lets the worker and its steps go on."""
+
+
+@runtime_checkable
+class Adopting(Protocol):
+    """A provider whose workers may outlive their run worker and be adopted by the one that follows.
+
+    Its capabilities' adoptable_seconds says for how long they wait.
+    """
+
+    def adopt(self, holder: str, launch: WorkerLaunch) -> AdoptableWorker | None:
+        """Returns a running worker that a launch with is_adoptable has started, its channel where
+        its predecessor has acknowledged it; from then on that one is refused.
+
+        Args:
+            holder: of the worker.
+            launch: what would be started in its place.
+
+        Returns:
+            None where there is none, it is ending, or it has loaded another code_version.
+
+        Raises:
+            OSError: it cannot be looked at now.
+        """
+
+    def reap_run(self, run_id: str, spared: Sequence[str] = ()) -> int:
+        """Ends every worker of a run but those holders'; returns how many."""
 
 
 @runtime_checkable

@@ -181,6 +181,24 @@ class Endings:
         self._run.negotiation.leases.release(attempt.lease)
         yield self._run.fail_interrupted(attempt)
 
+    def end_unbegun(self, attempt: Attempt) -> Iterator[DagsterEvent]:
+        """Ends an attempt that an earlier run worker leased and never came to start; its worker,
+        which knows nothing of it, too."""
+        if self._run.is_stopping:
+            yield from self.abandon(attempt)
+            return
+        del self._run.attempts[attempt.lease.fencing_token]
+        self._run.workers.discard(attempt.worker)
+        self._run.negotiation.leases.release(attempt.lease)
+        context = self._run.contexts[attempt.step_key]
+        yield DagsterEvent.engine_event(
+            context,
+            f"Attempt {attempt.lease.attempt} had not begun when its run worker was lost. It is "
+            "leased again; no retry of the step's own is used.",
+            EngineEventData(),
+        )
+        self._run.unleased[attempt.step_key] = context
+
     def _lose(self, attempt: Attempt, gone: WorkerGone, kind: EndKind) -> Iterator[DagsterEvent]:
         negotiation = self._run.negotiation
         if kind is EndKind.UNSTARTED:

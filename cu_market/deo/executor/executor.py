@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 from dagster import DagsterEvent, MetadataValue
 
-from cu_market.dagster_compat.code_versions import code_versions_of_job
+from cu_market.dagster_compat.code_versions import code_versions_of_job, loaded_version
 from cu_market.dagster_compat.engine import (
+    DagsterExecutionInterruptedError,
     ExecutionPlan,
     Executor,
     InstanceConcurrencyContext,
@@ -28,14 +29,16 @@ from cu_market.dagster_compat.engine import (
 from cu_market.dagster_compat.event_storage import connections_kept
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.dagster_compat.gate import GatedExecution
+from cu_market.dagster_compat.launcher import resumes_runs
 from cu_market.dagster_compat.outline import outline_of_plan
 from cu_market.dagster_compat.step_execution import RunOutline as WorkerOutline
 from cu_market.deo.announcements import auction_event
-from cu_market.deo.executor.lifeline import Lifeline
+from cu_market.deo.executor.lifeline import Lifeline, SupersededError
 from cu_market.deo.executor.loop import Loop
 from cu_market.deo.executor.negotiation import Negotiation
 from cu_market.deo.executor.own_peak import note_own_peak
-from cu_market.deo.executor.resume import end_predecessor, replay
+from cu_market.deo.executor.past_awards import awards_after
+from cu_market.deo.executor.resume import Inheritance, give_up, replay, take_over
 from cu_market.deo.executor.state import RunState
 from cu_market.deo.executor.workers import Workers
 from cu_market.deo.recommendation import (
@@ -53,7 +56,7 @@ from cu_market.market.opening import close_market, open_market
 from cu_market.market.settings import MarketSettings
 from cu_market.market.unserved import NoRoomYetError
 from cu_market.ral.local.process import current_holder
-from cu_market.ral.provider import Provider
+from cu_market.ral.provider import Adopting, Provider
 
 logger = logging.getLogger(__name__)
 
@@ -118,10 +121,10 @@ class MarketExecutor(Executor):
         versions = code_versions_of_job(plan_context.job.get_definition())
         outline = outline_of_plan(plan_context.dagster_run, execution_plan, versions)
         with ExitStack() as stack:
-            workers = self._workers(plan_context, execution_plan)
+            workers = self._workers(plan_context, execution_plan, versions)
             stack.callback(workers.close)
             try:
-                market, awards, auction, is_own = yield from self._enter_market(
+                market, inherited, awards, auction, is_own = yield from self._enter_market(
                     plan_context, outline, workers, stack
                 )
             except RecommendOnly as recommended:
@@ -153,14 +156,21 @@ class MarketExecutor(Executor):
                 sentence, data = auction_event(auction)
                 yield DagsterEvent.engine_event(plan_context, sentence, data)
             negotiation = Negotiation(market, outline, awards, auction)
-            if plan_context.resume_from_failure:
+            if inherited is not None:
                 negotiation.count_past_attempts()
             try:
-                yield from self._run(plan_context, execution_plan, market, negotiation, workers)
+                yield from self._run(
+                    plan_context, execution_plan, market, negotiation, workers, inherited
+                )
             finally:
                 note_own_peak(market, plan_context.dagster_run)
 
-    def _workers(self, context: PlanOrchestrationContext, plan: ExecutionPlan) -> Workers:
+    def _workers(
+        self,
+        context: PlanOrchestrationContext,
+        plan: ExecutionPlan,
+        versions: Mapping[str, str],
+    ) -> Workers:
         run, instance = context.dagster_run, context.instance
         outline = WorkerOutline.of(
             job=context.reconstructable_job,
@@ -169,8 +179,15 @@ class MarketExecutor(Executor):
             load_data=plan.repository_load_data,
             retry_mode=self._retries,
         )
-        holder = current_holder()
-        return Workers(run.run_id, asdict(outline), starter=holder, run=run, instance=instance)
+        return Workers(
+            run.run_id,
+            asdict(outline),
+            starter=current_holder(),
+            run=run,
+            instance=instance,
+            code_version=loaded_version(context.reconstructable_job, versions),
+            has_successor=resumes_runs(instance),
+        )
 
     # -- entering the market
 
@@ -180,19 +197,24 @@ class MarketExecutor(Executor):
         outline: RunOutline,
         workers: Workers,
         stack: ExitStack,
-    ) -> Generator[DagsterEvent, None, tuple[Market, Mapping[str, Allocation], Auction, bool]]:
-        """Returns an open market and the run's awards; waits for them where the run says so."""
+    ) -> Generator[
+        DagsterEvent,
+        None,
+        tuple[Market, Inheritance | None, Mapping[str, Allocation], Auction, bool],
+    ]:
+        """Returns an open market, what an earlier run worker has left, and the run's awards; waits
+        for them where the run says so."""
         has_told = False
+        inherited: Inheritance | None = None
         while True:
+            market: Market | None = None
             try:
                 market = open_market(self._settings, self._dagster_home)
                 stack.callback(close_market, market)
-                past = (
-                    end_predecessor(market, outline.run_id)
-                    if plan_context.resume_from_failure
-                    else {}
-                )
-                return (market, *self._find_awards(market, outline, past, workers))
+                if plan_context.resume_from_failure and inherited is None:
+                    inherited = take_over(market, plan_context.instance, outline, workers)
+                found = self._find_awards(market, outline, inherited, workers)
+                return (market, inherited, *found)
             except (InvalidInputError, RecommendOnly):
                 raise
             except Exception as error:
@@ -201,6 +223,8 @@ class MarketExecutor(Executor):
                     self._settings.mode, outline.tags
                 )
                 if not is_for_room and self._failure_rule(outline) is not OnMarketFailure.WAIT:
+                    if inherited is not None and market is not None:
+                        give_up(market, outline.run_id, workers)
                     raise
                 if not has_told:
                     has_told = True
@@ -216,11 +240,17 @@ class MarketExecutor(Executor):
             raise interrupted_error()
 
     def _find_awards(
-        self, market: Market, outline: RunOutline, past: Mapping[str, int], workers: Workers
+        self,
+        market: Market,
+        outline: RunOutline,
+        inherited: Inheritance | None,
+        workers: Workers,
     ) -> tuple[Mapping[str, Allocation], Auction, bool]:
         """Returns the launcher's awards where they cover the run, else those of an own auction."""
         if is_recommending(market.settings.mode, outline.tags):
             self._recommend(market, outline)
+        if inherited is not None:
+            return awards_after(market, outline, inherited)
         waiting = market.ledger.allocations(run_id=outline.run_id, states=[AllocationState.AWARDED])
         awards = {award.step_key: award for award in waiting}
         if all(step.step_key in awards for step in outline.steps):
@@ -231,11 +261,7 @@ class MarketExecutor(Executor):
             # Nobody else can win: its worker loads the code while the auction is held.
             workers.prewarm(*market.providers.values())
         try:
-            cleared = market.clear(
-                outline,
-                place="executor",
-                attempts={step_key: attempt + 1 for step_key, attempt in past.items()},
-            )
+            cleared = market.clear(outline, place="executor")
         except BaseException:
             workers.end_all()
             raise
@@ -271,6 +297,7 @@ class MarketExecutor(Executor):
         market: Market,
         negotiation: Negotiation,
         workers: Workers,
+        inherited: Inheritance | None,
     ) -> Iterator[DagsterEvent]:
         run = context.dagster_run
         limit = self._max_concurrent or 4 * multiprocessing.cpu_count()
@@ -287,6 +314,7 @@ class MarketExecutor(Executor):
         holder = current_holder()
         lifeline = Lifeline(market, run.run_id, holder)
         lifeline.renew()
+        is_left = is_superseded = False
         try:
             with (
                 connections_kept(context.instance),
@@ -309,10 +337,17 @@ class MarketExecutor(Executor):
                     max_concurrent=limit,
                 )
                 loop = Loop(state, lifeline)
-                if context.resume_from_failure:
-                    yield from replay(state)
+                if inherited is not None:
+                    yield from replay(state, inherited)
                 try:
                     yield from loop.run()
+                except SupersededError as error:
+                    is_superseded = True
+                    logger.warning("superseded", extra={"action": "superseded"})
+                    raise interrupted_error() from error
+                except DagsterExecutionInterruptedError:
+                    is_left = state.is_left
+                    raise
                 except Exception:
                     if loop.running_steps:
                         yield DagsterEvent.engine_event(
@@ -327,13 +362,15 @@ class MarketExecutor(Executor):
                         )
                     raise
         finally:
-            holders = workers.holders()
-            workers.close()
-            for provider in market.providers.values():
-                reap(provider, holders, holder)
-            workers.collect()
-            negotiation.leases.settle_all()
-            lifeline.end()
+            if is_superseded:
+                workers.leave()
+            elif is_left:
+                # No goodbye: the run goes on, and whoever looks at its lease waits for a successor.
+                negotiation.leases.settle_all(spared=workers.leave())
+            else:
+                _end_run(market, workers, run.run_id, holder)
+                negotiation.leases.settle_all()
+                lifeline.end()
         yield DagsterEvent.engine_event(
             context, "Market executor: all steps have ended", EngineEventData()
         )
@@ -348,11 +385,21 @@ def _waiting_event(error: Exception, *, is_for_room: bool) -> tuple[str, EngineE
     return said, EngineEventData(error=current_error())
 
 
-def reap(provider: Provider, holders: Sequence[str], starter: str) -> None:
+def _end_run(market: Market, workers: Workers, run_id: str, starter: str) -> None:
+    """Ends every worker of a run."""
+    holders = workers.holders()
+    workers.close()
+    for provider in market.providers.values():
+        reap(provider, run_id, holders, starter)
+    workers.collect()
+
+
+def reap(provider: Provider, run_id: str, holders: Sequence[str], starter: str) -> None:
     """Has a provider end what is left of a run's workers; one that is away is told of later.
 
     Args:
         provider: who started some of them.
+        run_id: the run.
         holders: of the workers that lived at the end.
         starter: holder of this process, by which an exclusive provider finds those of its workers
             that no lease names.
@@ -361,7 +408,10 @@ def reap(provider: Provider, holders: Sequence[str], starter: str) -> None:
         return
     found_by = [*holders, starter] if provider.capabilities.exclusive else holders
     try:
-        provider.reap(found_by)
+        if isinstance(provider, Adopting):
+            provider.reap_run(run_id)
+        else:
+            provider.reap(found_by)
     except OSError:
         logger.exception(
             "not reaped now: left to any daemon's reaper",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
 from cu_market.deo.executor.capacities import Capacities
-from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.tags import parse_run_tags
 from cu_market.ledger.interface import LeaseLostError, Refusal
 from cu_market.market.auction import Market
@@ -159,15 +159,24 @@ class Leases:
         expires_at = now + timedelta(seconds=self._market.settings.lease_seconds)
         self._market.ledger.renew(self._run_id, expires_at=expires_at)
 
-    def settle_all(self) -> None:
-        """Ends what is left of the run's leases and awards: billed to now, nothing learned."""
+    def settle_all(self, spared: Collection[int] = ()) -> None:
+        """Ends what is left of the run's leases and awards: billed to now, nothing learned.
+
+        Args:
+            spared: fencing tokens of leases that another run worker will take over.
+        """
         run_id, now = self._run_id, self._market.now()
-        for lease in self._market.ledger.revoke(run_id, now=now):
+        ledger = self._market.ledger
+        held = ledger.allocations(run_id=run_id, states=HOLDING)
+        ledger.revoke_leases(
+            [lease.key for lease in held if lease.fencing_token not in spared], now=now
+        )
+        for lease in ledger.allocations(run_id=run_id, states=[AllocationState.REVOKED]):
             try:
-                self._market.ledger.settle(lease.key, lease.fencing_token, ended_at=now, usage=None)
+                ledger.settle(lease.key, lease.fencing_token, ended_at=now, usage=None)
             except LeaseLostError:
                 continue  # the reaper was quicker
-        self._market.ledger.release_awards(run_id, now=now)
+        ledger.release_awards(run_id, now=now)
 
     def release(self, lease: Allocation) -> None:
         """Ends a lease under which nothing started, at no cost."""

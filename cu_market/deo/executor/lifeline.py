@@ -6,9 +6,14 @@ import time
 from datetime import timedelta
 
 from cu_market.deo.executor.leases import Leases
+from cu_market.domain.problem import CUMarketError
 from cu_market.market.auction import Market
 
 RENEWALS_PER_LEASE = 3
+
+
+class SupersededError(CUMarketError):
+    """Another run worker has taken over this run."""
 
 
 class Lifeline:
@@ -24,14 +29,22 @@ class Lifeline:
         self._market = market
         self._run_id = run_id
         self._holder = holder
-        self._renewed_at = float("-inf")
+        self._renewed_at: float | None = None
 
     def renew(self, leases: Leases | None = None) -> None:
-        """Extends the leases when a third of their time has passed; else does nothing."""
+        """Extends the leases when a third of their time has passed; else does nothing.
+
+        Raises:
+            SupersededError: the run has another run worker now; what runs is that one's.
+        """
         seconds = self._market.settings.lease_seconds
         now = time.monotonic()
-        if now - self._renewed_at < seconds / RENEWALS_PER_LEASE:
-            return
+        if self._renewed_at is not None:
+            if now - self._renewed_at < seconds / RENEWALS_PER_LEASE:
+                return
+            held = self._market.ledger.run_lease(self._run_id)
+            if held is not None and held.holder != self._holder:
+                raise SupersededError(f"run {self._run_id} was taken over by {held.holder}")
         self._renewed_at = now
         expires_at = self._market.now() + timedelta(seconds=seconds)
         self._market.ledger.hold_run(self._run_id, self._holder, expires_at=expires_at)

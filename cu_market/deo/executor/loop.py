@@ -6,7 +6,7 @@ One turn:
 2. on an interrupt, forward it and start no more;
 3. start what is ready, has room, and is held back by no pool: lease, then start (`starting`);
 4. take what the workers sent: store each entry, let the state machine see it, acknowledge
-   (`relay`);
+   (`relay`): what is not acknowledged, a run worker that takes over is sent again;
 5. settle each attempt that ended, and decide: done, failed, retried, or negotiated anew
    (`endings`);
 6. tell of skipped and abandoned steps.
@@ -70,6 +70,7 @@ class Loop:
                     yield from self._endings.lose_worker(arrival)
                 else:
                     yield from self._relay.take(*arrival)
+                    arrival[0].acknowledge()
             run.workers.end_idle()
             yield from run.active.plan_events_iterator(run.context)
         yield from self._conclude()
@@ -87,8 +88,9 @@ class Loop:
 
     def _interrupt(self) -> Iterator[DagsterEvent]:
         if self._will_resume():
-            # A failure told now would be the steps' own: their attempts end without a word, and
-            # the run worker that takes over leases them anew.
+            # A failure told now would be the steps' own: what another run worker can adopt runs on,
+            # all else ends without a word, and is leased anew.
+            self._run.is_left = True
             raise interrupted_error()
         yield DagsterEvent.engine_event(
             self._run.context,

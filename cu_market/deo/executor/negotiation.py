@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -111,6 +111,11 @@ class Negotiation:
                 self._origins.note(row)
             if award is None or award.key != row.key:
                 self._attempts[row.step_key] = max(self._attempts[row.step_key], row.attempt)
+
+    def note_begun(self, step_keys: Iterable[str]) -> None:
+        """Notes steps that another run worker has begun: they are not moved any more."""
+        for step_key in step_keys:
+            self._leased |= {step_key, template_key(step_key)}
 
     # -- awards
 

@@ -1,4 +1,8 @@
-"""What the workers send: entries are stored, shown to the state machine, acknowledged."""
+"""What the workers send: entries are stored, shown to the state machine, acknowledged.
+
+An adopted worker sends again what its earlier run worker had not acknowledged. What of it that one
+had stored is in the event log, and dropped.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +67,18 @@ class Relay:
             yield from self._watcher.take(attempt, frame)
         elif attempt is not None and kind == "ended":
             yield from self._endings.end(attempt, frame)
+        elif kind == "attached":
+            yield from self._take_over(worker, frame)
+
+    def _take_over(self, worker: WarmWorker, frame: Frame) -> Iterator[DagsterEvent]:
+        """Tells an adopted worker's steps what is stored; ends the attempts that never began."""
+        begun: dict[int, int] = dict(frame["begun"])
+        for stream in sorted(worker.streams):
+            if stream in begun:
+                # All that came before is stored by now, and the earlier word of it may be lost.
+                worker.send({"kind": "stored", "stream": stream, "number": begun[stream]})
+            elif (attempt := self._run.attempts.get(stream)) is not None:
+                yield from self._endings.end_unbegun(attempt)
 
     def _worker_ready(self, worker: WarmWorker) -> DagsterEvent:
         how = (
@@ -86,17 +102,21 @@ class Relay:
     ) -> Iterator[DagsterEvent]:
         if not together:
             return
-        entries = [self._entry(attempt, frame) for attempt, frame in together]
-        store_entries(self._run.context.instance, entries)
+        taken = [(attempt, read_entry(frame["entry"]), frame) for attempt, frame in together]
+        new = [
+            (attempt, self._completed(attempt, entry, frame))
+            for attempt, entry, frame in taken
+            if not attempt.is_known(entry)
+        ]
+        store_entries(self._run.context.instance, [entry for _, entry in new])
         stored = {frame["stream"]: frame["number"] for _, frame in together}
         for stream, number in stored.items():
             worker.send({"kind": "stored", "stream": stream, "number": number})
-        for (attempt, _), entry in zip(together, entries, strict=True):
+        for attempt, entry in new:
             if entry.dagster_event is not None and entry.dagster_event.step_key is not None:
                 yield from self._take_event(attempt, entry.dagster_event)
 
-    def _entry(self, attempt: Attempt, frame: Frame) -> EventLogEntry:
-        entry = read_entry(frame["entry"])
+    def _completed(self, attempt: Attempt, entry: EventLogEntry, frame: Frame) -> EventLogEntry:
         if "measurement" in frame:
             return with_materialization_metadata(entry, self._so_far(attempt, frame))
         return entry

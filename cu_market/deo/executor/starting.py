@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from dagster import DagsterEvent
+from dagster import DagsterEvent, MetadataValue
 
 from cu_market.dagster_compat.engine import StepContext, error_of_message
 from cu_market.dagster_compat.events import EngineEventData
@@ -16,6 +16,9 @@ from cu_market.deo.executor.workers import WarmWorker
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.problem import CUMarketError
 from cu_market.ledger.interface import Refusal
+
+ATTEMPT_METADATA = "cu/attempt"
+"""Of STEP_WORKER_STARTING: which of the ledger's attempts the events that follow are of."""
 
 LOOKED_AT = 16
 """How many steps without room are looked at before the turn goes on."""
@@ -126,8 +129,10 @@ class Starter:
         self._run.waiting.since.pop(step_key, None)
         del self._run.unleased[step_key]
         report = self._run.negotiation.report(step_key)
+        metadata = award_metadata(outcome, report)
+        metadata[ATTEMPT_METADATA] = MetadataValue.int(outcome.attempt)
         yield DagsterEvent.step_worker_starting(
-            context, award_message(outcome, report), metadata=award_metadata(outcome, report)
+            context, award_message(outcome, report), metadata=metadata
         )
         self._send_step(outcome, worker, context)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 
-from dagster import DagsterEvent
+from dagster import DagsterEvent, EventLogEntry
 
 from cu_market.dagster_compat.engine import (
     Executor,
@@ -16,6 +17,7 @@ from cu_market.dagster_compat.engine import (
     error_of_message,
     interrupted_error,
 )
+from cu_market.dagster_compat.entries import EntryIdentity, identity_of
 from cu_market.dagster_compat.gate import GatedExecution
 from cu_market.deo.executor.negotiation import Negotiation
 from cu_market.deo.executor.workers import WarmWorker, Workers
@@ -47,6 +49,7 @@ class Attempt:
         watch: its memory's outlook, once samples have come.
         grows_after: monotonic seconds before which its lease is not tried to grow again.
         is_told_of_limit: whether the run page knows that it will hit its limit.
+        known: of an adopted one, what the event log had of its step: not stored a second time.
     """
 
     step_key: str
@@ -60,6 +63,15 @@ class Attempt:
     watch: Watch | None = None
     grows_after: float = float("-inf")
     is_told_of_limit: bool = False
+    known: Counter[EntryIdentity] = field(default_factory=Counter)
+
+    def is_known(self, entry: EventLogEntry) -> bool:
+        """Whether an earlier run worker has stored the entry; each that was stored counts once."""
+        identity = identity_of(entry)
+        if not self.known[identity]:
+            return False
+        self.known[identity] -= 1
+        return True
 
 
 @dataclass(slots=True)
@@ -101,6 +113,7 @@ class RunState:
         not_before: until when (monotonic seconds) a step asks for no lease: its spot lease was
             taken back, or the only CU that serves it did not deliver.
         is_stopping: whether an interrupt has come: no more is started.
+        is_left: whether another run worker takes over: what can be adopted is left running.
     """
 
     executor: Executor
@@ -116,6 +129,7 @@ class RunState:
     errors: dict[str, SerializableErrorInfo] = field(default_factory=dict)
     not_before: dict[str, float] = field(default_factory=dict)
     is_stopping: bool = False
+    is_left: bool = False
 
     def has_work(self) -> bool:
         """Returns whether an attempt goes on, or one may still start."""

@@ -1,7 +1,8 @@
 """The warm workers of one run: started when wanted, listened to together, ended with the run.
 
 Most are shared: a worker forks as many steps as its CU has room for. One of an exclusive provider
-takes a step at a time; it is started for a lease and kept for further steps that fit it.
+takes a step at a time; it is started for a lease and kept for further steps that fit it. Where
+another run worker may follow this one, some are left running for it, and adopted by it.
 """
 
 from __future__ import annotations
@@ -12,14 +13,21 @@ import logging
 import os
 import selectors
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cu_market.deo.worker.frames import Decoder, Frame, FrameError, encode
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.resources import ResourceVector
-from cu_market.ral.provider import Provider, Worker, WorkerEnd, WorkerLaunch
+from cu_market.ral.provider import (
+    AdoptableWorker,
+    Adopting,
+    Provider,
+    Worker,
+    WorkerEnd,
+    WorkerLaunch,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +53,8 @@ class WarmWorker:
         baseline_bytes: private memory of the loaded code.
         streams: fencing tokens of the steps it runs.
         idle_since: monotonic seconds since it has none.
+        is_adoptable: whether it may outlive this run worker.
+        acknowledged_bytes: of what it sent.
     """
 
     key: WorkerKey
@@ -57,11 +67,20 @@ class WarmWorker:
     streams: set[int] = field(default_factory=set)
     idle_since: float = field(default_factory=time.monotonic)
     idle_seconds: float = float("inf")
+    is_adoptable: bool = False
+    acknowledged_bytes: int = 0
 
     def send(self, frame: Frame) -> None:
         """Sends a frame; a channel that is gone is noticed when it is read."""
         with contextlib.suppress(OSError):
             self.worker.send(encode(frame))
+
+    def acknowledge(self) -> None:
+        """Says that all frames so far are dealt with: no run worker needs to see them again."""
+        size = self.decoder.taken_bytes - self.acknowledged_bytes
+        if size and isinstance(self.worker, AdoptableWorker):
+            self.acknowledged_bytes += size
+            self.worker.acknowledge(size)
 
     @property
     def is_idle(self) -> bool:
@@ -95,6 +114,8 @@ class Workers:
         starter: holder of this process.
         run: Dagster's record of the run.
         instance: the run's instance.
+        code_version: of what they load.
+        has_successor: whether another run worker follows this one when it is lost.
     """
 
     def __init__(
@@ -105,12 +126,16 @@ class Workers:
         starter: str = "",
         run: Any = None,
         instance: Any = None,
+        code_version: str = "",
+        has_successor: bool = False,
     ) -> None:
         self._run_id = run_id
         self._outline = outline
         self._starter = starter
         self._run = run
         self._instance = instance
+        self._code_version = code_version
+        self._has_successor = has_successor
         self._workers: list[WarmWorker] = []
         self._closed: list[Worker] = []
         self._selector = selectors.DefaultSelector()
@@ -129,7 +154,7 @@ class Workers:
             OSError: it cannot be started.
             InvalidInputError: it cannot be described.
         """
-        relevant = {k: v for k, v in (tags or {}).items() if k in provider.capabilities.tags}
+        relevant = _relevant(provider, tags)
         key = (provider.name, provider.worker_key(allocation), _digest(relevant))
         found = [each for each in self._workers if each.key == key and _can_take(each, allocation)]
         if found:
@@ -156,19 +181,36 @@ class Workers:
         tags: Mapping[str, str],
         allocation: Allocation | None,
     ) -> WarmWorker:
-        worker = provider.start(
-            WorkerLaunch(
-                run_id=self._run_id,
-                worker_key=key[1],
-                arguments=WORKER_ARGUMENTS,
-                working_directory=os.getcwd(),
-                allocation=allocation,
-                tags=tags,
-                starter=self._starter,
-                run=self._run,
-                instance=self._instance,
-            )
+        launch = self._launch(provider, key, tags, allocation)
+        warm = self._enlist(provider, key, provider.start(launch), allocation)
+        warm.is_adoptable = launch.is_adoptable
+        warm.send({"kind": "load", "outline": self._outline})
+        return warm
+
+    def _launch(
+        self,
+        provider: Provider,
+        key: WorkerKey,
+        tags: Mapping[str, str],
+        allocation: Allocation | None,
+    ) -> WorkerLaunch:
+        return WorkerLaunch(
+            run_id=self._run_id,
+            worker_key=key[1],
+            arguments=WORKER_ARGUMENTS,
+            working_directory=os.getcwd(),
+            allocation=allocation,
+            tags=tags,
+            starter=self._starter,
+            run=self._run,
+            instance=self._instance,
+            code_version=self._code_version,
+            is_adoptable=self._has_successor and isinstance(provider, Adopting),
         )
+
+    def _enlist(
+        self, provider: Provider, key: WorkerKey, worker: Worker, allocation: Allocation | None
+    ) -> WarmWorker:
         warm = WarmWorker(key=key, worker=worker)
         if allocation is not None and provider.capabilities.exclusive:
             warm.size = allocation.size
@@ -176,7 +218,28 @@ class Workers:
             warm.idle_seconds = provider.capabilities.idle_seconds if is_kept else -1.0
         self._workers.append(warm)
         self._selector.register(worker.fileno(), selectors.EVENT_READ, warm)
-        warm.send({"kind": "load", "outline": self._outline})
+        return warm
+
+    def adopt(
+        self, provider: Provider, lease: Allocation, tags: Mapping[str, str]
+    ) -> WarmWorker | None:
+        """Returns the worker that runs a lease's step for a run worker that is gone, or None where
+        there is none that can be adopted. It tells what it runs once it is reached.
+
+        Raises:
+            OSError: it cannot be looked for now.
+        """
+        if not isinstance(provider, Adopting):
+            return None
+        relevant = _relevant(provider, tags)
+        key = (provider.name, provider.worker_key(lease), _digest(relevant))
+        worker = provider.adopt(lease.holder, self._launch(provider, key, relevant, lease))
+        if worker is None:
+            return None
+        warm = self._enlist(provider, key, worker, lease)
+        warm.is_ready = warm.is_adoptable = True
+        warm.streams.add(lease.fencing_token)
+        warm.send({"kind": "attach"})
         return warm
 
     def discard(self, warm: WarmWorker) -> None:
@@ -220,6 +283,17 @@ class Workers:
         for warm in list(self._workers):
             self._close(warm)
 
+    def leave(self) -> set[int]:
+        """Closes every worker but those that another run worker may adopt with their steps; returns
+        the fencing tokens of these steps."""
+        left: set[int] = set()
+        for warm in list(self._workers):
+            if warm.is_adoptable and warm.streams and isinstance(warm.worker, AdoptableWorker):
+                left |= warm.streams
+                self._close(warm, warm.worker.leave)
+        self.end_all()
+        return left
+
     def close(self) -> None:
         """Closes every channel: workers end themselves and their steps."""
         self.end_all()
@@ -238,9 +312,9 @@ class Workers:
         for warm in [w for w in self._workers if w.is_idle and w.key[:2] == place]:
             self._close(warm)
 
-    def _close(self, warm: WarmWorker) -> None:
+    def _close(self, warm: WarmWorker, how: Callable[[], None] | None = None) -> None:
         self._selector.unregister(warm.worker.fileno())
-        warm.worker.close()
+        (how or warm.worker.close)()
         self._closed.append(warm.worker)
         self._workers.remove(warm)
 
@@ -266,6 +340,10 @@ def _can_take(warm: WarmWorker, allocation: Allocation) -> bool:
     if warm.size is None:
         return True
     return warm.is_idle and allocation.size.fits_in(warm.size)
+
+
+def _relevant(provider: Provider, tags: Mapping[str, str] | None) -> Mapping[str, str]:
+    return {k: v for k, v in (tags or {}).items() if k in provider.capabilities.tags}
 
 
 def _digest(tags: Mapping[str, str]) -> str:

@@ -1,18 +1,22 @@
-"""Tells a dead run worker from a live one, and clears away what dead runs have left."""
+"""Tells a dead run worker from a live one, and clears away what dead runs have left.
+
+A run whose run worker is dead may get another (Dagster's run resume), which adopts what runs on of
+its steps. Until then, and for as long as their workers wait for one, its leases are held on.
+"""
 
 from __future__ import annotations
 
 import logging
 from datetime import datetime, timedelta
 
-from dagster import DagsterInstance
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 
-from cu_market.dagster_compat.launcher import CheckRunHealthResult, WorkerStatus
+from cu_market.dagster_compat.launcher import CheckRunHealthResult, WorkerStatus, resumes_runs
 from cu_market.domain.allocation import AllocationState
 from cu_market.ledger.interface import LeaseLostError, Ledger, RunLease
 from cu_market.market.auction import Market
 from cu_market.ral.local.process import is_alive
-from cu_market.ral.provider import HolderStatus
+from cu_market.ral.provider import Adopting, HolderStatus
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +56,10 @@ def reap(market: Market, instance: DagsterInstance) -> int:
             continue
         if run is not None and run.is_finished and is_alive(lease.holder) is HolderStatus.RUNNING:
             continue  # it is just saying goodbye
+        if run is not None and _awaits_successor(market, instance, run, lease, now):
+            until = now + timedelta(seconds=market.settings.lease_seconds)
+            ledger.renew(run.run_id, expires_at=until)
+            continue
         reap_run(market, lease)
         reaped += 1
     for orphan in ledger.expire(now=now):
@@ -68,13 +76,31 @@ def reap_run(market: Market, lease: RunLease) -> None:
     )
     holders = sorted({allocation.holder for allocation in held if allocation.holder})
     for provider in market.providers.values():
-        if provider.capabilities.reap:
+        if isinstance(provider, Adopting):
+            provider.reap_run(lease.run_id)  # also what no lease names, whoever has started it
+        elif provider.capabilities.reap:
             provider.reap([lease.holder, *holders])
     for allocation in market.ledger.revoke(lease.run_id, now=now):
         _settle(market.ledger, allocation.key, allocation.fencing_token, now)
     market.ledger.release_awards(lease.run_id, now=now)
     market.ledger.end_run(lease.run_id, now=now)
     logger.warning("run reaped", extra={"action": "reap", "run_id": lease.run_id})
+
+
+def _awaits_successor(
+    market: Market, instance: DagsterInstance, run: DagsterRun, lease: RunLease, now: datetime
+) -> bool:
+    """Whether another run worker may still come that finds this run's steps running."""
+    waits = max(
+        (provider.capabilities.adoptable_seconds for provider in market.providers.values()),
+        default=0.0,
+    )
+    last_sign = lease.expires_at - timedelta(seconds=market.settings.lease_seconds)
+    return (
+        now - last_sign < timedelta(seconds=waits)
+        and run.status is DagsterRunStatus.STARTED
+        and resumes_runs(instance)
+    )
 
 
 def _death(lease: RunLease, now: datetime) -> str | None:

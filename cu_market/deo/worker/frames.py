@@ -31,6 +31,8 @@ class Decoder:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
+        self.taken_bytes = 0
+        """Of the frames that were complete."""
 
     def feed(self, data: bytes) -> list[Frame]:
         """Returns the frames completed by these bytes.
@@ -56,6 +58,7 @@ class Decoder:
             offset = end
         if offset:
             del self._buffer[:offset]
+            self.taken_bytes += offset
         return bodies
 
     @staticmethod

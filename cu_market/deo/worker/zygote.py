@@ -4,8 +4,11 @@ It imports, forks, meters and forwards; it never executes a step. One thread, no
 fork is safe; where importing the code has started threads, steps get fresh processes instead. When
 its channel closes, every step of it ends, and so does it.
 
-Frames it takes: load, step, stored, interrupt, lose, grow, close. Frames it gives: ready, failed,
-started, entry, samples, ended.
+Frames it takes: load, step, stored, interrupt, lose, grow, attach, close. Frames it gives: ready,
+failed, started, entry, samples, ended, attached.
+
+A run worker that takes over from another says attach. By attached it knows that it has all that its
+predecessor had not stored, which steps were begun here, and up to which entry each has got.
 """
 
 from __future__ import annotations
@@ -54,6 +57,7 @@ class Zygote:
         self._outgoing: deque[bytes] = deque()
         self._outgoing_bytes = 0
         self._steps: dict[int, StepProcess] = {}
+        self._begun: dict[int, int] = {}
         self._loaded: Any = None
         self._outline: Frame = {}
         self._unsafe: str | None = None
@@ -118,6 +122,8 @@ class Zygote:
             self._load(frame["outline"])
         elif kind == "step":
             self._start(frame)
+        elif kind == "attach":
+            self._tell_what_runs()
         elif kind == "close":
             self._is_closing = True
         else:
@@ -152,6 +158,7 @@ class Zygote:
         elif frame["kind"] == "log":
             step.logs.append(LogMirror(frame["path"], frame["output"]))
         else:
+            self._begun[step.stream] = int(frame["number"])
             if frame["event"] == "ASSET_MATERIALIZATION":
                 frame["measurement"] = step.measure()
             self._send({**frame, "stream": step.stream})
@@ -221,8 +228,13 @@ class Zygote:
             baseline_bytes=0 if self._unsafe else self._baseline_bytes,
         )
         self._steps[step.stream] = step
+        self._begun[step.stream] = 0
         self._selector.register(ours, selectors.EVENT_READ, step)
         self._send({"kind": "started", "stream": step.stream, "pid": pid})
+
+    def _tell_what_runs(self) -> None:
+        """Tells every step that was begun here, and the number of its latest entry."""
+        self._send({"kind": "attached", "begun": list(self._begun.items())})
 
     def _fork(self, ours: socket.socket, theirs: socket.socket, frame: Frame) -> int:
         sys.stdout.flush()
@@ -254,6 +266,7 @@ class Zygote:
         return pid
 
     def _send_unstarted(self, frame: Frame, error: OSError) -> None:
+        self._begun[frame["stream"]] = 0
         self._send(
             {
                 "kind": "ended",

@@ -3,7 +3,8 @@
 ``python -m cu_market.ral.kubernetes.host ARGUMENTS...`` starts ``python ARGUMENTS...`` with the
 channel's descriptor, as on the run worker's own machine. The run worker comes and goes by exec of a
 bridge to this process's abstract Unix socket; the newest connection that knows the token holds the
-session. Standard library only.
+session. Another run worker may take over from one that is gone: what that one had not stored is
+still here. Standard library only.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import cast
 
 from cu_market.ral.kubernetes.session import Session, SessionError
 
@@ -31,6 +33,9 @@ _FAREWELL_SECONDS = 15.0
 
 _KILL_SECONDS = 10.0
 """From the order to end until the worker's processes are killed."""
+
+_CALLERS = 8
+"""Connections that have not greeted yet, at most."""
 
 
 class Host:
@@ -57,6 +62,7 @@ class Host:
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(f"\0{SOCKET_PREFIX}{token}")
         self._listener.listen(8)
+        self._callers: dict[socket.socket, bytearray] = {}
         self._connection: socket.socket | None = None
         self._outgoing = bytearray()
         self._last_seen = clock()
@@ -100,6 +106,8 @@ class Host:
                     self._accept()
                 elif key.data == "channel":
                     self._serve_channel(events)
+                elif key.data == "caller":
+                    self._hear_caller(cast(socket.socket, key.fileobj))
                 elif key.fileobj is self._connection:
                     self._serve_connection(events)
             if self._is_terminated:
@@ -114,15 +122,47 @@ class Host:
     # -- connections
 
     def _accept(self) -> None:
-        connection, _ = self._listener.accept()
-        connection.setblocking(False)
-        # Displaces the older one: its run worker's end may have been cut without a word.
+        caller, _ = self._listener.accept()
+        caller.setblocking(False)
+        while len(self._callers) >= _CALLERS:
+            self._drop_caller(next(iter(self._callers))).close()
+        self._callers[caller] = bytearray()
+        self._selector.register(caller, selectors.EVENT_READ, "caller")
+
+    def _hear_caller(self, caller: socket.socket) -> None:
+        """Takes a caller's greeting: who may hold the session displaces who holds it, whose end may
+        have been cut without a word. Who was followed by another run worker may not."""
+        if caller not in self._callers:
+            return
+        try:
+            data = caller.recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        heard = self._callers[caller]
+        heard += data
+        is_admitted = self._session.admits(bytes(heard)) if data else False
+        if is_admitted is None:
+            return
+        if not is_admitted:
+            print("cu_market: connection refused", file=sys.stderr, flush=True)
+            self._drop_caller(caller).close()
+            return
+        while (older := next(iter(self._callers))) is not caller:
+            self._drop_caller(older).close()
+        self._drop_caller(caller)
         self._drop_connection()
-        self._connection = connection
+        self._connection = caller
         self._outgoing.clear()
         self._session.connected()
-        self._selector.register(connection, selectors.EVENT_READ, "connection")
-        self._last_seen = self._clock()
+        self._selector.register(caller, selectors.EVENT_READ, "connection")
+        self._take(bytes(heard))
+
+    def _drop_caller(self, caller: socket.socket) -> socket.socket:
+        self._selector.unregister(caller)
+        del self._callers[caller]
+        return caller
 
     def _serve_connection(self, events: int) -> None:
         connection = self._connection
@@ -133,17 +173,26 @@ class Host:
                 if not data:
                     self._drop_connection()
                     return
-                self._last_seen = self._clock()
-                self._to_worker += self._session.feed(data)
-                if self._session.peer_end is not None and not self._to_worker:
-                    self._end_worker()
-            if events & selectors.EVENT_WRITE and self._outgoing:
+                self._take(data)
+            if events & selectors.EVENT_WRITE and self._outgoing and self._connection is connection:
                 del self._outgoing[: connection.send(self._outgoing)]
         except BlockingIOError:
             return
-        except (OSError, SessionError) as error:
-            print(f"cu_market: connection dropped: {error}", file=sys.stderr, flush=True)
-            self._drop_connection()
+        except OSError as error:
+            self._drop_for(error)
+
+    def _take(self, data: bytes) -> None:
+        self._last_seen = self._clock()
+        try:
+            self._to_worker += self._session.feed(data)
+        except SessionError as error:
+            self._drop_for(error)
+        if self._session.peer_end is not None and not self._to_worker:
+            self._end_worker()
+
+    def _drop_for(self, error: Exception) -> None:
+        print(f"cu_market: connection dropped: {error}", file=sys.stderr, flush=True)
+        self._drop_connection()
 
     def _drop_connection(self) -> None:
         if self._connection is not None:

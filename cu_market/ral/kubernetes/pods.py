@@ -25,6 +25,9 @@ RUN_LABEL = "cu-market/run-id"
 STARTER_LABEL = "cu-market/started-by"
 STEP_ANNOTATION = "cu-market/step"
 ATTEMPT_ANNOTATION = "cu-market/attempt"
+CODE_ANNOTATION = "cu-market/code-version"
+"""Of pods that another run worker may adopt."""
+
 HOST_ARGUMENTS = ("-m", "cu_market.ral.kubernetes.host")
 
 TAGS = ("dagster-k8s/config", "dagster-k8s/resource_requirements", "dagster/image")
@@ -53,6 +56,25 @@ def starter_label(holder: str) -> str:
 def pod_size(config: KubernetesConfig, size: ResourceVector) -> ResourceVector:
     """Returns what the pod asks the scheduler for: the lease, and the worker's own memory."""
     return size + ResourceVector(memory_bytes=config.worker_memory)
+
+
+def token_of(pod: Mapping[str, Any]) -> str | None:
+    """Returns what opens the session with a pod's process 1: its environment's word, which those
+    may read who may exec in it."""
+    environment = pod["spec"]["containers"][0].get("env") or ()
+    return next((e.get("value") for e in environment if e["name"] == TOKEN_VARIABLE), None)
+
+
+def is_adoptable(pod: Mapping[str, Any], launch: WorkerLaunch, deployment: str) -> bool:
+    """Returns whether a pod is of the same run, deployment and code as what would be launched, and
+    was meant to outlive its run worker."""
+    labels = pod["metadata"].get("labels") or {}
+    annotations = pod["metadata"].get("annotations") or {}
+    return (
+        labels.get(RUN_LABEL) == launch.run_id
+        and labels.get(DEPLOYMENT_LABEL) == deployment
+        and annotations.get(CODE_ANNOTATION) == launch.code_version != ""
+    )
 
 
 def build_pod(
@@ -200,6 +222,8 @@ def _mark(
         # An autoscaler must not move a step that is running.
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
     }
+    if launch.is_adoptable and launch.code_version:
+        metadata["annotations"][CODE_ANNOTATION] = launch.code_version
 
 
 def _set_spec(spec: dict[str, Any], pool: NodePool) -> None:

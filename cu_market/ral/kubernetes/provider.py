@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -18,17 +19,20 @@ from cu_market.domain.units import usd_to_microusd
 from cu_market.ral.kubernetes.api import SERVICE_ACCOUNT, ClusterApi, ClusterError, Json
 from cu_market.ral.kubernetes.cluster import Cluster
 from cu_market.ral.kubernetes.config import KubernetesConfig, read_config
+from cu_market.ral.kubernetes.endings import end_of, is_running
 from cu_market.ral.kubernetes.mirror import Mirror
 from cu_market.ral.kubernetes.pods import (
     RUN_LABEL,
     STARTER_LABEL,
     TAGS,
     build_pod,
+    is_adoptable,
     pod_name,
     starter_label,
+    token_of,
 )
 from cu_market.ral.kubernetes.pool import NodePool
-from cu_market.ral.kubernetes.room import DEPLOYMENT_LABEL, Room
+from cu_market.ral.kubernetes.room import DEPLOYMENT_LABEL, PROVIDER_LABEL, Room
 from cu_market.ral.kubernetes.warm_pod import PodTerms, WarmPod
 from cu_market.ral.provider import (
     Capabilities,
@@ -61,6 +65,7 @@ class KubernetesProvider:
             exclusive=True,
             tags=TAGS,
             idle_seconds=config.idle_seconds,
+            adoptable_seconds=config.disconnect_seconds,
         )
         self._config = config
         self._api = api
@@ -195,21 +200,62 @@ class KubernetesProvider:
             provider=self.name,
             token=token,
             is_cpu_limited=self._config.cpu_limit or self._cluster.needs_cpu_limit(),
-            owner=self._find_owner(),
-        )
-        terms = PodTerms(
-            pending_seconds=self._config.pending_seconds + self._node_seconds(pool),
-            disconnect_seconds=self._config.disconnect_seconds,
-            python=self._config.python,
+            # With its run worker's pod as owner it would be removed with that one.
+            owner=None if launch.is_adoptable else self._find_owner(),
         )
         return WarmPod(
             f"{_SCHEME}{self.name}/{self._config.namespace}/{pod_name(launch.allocation)}",
             manifest,
             token,
             api=self._api,
-            pods=self._mirror(launch.starter),
-            terms=terms,
+            pods=self._mirror(starter_label(launch.starter)),
+            terms=self._terms(pool),
             refine=self._refine,
+            is_told=launch.is_adoptable,
+        )
+
+    def adopt(self, holder: str, launch: WorkerLaunch) -> WarmPod | None:
+        """Returns a running pod of this run and code, reached anew, or None; see Adopting.
+
+        Raises:
+            ClusterError: the cluster does not answer, or forbids to look.
+        """
+        name = self._pod_of(holder)
+        if name is None or launch.allocation is None:
+            return None
+        pool = self._pools.get(launch.allocation.resource_id)
+        pod = self._read_pod(name)
+        if pod is None or pool is None or end_of(pod, is_gone=False) or not is_running(pod):
+            return None
+        token = token_of(pod)
+        if token is None or not is_adoptable(pod, launch, self._config.deployment):
+            return None
+        return WarmPod(
+            holder,
+            pod,
+            token,
+            api=self._api,
+            pods=self._mirror(pod["metadata"]["labels"][STARTER_LABEL]),
+            terms=self._terms(pool),
+            refine=self._refine,
+            is_told=True,
+            # The latest to take over wins, whatever still tries from before.
+            epoch=time.time_ns() // 1000,
+        )
+
+    def _read_pod(self, name: str) -> Json | None:
+        try:
+            return self._api.get(f"{self._pods_path}/{name}")
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _terms(self, pool: NodePool) -> PodTerms:
+        return PodTerms(
+            pending_seconds=self._config.pending_seconds + self._node_seconds(pool),
+            disconnect_seconds=self._config.disconnect_seconds,
+            python=self._config.python,
         )
 
     @staticmethod
@@ -217,9 +263,10 @@ class KubernetesProvider:
         return pool.autoscale.startup_ms / 1000 if pool.autoscale else 0.0
 
     def _mirror(self, starter: str) -> Mirror:
+        """Returns a mirror of what the process has started for which that label stands."""
         with self._lock:
             if starter not in self._mirrors:
-                selector = f"{STARTER_LABEL}={starter_label(starter)}"
+                selector = f"{STARTER_LABEL}={starter}"
                 self._mirrors[starter] = Mirror(
                     self._api, self._pods_path, {"labelSelector": selector}, remembers=True
                 )
@@ -273,9 +320,11 @@ class KubernetesProvider:
         if name is None:
             return HolderStatus.UNKNOWN
         try:
-            pod = self._api.get(f"{self._pods_path}/{name}")
-        except ClusterError as error:
-            return HolderStatus.ENDED if error.status == 404 else HolderStatus.UNKNOWN
+            pod = self._read_pod(name)
+        except ClusterError:
+            return HolderStatus.UNKNOWN
+        if pod is None:
+            return HolderStatus.ENDED
         has_ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
         return HolderStatus.ENDED if has_ended else HolderStatus.RUNNING
 
@@ -297,26 +346,26 @@ class KubernetesProvider:
             if name is not None:
                 found = self._api.delete(f"{self._pods_path}/{name}", grace_seconds=0)
             elif not holder.startswith(_SCHEME):
-                found = self._delete_selected(f"{STARTER_LABEL}={starter_label(holder)}")
+                found = self._delete_selected(f"{STARTER_LABEL}={starter_label(holder)}") > 0
             else:
                 found = False
             if found:
                 ended.append(holder)
         return ended
 
-    def reap_run(self, run_id: str) -> int:
-        """Deletes every pod of a run; returns whether there were any."""
-        return int(self._delete_selected(f"{RUN_LABEL}={run_id}"))
+    def reap_run(self, run_id: str, spared: Sequence[str] = ()) -> int:
+        """Deletes every pod of a run that this provider made but those; returns how many."""
+        own = f"{RUN_LABEL}={run_id},{PROVIDER_LABEL}={self.name}"
+        return self._delete_selected(own, [self._pod_of(holder) for holder in spared])
 
-    def _delete_selected(self, selector: str) -> bool:
+    def _delete_selected(self, selector: str, spared: Sequence[str | None] = ()) -> int:
         own = f"{selector},{DEPLOYMENT_LABEL}={self._config.deployment}"
-        names = [
-            pod["metadata"]["name"]
-            for pod in self._api.get(self._pods_path, labelSelector=own).get("items") or ()
-        ]
-        for name in names:
+        found = self._api.get(self._pods_path, labelSelector=own).get("items") or ()
+        names = [pod["metadata"]["name"] for pod in found]
+        doomed = [name for name in names if name not in spared]
+        for name in doomed:
             self._api.delete(f"{self._pods_path}/{name}", grace_seconds=0)
-        return bool(names)
+        return len(doomed)
 
     def _pod_of(self, holder: str) -> str | None:
         head = f"{_SCHEME}{self.name}/{self._config.namespace}/"

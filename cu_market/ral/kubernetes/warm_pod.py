@@ -2,7 +2,8 @@
 
 A thread makes the pod, waits until it runs, and carries the session over exec. A cut channel is not
 a lost pod: it is connected anew until the pod's status says that it has ended, or until the pod,
-unreached for too long, has ended itself.
+unreached for too long, has ended itself. A pod may outlive its run worker: it is then left running,
+and taken over by the next.
 """
 
 from __future__ import annotations
@@ -72,6 +73,9 @@ class WarmPod:
         pods: a mirror in which the pod will be seen.
         terms: how long to wait for what.
         refine: makes an end more exact by what else is known of the cluster.
+        is_told: whether what arrives is kept in the pod until it is acknowledged.
+        epoch: 0 for a pod that is to be made; else it runs, and is taken over from whoever had it
+            in an earlier epoch. Its manifest is then the pod itself.
     """
 
     def __init__(
@@ -84,6 +88,8 @@ class WarmPod:
         pods: Mirror,
         terms: PodTerms,
         refine: Callable[[WorkerEnd, Json | None], WorkerEnd] = lambda end, _: end,
+        is_told: bool = False,
+        epoch: int = 0,
     ) -> None:
         self.holder = holder
         self._manifest = manifest
@@ -94,14 +100,19 @@ class WarmPod:
         self._pods = pods
         self._terms = terms
         self._refine = refine
-        self._session = Session(token)
+        self._is_told = is_told
+        self._is_adopted = epoch > 0
+        self._session = Session(token, epoch=epoch, is_told=is_told)
         self._ours, self._theirs = socket.socketpair()
         # Sockets rather than a pipe: one that is closed is never another's descriptor.
         self._bell, self._rope = socket.socketpair()
         self._bell.setblocking(False)
         self._rope.setblocking(False)
         self._to_pod: deque[bytes] = deque()
+        self._acknowledged = 0
+        self._told = 0
         self._is_closing = False
+        self._is_leaving = False
         self._is_created = False
         self._end: WorkerEnd | None = None
         self._heard_at = 0.0
@@ -139,6 +150,17 @@ class WarmPod:
         self._ours.close()
         self._wake()
 
+    def acknowledge(self, size: int) -> None:
+        """Says that so many more received bytes are dealt with: the pod keeps them no more."""
+        if self._is_told:
+            self._acknowledged += size
+            self._wake()
+
+    def leave(self) -> None:
+        """Closes the channel; the pod and its step go on, for another run worker to adopt."""
+        self._is_leaving = True
+        self.close()
+
     def exit_code(self) -> int | None:
         """Returns the worker's exit code, 1 where it is unknown, or None while it may run."""
         if self._end is None or self._thread.is_alive():
@@ -162,14 +184,15 @@ class WarmPod:
 
     def _run(self) -> None:
         try:
-            end = self._create() or self._await_start() or self._converse()
+            begin = self._rejoin if self._is_adopted else self._create
+            end = begin() or self._await_start() or self._converse()
         except Exception as error:
             logger.exception("pod's thread failed", extra={"action": "pod", "pod": self._name})
             end = WorkerEnd(kind=EndKind.LOST, detail=f"{type(error).__name__}: {error}")
         pod, _ = self._look()
         self._end = self._refine(end, pod)
         self._theirs.close()
-        if self._is_created:
+        if self._is_created and not self._is_leaving:
             self._delete()
         self._pods.forget(self._key)
         self._bell.close()
@@ -210,6 +233,22 @@ class WarmPod:
             else:
                 self._is_created, self._created_at = True, time.monotonic()
                 return None
+        return None
+
+    def _rejoin(self) -> WorkerEnd | None:
+        """Waits until the mirror sees the pod to adopt; returns that it is gone, if it is."""
+        self._is_created = True
+
+        def is_looked_for() -> bool | None:
+            pod, _ = self._look()
+            is_listed = self._pods.silence_seconds() is not None
+            return True if pod is not None or is_listed or self._is_closing else None
+
+        while not self._pods.wait(is_looked_for, 1.0):
+            pass
+        pod, _ = self._look()
+        if pod is None and not self._is_closing:
+            return WorkerEnd(kind=EndKind.DELETED, detail=f"pod {self._name} is gone")
         return None
 
     def _await_start(self) -> WorkerEnd | None:
@@ -308,6 +347,8 @@ class WarmPod:
             now = time.monotonic()
             if self._session.peer_end is not None:
                 return True
+            if self._is_leaving:
+                return True  # all that was to be said has been sent
             if self._is_closing:
                 farewell_at = farewell_at or now + _FAREWELL_SECONDS
                 if now > farewell_at:
@@ -335,7 +376,10 @@ class WarmPod:
             self._bell.recv(4096)
         while self._to_pod:
             self._session.write(self._to_pod.popleft())
-        if self._is_closing:
+        if (size := self._acknowledged - self._told) > 0:
+            self._told += size
+            self._session.store(size)
+        if self._is_closing and not self._is_leaving:
             self._session.end("the run worker is done")
 
     def _told_end(self) -> WorkerEnd:
