@@ -113,7 +113,7 @@ class Session:
     def store(self, size: int) -> None:
         """Says that so many more of the received bytes are stored."""
         if not 0 <= size <= self._received_to - self._stored_to:
-            raise ValueError(f"stored {size} bytes more than were received")
+            raise ValueError(f"stored {size} more bytes than were received")
         self._stored_to += size
         self._control += self._message(Kind.STORED, self._stored_to)
 

@@ -103,6 +103,33 @@ def talkative_job() -> None:
     talkative()
 
 
+@dg.op(tags=THERE, retry_policy=dg.RetryPolicy(max_retries=1))
+def steadfast(context: dg.OpExecutionContext):
+    """Counts its executions in a file; speaks until it is let go, then says how often it did."""
+    signals = Path(os.environ["CU_MARKET_TEST_SIGNALS"])
+    with (signals / f"{context.run_id}.begun").open("a") as file:
+        file.write(f"{os.uname().nodename}\n")
+    (signals / f"{context.run_id}.{context.op_handle}").touch()
+    said = 0
+    while not (signals / f"{context.run_id}.go").exists():
+        said += 1
+        context.log.info("word %d", said)
+        time.sleep(0.05)
+    (signals / f"{context.run_id}.said").write_text(str(said))
+    yield dg.AssetMaterialization("words", metadata={"said": said})
+    yield dg.Output(said)
+
+
+@dg.op(tags=THERE)
+def repeat(said: int) -> int:
+    return said
+
+
+@dg.job(executor_def=market_executor)
+def steadfast_job() -> None:
+    repeat(steadfast())
+
+
 @dg.op(
     tags=compute(provider="cluster", cpu=0.25, memory="64MiB"),
     retry_policy=dg.RetryPolicy(max_retries=1),
@@ -165,6 +192,7 @@ defs = dg.Definitions(
         reference_job,
         patient_job,
         talkative_job,
+        steadfast_job,
         hungry_job,
         anywhere_job,
         nowhere_job,

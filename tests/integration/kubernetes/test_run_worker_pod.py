@@ -1,11 +1,11 @@
-"""MarketK8sRunLauncher: the run worker is a pod too; another takes over when it is lost."""
+"""MarketK8sRunLauncher: the run worker is a pod too."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from dagster import DagsterEventType, DagsterRunStatus
+from dagster import DagsterRunStatus
 from dagster_k8s import K8sRunLauncher
 from kubernetes_cluster import wait_for
 from pod_deployment import Deployment
@@ -58,24 +58,3 @@ def test_the_next_run_worker_is_sized_by_those_before_it(deployment: Deployment)
     second = deployment.submit("mixed_job")
     assert deployment.finish(second, 180) is DagsterRunStatus.SUCCESS
     assert worker_of(second) == {"cpu": "250m", "memory": str(wanted)}
-
-
-def test_a_lost_run_worker_is_followed_by_another(deployment: Deployment) -> None:
-    run_id = deployment.submit("patient_job")
-    first = deployment.running_pod(run_id, "patient")
-    (deployment.signals / f"{run_id}.patient").unlink()
-    workers = deployment.cluster.pods(
-        f"dagster/run-id={run_id},app.kubernetes.io/component=run_worker"
-    )
-    (worker,) = workers
-    path = f"{deployment.cluster.path}/{worker['metadata']['name']}"
-    deployment.cluster.api.delete(path, grace_seconds=20)
-    assert deployment.running_pod(run_id, "patient", 200) != first
-    deployment.release(run_id)
-    assert deployment.finish(run_id, 180) is DagsterRunStatus.SUCCESS
-    assert deployment.events(run_id, DagsterEventType.STEP_FAILURE) == []
-    assert deployment.events(run_id, DagsterEventType.STEP_UP_FOR_RETRY) == []
-    settled = [r for r in deployment.rows(run_id) if r.state is AllocationState.SETTLED]
-    assert [row.attempt for row in settled] == sorted({row.attempt for row in settled})
-    assert len(settled) == 2
-    deployment.assert_nothing_left(run_id)
