@@ -102,16 +102,21 @@ class Relay:
     ) -> Iterator[DagsterEvent]:
         if not together:
             return
-        taken = [(attempt, read_entry(frame["entry"]), frame) for attempt, frame in together]
-        new = [
-            (attempt, self._completed(attempt, entry, frame))
-            for attempt, entry, frame in taken
-            if not attempt.is_known(entry)
-        ]
+        new: list[tuple[Attempt, EventLogEntry]] = []
+        known: list[tuple[Attempt, EventLogEntry]] = []
+        for attempt, frame in together:
+            entry = read_entry(frame["entry"])
+            if attempt.is_known(entry):
+                known.append((attempt, entry))
+            else:
+                new.append((attempt, self._completed(attempt, entry, frame)))
         store_entries(self._run.context.instance, [entry for _, entry in new])
         stored = {frame["stream"]: frame["number"] for _, frame in together}
         for stream, number in stored.items():
             worker.send({"kind": "stored", "stream": stream, "number": number})
+        for attempt, entry in known:
+            if entry.dagster_event is not None and not attempt.is_decided:
+                yield from self._fail_for_resource(attempt, entry.dagster_event)
         for attempt, entry in new:
             if entry.dagster_event is not None and entry.dagster_event.step_key is not None:
                 yield from self._take_event(attempt, entry.dagster_event)
@@ -129,6 +134,10 @@ class Relay:
         self._run.negotiation.outputs.note(event)
         yield event
         self._run.active.handle_event(event)
+        yield from self._fail_for_resource(attempt, event)
+
+    def _fail_for_resource(self, attempt: Attempt, event: DagsterEvent) -> Iterator[DagsterEvent]:
+        """Makes the failure or retry that a resource's failure is not by itself."""
         if event.is_resource_init_failure:
             yield self._run.fail(attempt, event.engine_event_data.error)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,15 @@ if TYPE_CHECKING:
     from dagster import EventLogEntry
 
 
+RECENT = 256
+"""Entries among which none has another's time."""
+
+
 class StepChannel:
     """Numbers a step's frames and waits for what must be stored.
+
+    Entries are told apart by their time, too: a run worker that takes over from one that is lost
+    finds by it which of them are stored. So of two of one time the second is a microsecond later.
 
     Args:
         connection: blocking socket to the zygote.
@@ -28,10 +36,12 @@ class StepChannel:
         self._decoder = Decoder()
         self._sent = 0
         self._stored = 0
+        self._times: deque[float] = deque(maxlen=RECENT)
 
     def send(self, entry: EventLogEntry) -> None:
         """Sends an entry home; returns at once."""
         self._sent += 1
+        entry = entry._replace(timestamp=self._own_time(entry.timestamp))
         event = entry.dagster_event
         self._write(
             {
@@ -41,6 +51,12 @@ class StepChannel:
                 "entry": self._serialize(entry),
             }
         )
+
+    def _own_time(self, timestamp: float) -> float:
+        while timestamp in self._times:
+            timestamp += 1e-6
+        self._times.append(timestamp)
+        return timestamp
 
     def flush(self) -> None:
         """Returns when every entry sent so far is stored.
