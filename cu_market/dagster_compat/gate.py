@@ -26,6 +26,7 @@ _OF_BEGUN_STEPS = frozenset(
         DagsterEventType.STEP_WORKER_STARTING,
         DagsterEventType.STEP_WORKER_STARTED,
         DagsterEventType.STEP_START,
+        DagsterEventType.STEP_RESTARTED,
         DagsterEventType.STEP_OUTPUT,
         DagsterEventType.STEP_SUCCESS,
         DagsterEventType.STEP_FAILURE,

@@ -110,7 +110,7 @@ def _death(lease: RunLease, now: datetime) -> str | None:
         return f"the run worker {lease.holder} said goodbye but the run has no end"
     if is_alive(lease.holder) is HolderStatus.ENDED:
         return f"the run worker's process {lease.holder} is gone"
-    if lease.expires_at < now:
+    if lease.expires_at <= now:
         return f"the run worker {lease.holder} has not renewed its lease since {lease.expires_at}"
     return None
 
