@@ -11,6 +11,7 @@ import pytest
 
 from cu_market.deo.executor import workers as module
 from cu_market.deo.executor.workers import WarmWorker, Workers
+from cu_market.deo.worker.frames import encode
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.resources import ResourceVector
 from cu_market.ral.provider import Capabilities, WorkerEnd, WorkerLaunch
@@ -45,6 +46,22 @@ class FakeWorker:
 
     def end(self) -> WorkerEnd | None:
         return None
+
+
+class FakePod(FakeWorker):
+    """A worker that may outlive its run worker."""
+
+    def __init__(self, holder: str) -> None:
+        super().__init__(holder)
+        self.is_left = False
+        self.acknowledged = 0
+
+    def acknowledge(self, size: int) -> None:
+        self.acknowledged += size
+
+    def leave(self) -> None:
+        self.is_left = True
+        self.close()
 
 
 class FakeProvider:
@@ -183,3 +200,67 @@ def test_shared_workers_take_any_number_of_steps(run: Workers, clock: list[float
     clock[0] += 10_000
     run.end_idle()
     assert run.holders() == ["pod-1"]
+
+
+class AdoptingProvider(FakeProvider):
+    """Starts workers that may outlive this run worker, and adopts any."""
+
+    def start(self, launch: WorkerLaunch) -> FakeWorker:
+        self.launches.append(launch)
+        return FakePod(f"pod-{len(self.launches)}")
+
+    def adopt(self, holder: str, launch: WorkerLaunch) -> FakePod:
+        self.launches.append(launch)
+        return FakePod(holder)
+
+    def reap_run(self, run_id: str, spared: Any = ()) -> int:
+        return 0
+
+
+def test_what_may_be_adopted_is_left_with_its_step_and_all_else_closed() -> None:
+    workers = Workers("run", {}, code_version="v1", has_successor=True)
+    provider, bound = AdoptingProvider(), FakeProvider(exclusive=False)
+    bound.name = "machine"
+    with_step: Any = busy(workers.ensure(provider, allocation(100)), 1).worker  # type: ignore[arg-type]
+    other: Any = idle(workers.ensure(provider, allocation(100)), 0).worker  # type: ignore[arg-type]
+    shared: Any = busy(workers.ensure(bound, allocation(100)), 2).worker  # type: ignore[arg-type]
+    assert [launch.is_adoptable for launch in provider.launches] == [True, True]
+    assert [launch.is_adoptable for launch in bound.launches] == [False]
+    assert workers.leave() == {1}
+    assert with_step.is_left
+    assert not other.is_left
+    assert other.is_closed
+    assert shared.is_closed
+    assert workers.holders() == []
+    workers.close()
+
+
+def test_where_nobody_follows_nothing_is_left(run: Workers) -> None:
+    provider = AdoptingProvider()
+    worker: Any = busy(run.ensure(provider, allocation(100)), 1).worker  # type: ignore[arg-type]
+    assert not provider.launches[0].is_adoptable
+    assert run.leave() == set()
+    assert worker.is_closed
+    assert not worker.is_left
+
+
+def test_whole_frames_are_acknowledged_once_they_are_dealt_with(run: Workers) -> None:
+    worker = run.adopt(AdoptingProvider(), allocation(100), {})  # type: ignore[arg-type]
+    assert worker is not None
+    pod: Any = worker.worker
+    first, second = encode({"kind": "a"}), encode({"kind": "b"})
+    pod.other.sendall(first + second[:3])
+    list(run.poll(1.0))
+    assert pod.acknowledged == 0
+    worker.acknowledge()
+    assert pod.acknowledged == len(first)
+    worker.acknowledge()
+    assert pod.acknowledged == len(first)
+    pod.other.sendall(second[3:])
+    list(run.poll(1.0))
+    worker.acknowledge()
+    assert pod.acknowledged == len(first) + len(second)
+
+
+def test_a_provider_that_cannot_adopt_has_nothing_to_adopt(run: Workers) -> None:
+    assert run.adopt(FakeProvider(), allocation(100), {}) is None  # type: ignore[arg-type]

@@ -118,6 +118,47 @@ def test_the_newest_connection_displaces_the_older(pods: list[Pod]) -> None:
     older.close()
 
 
+def test_another_run_worker_gets_what_the_first_had_not_stored(pods: list[Pod]) -> None:
+    pod = start(pods)
+    pod.session = Session(pod.token, epoch=0, is_told=True)
+    pod.connect()
+    pod.session.write(b"one ")
+    assert pod.exchange(4) == b"ONE "
+    pod.session.store(4)
+    pod.session.write(b"two ")
+    assert pod.exchange(4) == b"TWO "  # received, not stored: its run worker is lost now
+    first, pod.session = pod.session, Session(pod.token, epoch=1, is_told=True)
+    pod.session.write(b"three ")
+    pod.connect()
+    assert pod.exchange(10) == b"TWO THREE "
+    # The first was only cut off, and comes again: it is not let in, and displaces nobody.
+    second = pod.connection
+    assert second is not None
+    pod.connection, mine, pod.session = None, pod.session, first
+    pod.connect()
+    assert pod.connection is not None
+    pod.connection.sendall(first.to_send())
+    assert pod.connection.recv(4096) == b""
+    pod.connection.close()
+    pod.connection, pod.session = second, mine
+    pod.session.write(b"four ")
+    assert pod.exchange(5) == b"FOUR "
+
+
+def test_a_caller_that_says_nothing_displaces_nobody(pods: list[Pod]) -> None:
+    pod = start(pods)
+    pod.connect()
+    pod.session.write(b"one ")
+    assert pod.exchange(4) == b"ONE "
+    silent = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+    for each in silent:
+        each.connect(f"\0{SOCKET_PREFIX}{pod.token}")
+    pod.session.write(b"two ")
+    assert pod.exchange(4) == b"TWO "
+    for each in silent:
+        each.close()
+
+
 def test_another_token_gets_nothing(pods: list[Pod]) -> None:
     pod = start(pods)
     pod.connect()

@@ -12,7 +12,7 @@ from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.resources import ResourceVector
 from cu_market.ral.kubernetes.config import read_config
-from cu_market.ral.kubernetes.pods import build_pod, pod_name
+from cu_market.ral.kubernetes.pods import build_pod, is_adoptable, pod_name, token_of
 from cu_market.ral.provider import WorkerLaunch
 
 POOL = {"name": "general", "core_usd_per_hour": 0.04, "gb_usd_per_hour": 0.005}
@@ -41,20 +41,28 @@ def allocation(**more: Any) -> Allocation:
     )
 
 
+def launch_of(**more: Any) -> WorkerLaunch:
+    return WorkerLaunch(
+        **{
+            "run_id": "0a1b2c3d-run",
+            "worker_key": "cluster/general",
+            "arguments": ("-m", "cu_market.deo.worker"),
+            "starter": "host/1/2",
+            **more,
+        }
+    )
+
+
 def manifest(
     options: dict[str, Any] | None = None, tags: dict[str, str] | None = None, **more: Any
 ) -> dict[str, Any]:
     config = read_config("cluster", {"image": "image:1", "pools": [POOL], **(options or {})})
-    launch = WorkerLaunch(
-        run_id="0a1b2c3d-run",
-        worker_key="cluster/general",
-        arguments=("-m", "cu_market.deo.worker"),
-        allocation=more.pop("allocation", allocation()),
-        tags=tags or {},
-        starter="host/1/2",
-    )
     return build_pod(
-        launch,
+        launch_of(
+            allocation=more.pop("allocation", allocation()),
+            tags=tags or {},
+            **more.pop("launch", {}),
+        ),
         config,
         config.pools[0].record(),
         provider="cluster",
@@ -219,3 +227,16 @@ def test_a_kubeconfig_is_named_by_reference(monkeypatch: pytest.MonkeyPatch) -> 
         config.kubeconfig_path()
     monkeypatch.setenv("MY_KUBECONFIG", "/etc/kube")
     assert config.kubeconfig_path() == "/etc/kube"
+
+
+def test_a_pod_of_the_same_run_and_code_may_be_adopted_if_it_was_meant_to() -> None:
+    ours = {"code_version": "v1", "is_adoptable": True}
+    pod = manifest(launch=ours)
+    assert token_of(pod) == "secret"
+    assert is_adoptable(pod, launch_of(**ours), "default")
+    assert not is_adoptable(pod, launch_of(**ours), "another deployment")
+    assert not is_adoptable(pod, launch_of(**ours, run_id="another run"), "default")
+    assert not is_adoptable(pod, launch_of(code_version="v2", is_adoptable=True), "default")
+    bound = manifest(launch={"code_version": "v1"})
+    assert not is_adoptable(bound, launch_of(**ours), "default")
+    assert not is_adoptable(manifest(), launch_of(), "default")

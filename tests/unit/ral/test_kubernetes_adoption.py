@@ -1,0 +1,149 @@
+"""Which pods a provider adopts, and which it removes, by what its cluster has of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from test_kubernetes_pods import POOL, allocation, launch_of, manifest
+
+from cu_market.ral.kubernetes.api import ClusterError, Json
+from cu_market.ral.kubernetes.config import read_config
+from cu_market.ral.kubernetes.provider import KubernetesProvider
+from cu_market.ral.kubernetes.warm_pod import WarmPod
+from cu_market.ral.provider import AdoptableWorker, Adopting
+
+OURS = {"code_version": "v1", "is_adoptable": True}
+RUNNING = {"phase": "Running", "containerStatuses": [{"name": "", "state": {"running": {}}}]}
+
+
+class Cluster:
+    """An API with a few pods, which can be read and deleted, and no exec."""
+
+    is_in_cluster = False
+
+    def __init__(self) -> None:
+        self.pods: dict[str, Json] = {}
+        self.deleted: list[str] = []
+        self.trouble: ClusterError | None = None
+
+    def add(self, attempt: int, **more: Any) -> Json:
+        pod: Any = manifest(allocation=allocation(attempt=attempt), launch=OURS)
+        status = RUNNING["containerStatuses"][0] | {"name": pod["spec"]["containers"][0]["name"]}  # type: ignore[index]
+        pod["status"] = RUNNING | {"containerStatuses": [status]}
+        pod |= more
+        self.pods[pod["metadata"]["name"]] = pod
+        return pod  # type: ignore[no-any-return]
+
+    def get(self, path: str, **query: Any) -> Json:
+        if self.trouble is not None:
+            raise self.trouble
+        name = path.rpartition("/")[2]
+        if name == "pods":
+            wanted = dict(part.split("=") for part in query["labelSelector"].split(","))
+            found = [p for p in self.pods.values() if wanted.items() <= _labels(p).items()]
+            return {"items": found, "metadata": {"resourceVersion": "1"}}
+        if name not in self.pods:
+            raise ClusterError("no such pod", status=404)
+        return self.pods[name]
+
+    def delete(self, path: str, *, grace_seconds: int) -> bool:
+        self.deleted.append(path.rpartition("/")[2])
+        return True
+
+    def watch(self, path: str, **query: Any) -> Iterator[Json]:
+        raise ClusterError("no watch")
+
+    def websocket(self, path: str, query: Any) -> Any:
+        raise ClusterError("no exec")
+
+
+def _labels(pod: Json) -> dict[str, str]:
+    return dict(pod["metadata"]["labels"])
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def provider(cluster: Cluster) -> Iterator[KubernetesProvider]:
+    config = read_config("cluster", {"image": "image:1", "pools": [POOL]})
+    made = KubernetesProvider("cluster", config, cluster)  # type: ignore[arg-type]
+    yield made
+    made.close()
+
+
+def adopt(provider: KubernetesProvider, pod: Json, **more: Any) -> WarmPod | None:
+    holder = f"pod:cluster/default/{pod['metadata']['name']}"
+    return provider.adopt(holder, launch_of(**{"allocation": allocation(), **OURS, **more}))
+
+
+def test_it_is_a_provider_that_adopts(provider: KubernetesProvider) -> None:
+    assert isinstance(provider, Adopting)
+    assert provider.capabilities.adoptable_seconds == 300
+
+
+def test_a_running_pod_is_adopted_and_left_where_it_is(
+    provider: KubernetesProvider, cluster: Cluster
+) -> None:
+    pod = adopt(provider, cluster.add(1))
+    assert pod is not None
+    assert isinstance(pod, AdoptableWorker)
+    pod.leave()
+    assert pod.join(20)
+    assert cluster.deleted == []
+
+
+def test_one_that_is_closed_is_removed(provider: KubernetesProvider, cluster: Cluster) -> None:
+    made = cluster.add(1)
+    pod = adopt(provider, made)
+    assert pod is not None
+    pod.close()
+    assert pod.join(20)
+    assert cluster.deleted == [made["metadata"]["name"]]
+
+
+def test_what_does_not_run_or_is_ending_is_not_adopted(
+    provider: KubernetesProvider, cluster: Cluster
+) -> None:
+    assert adopt(provider, manifest(launch=OURS)) is None  # there is none
+    assert adopt(provider, cluster.add(1, status={"phase": "Pending"})) is None
+    assert adopt(provider, cluster.add(1, status={"phase": "Failed"})) is None
+    ending = cluster.add(1)
+    ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert adopt(provider, ending) is None
+
+
+def test_another_code_version_is_not_adopted(
+    provider: KubernetesProvider, cluster: Cluster
+) -> None:
+    assert adopt(provider, cluster.add(1), code_version="v2") is None
+
+
+def test_holders_of_others_are_not_adopted(provider: KubernetesProvider) -> None:
+    launch = launch_of(allocation=allocation(), **OURS)
+    for holder in ("host/1/2", "pod:another/default/name", ""):
+        assert provider.adopt(holder, launch) is None
+
+
+def test_a_cluster_that_is_away_is_not_one_without_pods(
+    provider: KubernetesProvider, cluster: Cluster
+) -> None:
+    pod = cluster.add(1)
+    cluster.trouble = ClusterError("away", status=503)
+    with pytest.raises(ClusterError, match="away"):
+        adopt(provider, pod)
+
+
+def test_a_runs_pods_are_removed_but_those_that_are_spared(
+    provider: KubernetesProvider, cluster: Cluster
+) -> None:
+    first, second, foreign = cluster.add(1), cluster.add(2), cluster.add(3)
+    foreign["metadata"]["labels"]["cu-market/provider"] = "another"
+    spared = f"pod:cluster/default/{first['metadata']['name']}"
+    assert provider.reap_run("0a1b2c3d-run", [spared]) == 1
+    assert cluster.deleted == [second["metadata"]["name"]]
+    assert provider.reap_run("another run") == 0
