@@ -188,7 +188,8 @@ class AdoptableWorker(Worker, Protocol):
         """Says that so many more of the received bytes are dealt with and need not be kept."""
 
     def leave(self) -> None:
-        """Closes the channel, and lets the worker and its steps go on."""
+        """Closes the channel, and lets the worker and its steps go on. Where that takes seconds at
+        most, returns once its other end has what was sent and acknowledged before."""
 
 
 @runtime_checkable

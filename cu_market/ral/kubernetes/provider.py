@@ -21,6 +21,7 @@ from cu_market.ral.kubernetes.cluster import Cluster
 from cu_market.ral.kubernetes.config import KubernetesConfig, read_config
 from cu_market.ral.kubernetes.endings import end_of, is_running
 from cu_market.ral.kubernetes.mirror import Mirror
+from cu_market.ral.kubernetes.pod_terms import PodTerms
 from cu_market.ral.kubernetes.pods import (
     RUN_LABEL,
     STARTER_LABEL,
@@ -33,7 +34,7 @@ from cu_market.ral.kubernetes.pods import (
 )
 from cu_market.ral.kubernetes.pool import NodePool
 from cu_market.ral.kubernetes.room import DEPLOYMENT_LABEL, PROVIDER_LABEL, Room
-from cu_market.ral.kubernetes.warm_pod import PodTerms, WarmPod
+from cu_market.ral.kubernetes.warm_pod import WarmPod
 from cu_market.ral.provider import (
     Capabilities,
     EndKind,

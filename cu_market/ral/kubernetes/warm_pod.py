@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from cu_market.ral.kubernetes.api import ClusterApi, ClusterError, Json
@@ -24,42 +24,20 @@ from cu_market.ral.kubernetes.endings import end_of, is_hopeless, is_running, wa
 from cu_market.ral.kubernetes.exec_channel import ExecChannel
 from cu_market.ral.kubernetes.host import SOCKET_PREFIX
 from cu_market.ral.kubernetes.mirror import Mirror
+from cu_market.ral.kubernetes.pod_terms import (
+    EARLY_SECONDS,
+    FAREWELL_SECONDS,
+    HOPELESS_SECONDS,
+    PING_SECONDS,
+    SILENCE_SECONDS,
+    STATUS_SECONDS,
+    PodTerms,
+    pauses_between,
+)
 from cu_market.ral.kubernetes.session import Session, SessionError
 from cu_market.ral.provider import EndKind, WorkerEnd
 
 logger = logging.getLogger(__name__)
-
-PING_SECONDS = 10.0
-SILENCE_SECONDS = 30.0
-"""Three pings without an answer: a frozen server gives no error."""
-
-HOPELESS_SECONDS = 10.0
-"""How long a pod may wait for what only a person can mend: a first image pull may fail once."""
-
-EARLY_SECONDS = (0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0)
-"""When after its creation a pod is tried to be reached although nobody has said that it runs: a
-kubelet looks for started containers once a second, and tells of them later still."""
-
-_STATUS_SECONDS = 4.0
-"""How long a kubelet may take to report what ended a container."""
-
-_BACKOFF_SECONDS = (0.1, 0.3, 1.0, 2.0, 5.0)
-_FAREWELL_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PodTerms:
-    """How long a pod's worker waits for what.
-
-    Attributes:
-        pending_seconds: a pod that does not run by then is a withdrawn bid.
-        disconnect_seconds: a pod that nobody has reached for so long has ended itself.
-        python: the interpreter in the pod.
-    """
-
-    pending_seconds: float
-    disconnect_seconds: float
-    python: str
 
 
 class WarmPod:
@@ -157,9 +135,11 @@ class WarmPod:
             self._wake()
 
     def leave(self) -> None:
-        """Closes the channel; the pod and its step go on, for another run worker to adopt."""
+        """Closes the channel, and waits shortly until the pod has what was said before; it goes on
+        with its step, for another run worker to adopt."""
         self._is_leaving = True
         self.close()
+        self._thread.join(FAREWELL_SECONDS)
 
     def exit_code(self) -> int | None:
         """Returns the worker's exit code, 1 where it is unknown, or None while it may run."""
@@ -217,7 +197,7 @@ class WarmPod:
         """Makes the pod; returns why not, if it cannot be."""
         self._pods.start()
         deadline = time.monotonic() + self._terms.pending_seconds
-        for pause in _pauses():
+        for pause in pauses_between():
             if self._is_closing:
                 return _closed()
             try:
@@ -300,7 +280,7 @@ class WarmPod:
     def _converse(self) -> WorkerEnd:
         """Carries the session, through as many connections as it takes."""
         self._heard_at = time.monotonic()
-        pauses = _pauses()
+        pauses = pauses_between()
         said = ""
         while True:
             try:
@@ -313,7 +293,7 @@ class WarmPod:
                 said = str(error)
                 logger.info("channel cut", extra={"action": "channel_cut", "pod": self._name})
             if time.monotonic() - self._heard_at < SILENCE_SECONDS:
-                pauses = _pauses()  # it was up just now
+                pauses = pauses_between()  # it was up just now
             if self._is_closing:
                 return _closed()
             if end := self._status_end():
@@ -341,16 +321,17 @@ class WarmPod:
         heard_at = pinged_at = time.monotonic()
         farewell_at: float | None = None
         while True:
+            is_leaving = self._is_leaving  # looked at first: what was said before it is sent below
             self._take_from_owner()
             while data := self._session.to_send():
                 channel.send(data)
             now = time.monotonic()
             if self._session.peer_end is not None:
                 return True
-            if self._is_leaving:
-                return True  # all that was to be said has been sent
+            if is_leaving:
+                return True
             if self._is_closing:
-                farewell_at = farewell_at or now + _FAREWELL_SECONDS
+                farewell_at = farewell_at or now + FAREWELL_SECONDS
                 if now > farewell_at:
                     return True
             if now - heard_at > SILENCE_SECONDS:
@@ -391,11 +372,11 @@ class WarmPod:
         told = WorkerEnd(kind=EndKind.EXITED, detail=f"pod {self._name}: {said}", exit_code=code)
         if code == 0:
             return told
-        witness = self._pods.wait(self._status_end, _STATUS_SECONDS)
+        witness = self._pods.wait(self._status_end, STATUS_SECONDS)
         return told if witness is None else replace(witness, exit_code=witness.exit_code or code)
 
     def _delete(self) -> None:
-        for pause in _pauses():
+        for pause in pauses_between():
             try:
                 self._api.delete(f"{self._path}/{self._name}", grace_seconds=1)
             except ClusterError as error:
@@ -417,12 +398,6 @@ class WarmPod:
         else:
             select.select([self._bell], [], [], seconds)
             self._take_from_owner()
-
-
-def _pauses() -> Any:
-    yield from _BACKOFF_SECONDS
-    while True:
-        yield _BACKOFF_SECONDS[-1]
 
 
 def _closed() -> WorkerEnd:
