@@ -16,6 +16,7 @@ from dagster._core.definitions.executor_definition import MULTI_PROC_CONFIG
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.execution.api import create_execution_plan, execute_plan_iterator
 from dagster._core.execution.plan.active import ActiveExecution
+from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
 from dagster._core.execution.plan.state import KnownExecutionState
 from dagster._core.execution.retries import RetryMode
 from dagster._core.instance import InstanceRef
@@ -27,6 +28,7 @@ from cu_market.dagster_compat.code_versions import code_versions_of_workspace
 from cu_market.dagster_compat.engine import crash_explanation, error_of_message, subprocess_error
 from cu_market.dagster_compat.event_relay import DECIDING
 from cu_market.dagster_compat.executor_config import multiprocess_fields
+from cu_market.dagster_compat.launcher import resumes_runs
 from cu_market.dagster_compat.outline import template_key
 from cu_market.dagster_compat.step_execution import LoadedRun, RunOutline
 from cu_market.dagster_compat.storage_checks import with_tables_taken_as_there
@@ -43,6 +45,21 @@ def test_the_state_machine_has_what_the_gate_takes_hold_of() -> None:
     assert "self._sort_key_fn" in source
     for name in ("_update", "get_steps_to_execute", "sleep_interval", "handle_event"):
         assert callable(getattr(ActiveExecution, name))
+
+
+def test_the_state_machine_has_what_a_replay_takes_hold_of() -> None:
+    # What a replay does with it, tests/unit/deo/test_gate_replay.py tries.
+    source = inspect.getsource(ActiveExecution)
+    for name in ("_waiting_to_retry", "_pending_skip", "_in_flight"):
+        assert f"self.{name}: " in source
+    for name in ("_prep_for_dynamic_outputs", "_skip_for_dynamic_outputs", "mark_skipped"):
+        assert callable(getattr(ActiveExecution, name))
+    assert "self._claims = set()" in inspect.getsource(InstanceConcurrencyContext)
+
+
+def test_an_instance_says_whether_it_resumes_runs() -> None:
+    with DagsterInstance.ephemeral() as instance:
+        assert resumes_runs(instance) is False
 
 
 def test_a_step_is_executed_with_these_parameters() -> None:
