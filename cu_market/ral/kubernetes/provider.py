@@ -19,7 +19,7 @@ from cu_market.domain.units import usd_to_microusd
 from cu_market.ral.kubernetes.api import SERVICE_ACCOUNT, ClusterApi, ClusterError, Json
 from cu_market.ral.kubernetes.cluster import Cluster
 from cu_market.ral.kubernetes.config import KubernetesConfig, read_config
-from cu_market.ral.kubernetes.endings import end_of, is_running
+from cu_market.ral.kubernetes.endings import end_of
 from cu_market.ral.kubernetes.mirror import Mirror
 from cu_market.ral.kubernetes.pod_terms import PodTerms
 from cu_market.ral.kubernetes.pods import (
@@ -216,7 +216,7 @@ class KubernetesProvider:
         )
 
     def adopt(self, holder: str, launch: WorkerLaunch) -> WarmPod | None:
-        """Returns a running pod of this run and code, reached anew, or None; see Adopting.
+        """Returns a pod of this run and code, to be reached anew, or None; see Adopting.
 
         Raises:
             ClusterError: the cluster does not answer, or forbids to look.
@@ -226,8 +226,10 @@ class KubernetesProvider:
             return None
         pool = self._pools.get(launch.allocation.resource_id)
         pod = self._read_pod(name)
-        if pod is None or pool is None or end_of(pod, is_gone=False) or not is_running(pod):
+        if pod is None or pool is None or end_of(pod, is_gone=False):
             return None
+        if not pod["spec"].get("nodeName"):
+            return None  # it waits for room; one that has a node may run before its status says so
         token = token_of(pod)
         if token is None or not is_adoptable(pod, launch, self._config.deployment):
             return None

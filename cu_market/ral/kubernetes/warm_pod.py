@@ -217,7 +217,7 @@ class WarmPod:
 
     def _rejoin(self) -> WorkerEnd | None:
         """Waits until the mirror sees the pod to adopt; returns that it is gone, if it is."""
-        self._is_created = True
+        self._is_created, self._created_at = True, time.monotonic()
 
         def is_looked_for() -> bool | None:
             pod, _ = self._look()

@@ -32,6 +32,7 @@ class Cluster:
         pod: Any = manifest(allocation=allocation(attempt=attempt), launch=OURS)
         status = RUNNING["containerStatuses"][0] | {"name": pod["spec"]["containers"][0]["name"]}  # type: ignore[index]
         pod["status"] = RUNNING | {"containerStatuses": [status]}
+        pod["spec"]["nodeName"] = "node"
         pod |= more
         self.pods[pod["metadata"]["name"]] = pod
         return pod  # type: ignore[no-any-return]
@@ -97,6 +98,15 @@ def test_a_running_pod_is_adopted_and_left_where_it_is(
     assert cluster.deleted == []
 
 
+def test_one_that_may_run_before_its_status_says_so_is_adopted(
+    provider: KubernetesProvider, cluster: Cluster
+) -> None:
+    pod = adopt(provider, cluster.add(1, status={"phase": "Pending"}))
+    assert pod is not None
+    pod.leave()
+    assert pod.join(20)
+
+
 def test_one_that_is_closed_is_removed(provider: KubernetesProvider, cluster: Cluster) -> None:
     made = cluster.add(1)
     pod = adopt(provider, made)
@@ -110,8 +120,10 @@ def test_what_does_not_run_or_is_ending_is_not_adopted(
     provider: KubernetesProvider, cluster: Cluster
 ) -> None:
     assert adopt(provider, manifest(launch=OURS)) is None  # there is none
-    assert adopt(provider, cluster.add(1, status={"phase": "Pending"})) is None
     assert adopt(provider, cluster.add(1, status={"phase": "Failed"})) is None
+    unplaced = cluster.add(1, status={"phase": "Pending"})
+    del unplaced["spec"]["nodeName"]
+    assert adopt(provider, unplaced) is None
     ending = cluster.add(1)
     ending["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     assert adopt(provider, ending) is None
