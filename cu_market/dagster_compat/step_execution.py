@@ -91,6 +91,20 @@ _OPENED_BEFORE_FORK = ("dagster._core.storage", "dagster.core.storage", "dagster
 forked step may have the same. Opening them takes 10 ms, 25 on two busy cores."""
 
 
+def load_job(said: Mapping[str, Any]) -> None:
+    """Imports the code of a job, as ReconstructableJob.to_dict gives it, before its run is known:
+    Dagster keeps a definition that was loaded by its pointer, so that the run's load is at once.
+    """
+    ReconstructableJob.from_dict(dict(said)).get_definition()
+    _import_what_steps_need()
+
+
+def _import_what_steps_need() -> None:
+    for name in _NEEDED_BY_EVERY_STEP:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
 class LoadedRun:
     """A run's code and records, loaded once and shared by every step forked from here."""
 
@@ -112,9 +126,7 @@ class LoadedRun:
             data = getattr(self.instance_ref, part)
             if data is not None:
                 importlib.import_module(data.module_name)
-        for name in _NEEDED_BY_EVERY_STEP:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
+        _import_what_steps_need()
         if self._may_open_before_fork():
             # What is wrong with a storage is each step's own to tell.
             with contextlib.suppress(Exception), migrations_taken_as_done():

@@ -16,6 +16,7 @@ from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.publication import Publication
+from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -132,8 +133,9 @@ class Ledger(Protocol):
 
         Args:
             allocation: key, size, price, capacity_id and holder are taken from it.
-            capacity: the total of allocation.capacity_id; the sum of sizes LEASED or ACCEPTED
-                never passes it.
+            capacity: the total of allocation.capacity_id; the sum of sizes LEASED or ACCEPTED,
+                and of purchases that stand, never passes it. A purchase that the run has taken
+                with the allocation's holder gives its room to the lease, and is USED.
 
         Raises:
             LeaseLostError: the row is in another state.
@@ -229,13 +231,54 @@ class Ledger(Protocol):
     ) -> Sequence[Allocation]:
         """Returns rows, newest award first."""
 
-    def held(self, capacity_id: str) -> ResourceVector:
-        """Returns the sum of sizes that are LEASED or ACCEPTED."""
+    def held(self, capacity_id: str, *, run_id: str | None = None) -> ResourceVector:
+        """Returns the sum of sizes that are LEASED or ACCEPTED, or stand bought ahead.
+
+        Args:
+            capacity_id: of which capacity.
+            run_id: as this run sees it: what it has taken, and what nobody has taken yet, which
+                gives way to it, is left out.
+        """
 
     def leased_since(
         self, since: datetime, *, capacity_id: str | None = None
     ) -> Sequence[Allocation]:
         """Returns leases that are held, or ended after that moment, newest award first."""
+
+    # -- CUs bought ahead
+
+    def buy(self, purchase: Purchase, *, capacity: ResourceVector) -> Purchase | Refusal:
+        """Writes a purchase if its capacity has room; returns the row of its id, which may be
+        another process's that was quicker, or has ended: its buyer and state tell."""
+
+    def advance_purchase(
+        self,
+        purchase_id: str,
+        *,
+        holder: str | None = None,
+        ready_at: datetime | None = None,
+        expires_at: datetime | None = None,
+    ) -> Purchase | None:
+        """Notes what holds an open purchase, that it is ready, or that it is kept for longer.
+        Returns it, or None where it is not open any more."""
+
+    def take_purchase(self, purchase_id: str, *, run_id: str, now: datetime) -> Purchase | None:
+        """An open purchase becomes TAKEN by one run; returns it, or None where it has gone."""
+
+    def let_go(
+        self, purchase_id: str, *, outcome: str, now: datetime, run_id: str = ""
+    ) -> Purchase | None:
+        """An open purchase, or one that this run has taken and not used, becomes LET_GO and is
+        billed. Returns it if that was so now, else None."""
+
+    def purchases(
+        self,
+        *,
+        states: Iterable[PurchaseState] | None = None,
+        run_id: str | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Purchase]:
+        """Returns purchases, newest first."""
 
     # -- what runs wait for
 

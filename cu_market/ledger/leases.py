@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Update, bindparam, case, inser
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Usage
+from cu_market.ledger import purchases
 from cu_market.ledger.awards import IS_HELD, OWN_ROW, bound, find, sum_held
 from cu_market.ledger.interface import AllocationKey, Refusal
 from cu_market.ledger.moves import (
@@ -92,7 +93,8 @@ def give(
     if row is not None and is_same_lease(row, allocation, expires_at, now):
         return row
     check_leasable(row, allocation, expires_at)
-    held = sum_held(connection, allocation.capacity_id)
+    whose = (allocation.capacity_id, allocation.run_id, allocation.holder)
+    held = sum_held(connection, allocation.capacity_id) + purchases.sum_beside(connection, *whose)
     refused = refusal(allocation.capacity_id, allocation.size, held, capacity)
     if refused is not None:
         return refused
@@ -104,6 +106,7 @@ def give(
     else:
         terms = {name: values[name] for name in (*_MOVED, *_TERMS)}
         connection.execute(_LEASE_AWARD, bound(lease.key) | terms)
+    purchases.use(connection, *whose, now)
     return lease
 
 
@@ -128,6 +131,7 @@ def grow(
     if row is None or after is row:
         return after
     others = sum_held(connection, row.capacity_id).minus(row.size)
+    others += purchases.sum_standing(connection, row.capacity_id)
     refused = refusal(row.capacity_id, size, others, capacity)
     if refused is not None:
         return refused

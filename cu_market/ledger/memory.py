@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.publication import Publication
+from cu_market.domain.purchase import OPEN, STANDING, Purchase, PurchaseState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -30,6 +31,7 @@ class InMemoryLedger:
         self._usages: dict[AllocationKey, Usage] = {}
         self._runs: dict[str, RunLease] = {}
         self._tenders: dict[str, Tender] = {}
+        self._purchases: dict[str, Purchase] = {}
         self._curves: dict[AllocationKey, tuple[datetime, StepIdentity, UsageCurve]] = {}
         self._published: dict[StepIdentity, Publication] = {}
         self._last_token = 0
@@ -73,7 +75,14 @@ class InMemoryLedger:
             if row is not None and moves.is_same_lease(row, allocation, expires_at, now):
                 return row
             moves.check_leasable(row, allocation, expires_at)
+            own = [
+                each
+                for each in self._standing(allocation.capacity_id)
+                if each.state is PurchaseState.TAKEN
+                and (each.run_id, each.holder) == (allocation.run_id, allocation.holder)
+            ]
             held = self.held(allocation.capacity_id)
+            held = held.minus(sum((each.size for each in own), ResourceVector()))
             refused = moves.refusal(allocation.capacity_id, allocation.size, held, capacity)
             if refused is not None:
                 return refused
@@ -82,6 +91,8 @@ class InMemoryLedger:
                 row, allocation, fencing_token=self._last_token, expires_at=expires_at, now=now
             )
             self._rows[lease.key] = lease
+            for each in own:
+                self._purchases[each.purchase_id] = moves.used_purchase(each, now)
             return lease
 
     def accept(self, key: AllocationKey, fencing_token: int, *, now: datetime) -> Allocation:
@@ -223,11 +234,17 @@ class InMemoryLedger:
             found = self._of(run_id, wanted)
         return found if limit is None else found[: max(0, limit)]
 
-    def held(self, capacity_id: str) -> ResourceVector:
-        """Returns the sum of sizes that are LEASED or ACCEPTED."""
+    def held(self, capacity_id: str, *, run_id: str | None = None) -> ResourceVector:
+        """Returns the sum of sizes that are LEASED or ACCEPTED, or stand bought ahead."""
         with self._turn:
             rows = [row for row in self._of(None, HOLDING) if row.capacity_id == capacity_id]
-        return sum((row.size for row in rows), ResourceVector())
+            bought = [
+                each
+                for each in self._standing(capacity_id)
+                if run_id is None or (each.state not in OPEN and each.run_id != run_id)
+            ]
+        sizes = [row.size for row in rows] + [each.size for each in bought]
+        return sum(sizes, ResourceVector())
 
     def leased_since(
         self, since: datetime, *, capacity_id: str | None = None
@@ -241,6 +258,79 @@ class InMemoryLedger:
                 and (row.state in HOLDING or (row.ended_at is not None and row.ended_at > since))
                 and capacity_id in (None, row.capacity_id)
             )
+
+    def buy(self, purchase: Purchase, *, capacity: ResourceVector) -> Purchase | Refusal:
+        """Writes a purchase if its capacity has room; see Ledger."""
+        moves.check_aware("buy: started_at", purchase.started_at)
+        with self._turn:
+            row = self._purchases.get(purchase.purchase_id)
+            if row is not None:
+                return row
+            held = self.held(purchase.capacity_id)
+            refused = moves.refusal(purchase.capacity_id, purchase.size, held, capacity)
+            if refused is not None:
+                return refused
+            self._purchases[purchase.purchase_id] = purchase
+            return purchase
+
+    def advance_purchase(
+        self,
+        purchase_id: str,
+        *,
+        holder: str | None = None,
+        ready_at: datetime | None = None,
+        expires_at: datetime | None = None,
+    ) -> Purchase | None:
+        """Notes how an open purchase gets on; see Ledger."""
+        with self._turn:
+            row = self._purchases.get(purchase_id)
+            if row is None or row.state not in OPEN:
+                return None
+            row = replace(
+                row,
+                holder=row.holder if holder is None else holder,
+                expires_at=expires_at or row.expires_at,
+                ready_at=ready_at or row.ready_at,
+                state=PurchaseState.READY if ready_at else row.state,
+            )
+            self._purchases[purchase_id] = row
+            return row
+
+    def take_purchase(self, purchase_id: str, *, run_id: str, now: datetime) -> Purchase | None:
+        """An open purchase becomes TAKEN by one run; see Ledger."""
+        with self._turn:
+            taken = moves.taken_purchase(self._purchases.get(purchase_id), run_id, now)
+            if taken is not None:
+                self._purchases[purchase_id] = taken
+            return taken
+
+    def let_go(
+        self, purchase_id: str, *, outcome: str, now: datetime, run_id: str = ""
+    ) -> Purchase | None:
+        """Lets an unused purchase go; see Ledger."""
+        with self._turn:
+            row = moves.let_go_purchase(self._purchases.get(purchase_id), run_id, outcome, now)
+            if row is not None:
+                self._purchases[purchase_id] = row
+            return row
+
+    def purchases(
+        self,
+        *,
+        states: Iterable[PurchaseState] | None = None,
+        run_id: str | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Purchase]:
+        """Returns purchases, newest first."""
+        wanted = frozenset(PurchaseState if states is None else states)
+        with self._turn:
+            found = [
+                each
+                for each in self._purchases.values()
+                if each.state in wanted and run_id in (None, each.run_id)
+            ]
+        found.sort(key=lambda each: (each.started_at, each.purchase_id), reverse=True)
+        return found if limit is None else found[: max(0, limit)]
 
     def note_tender(self, tender: Tender) -> None:
         """Writes a run's account and what it waits for."""
@@ -390,6 +480,13 @@ class InMemoryLedger:
 
     def close(self) -> None:
         """Does nothing: there is nothing to free."""
+
+    def _standing(self, capacity_id: str) -> list[Purchase]:
+        return [
+            each
+            for each in self._purchases.values()
+            if each.state in STANDING and each.capacity_id == capacity_id
+        ]
 
     def _of(self, run_id: str | None, states: Iterable[AllocationState]) -> list[Allocation]:
         """Returns rows in these states, newest award first."""

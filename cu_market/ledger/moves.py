@@ -19,6 +19,7 @@ from cu_market.domain.allocation import (
     check_transition,
 )
 from cu_market.domain.problem import InvalidInputError, Problem, require
+from cu_market.domain.purchase import OPEN, Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Usage
 from cu_market.ledger.interface import (
@@ -275,3 +276,42 @@ def held_run(before: RunLease | None, run_id: str, holder: str, expires_at: date
     if before.ended_at is not None:
         return before
     return replace(before, expires_at=max(before.expires_at, expires_at))
+
+
+def taken_purchase(row: Purchase | None, run_id: str, now: datetime) -> Purchase | None:
+    """Returns the purchase as a run's own, unchanged if it was that before; None where it is not
+    open to be taken."""
+    check_aware("take_purchase: now", now)
+    if row is not None and row.state is PurchaseState.TAKEN and row.run_id == run_id:
+        return row
+    if row is None or row.state not in OPEN:
+        return None
+    return replace(row, state=PurchaseState.TAKEN, run_id=run_id, taken_at=now)
+
+
+def used_purchase(row: Purchase, now: datetime) -> Purchase:
+    """Returns a taken purchase whose room a lease has: it has cost what it had stood for."""
+    return replace(
+        row,
+        state=PurchaseState.USED,
+        ended_at=now,
+        cost_microusd=row.cost_until(now),
+        outcome="used",
+    )
+
+
+def let_go_purchase(
+    row: Purchase | None, run_id: str, outcome: str, now: datetime
+) -> Purchase | None:
+    """Returns the purchase, let go; None unless it is open, or taken by that very run."""
+    check_aware("let_go: now", now)
+    is_own = row is not None and row.state is PurchaseState.TAKEN and row.run_id == run_id
+    if row is None or not (is_own if run_id else row.state in OPEN):
+        return None
+    return replace(
+        row,
+        state=PurchaseState.LET_GO,
+        ended_at=now,
+        cost_microusd=row.cost_until(now),
+        outcome=outcome,
+    )

@@ -13,6 +13,7 @@ from sqlalchemy import Row
 
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.features import NO_FEATURES, StepFeatures
+from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -252,4 +253,37 @@ def run_lease_from(row: Row[Any]) -> RunLease:
         holder=row.holder,
         expires_at=from_us(row.expires_at),
         ended_at=from_us_or_none(row.ended_at),
+    )
+
+
+_PURCHASE_TIMES = ("expected_at", "started_at", "ready_at", "taken_at", "ended_at", "expires_at")
+_PURCHASE_AS_IT_IS = (
+    *("purchase_id", "provider", "resource_id", "capacity_id", "price_microusd_per_hour"),
+    *("code_location", "job", "step_key", "source", "account", "fit", "waiting_saved_microusd"),
+    *("holding_microusd", "reason", "buyer", "holder", "run_id", "outcome", "cost_microusd"),
+)
+
+
+def purchase_row(purchase: Purchase) -> dict[str, Any]:
+    """Returns the purchase's columns."""
+    return {
+        **{name: getattr(purchase, name) for name in _PURCHASE_AS_IT_IS},
+        **{name: to_us_or_none(getattr(purchase, name)) for name in _PURCHASE_TIMES},
+        "state": purchase.state.value,
+        "cpu_millis": purchase.size.cpu_millis,
+        "memory_bytes": purchase.size.memory_bytes,
+        "gpu_count": purchase.size.gpu_count,
+    }
+
+
+def purchase_from(row: Row[Any]) -> Purchase:
+    """Returns the purchase of a row."""
+    times: dict[str, Any] = {name: from_us_or_none(getattr(row, name)) for name in _PURCHASE_TIMES}
+    return Purchase(
+        **{name: getattr(row, name) for name in _PURCHASE_AS_IT_IS},
+        **times,
+        state=PurchaseState(row.state),
+        size=ResourceVector(
+            cpu_millis=row.cpu_millis, memory_bytes=row.memory_bytes, gpu_count=row.gpu_count
+        ),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
 
-HEAD = "0007"
+HEAD = "0008"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -175,6 +175,44 @@ FORECASTS = Table(
     Column("report", Text, nullable=False),
 )
 """One row per step of which a forecast is published."""
+
+PURCHASES = Table(
+    "purchases",
+    METADATA,
+    _name("purchase_id", primary_key=True),
+    _name("state"),
+    _name("provider"),
+    _name("resource_id"),
+    _name("capacity_id"),
+    _count("cpu_millis"),
+    _count("memory_bytes"),
+    _count("gpu_count"),
+    _count("price_microusd_per_hour"),
+    _name("code_location"),
+    _name("job"),
+    _name("step_key"),
+    _name("source"),
+    _name("account"),
+    _name("fit"),
+    _count("expected_at"),
+    _count("waiting_saved_microusd"),
+    _count("holding_microusd"),
+    Column("reason", Text, nullable=False),
+    _name("buyer"),
+    _name("holder"),
+    _count("started_at"),
+    _count("ready_at", nullable=True),
+    _count("taken_at", nullable=True),
+    _count("ended_at", nullable=True),
+    _count("expires_at"),
+    _name("run_id"),
+    Column("outcome", Text, nullable=False),
+    _count("cost_microusd", nullable=True),
+    Index("ix_purchases_capacity_id_state", "capacity_id", "state"),
+    Index("ix_purchases_run_id", "run_id"),
+    Index("ix_purchases_started_at", "started_at"),
+)
+"""One row per CU that was started ahead of the run that is to use it."""
 
 COUNTERS = Table("counters", METADATA, _name("name", primary_key=True), _count("value"))
 """One row, ``fencing``: the last token given."""

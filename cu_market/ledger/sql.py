@@ -9,6 +9,7 @@ from types import TracebackType
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.publication import Publication
+from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -17,6 +18,7 @@ from cu_market.ledger import awards as award_sql
 from cu_market.ledger import learned as learned_sql
 from cu_market.ledger import leases as lease_sql
 from cu_market.ledger import past as past_sql
+from cu_market.ledger import purchases as purchase_sql
 from cu_market.ledger import runs as run_sql
 from cu_market.ledger import tenders as tender_sql
 from cu_market.ledger.database import Database
@@ -172,15 +174,66 @@ class SqlLedger:
         wanted = None if states is None else frozenset(states)
         return self._database.read(lambda c: award_sql.find_all(c, run_id, wanted, limit))
 
-    def held(self, capacity_id: str) -> ResourceVector:
-        """Returns the sum of sizes that are LEASED or ACCEPTED."""
-        return self._database.read(lambda c: award_sql.sum_held(c, capacity_id))
+    def held(self, capacity_id: str, *, run_id: str | None = None) -> ResourceVector:
+        """Returns the sum of sizes that are LEASED or ACCEPTED, or stand bought ahead."""
+        return self._database.read(
+            lambda c: (
+                award_sql.sum_held(c, capacity_id)
+                + (
+                    purchase_sql.sum_standing(c, capacity_id)
+                    if run_id is None
+                    else purchase_sql.sum_in_the_way(c, capacity_id, run_id)
+                )
+            )
+        )
 
     def leased_since(
         self, since: datetime, *, capacity_id: str | None = None
     ) -> Sequence[Allocation]:
         """Returns leases that are held, or ended after that moment, newest award first."""
         return self._database.read(lambda c: tender_sql.leased_since(c, since, capacity_id))
+
+    def buy(self, purchase: Purchase, *, capacity: ResourceVector) -> Purchase | Refusal:
+        """Writes a purchase if its capacity has room; see Ledger."""
+        return self._database.write(
+            lambda c: purchase_sql.buy(c, purchase, capacity), f"capacity {purchase.capacity_id}"
+        )
+
+    def advance_purchase(
+        self,
+        purchase_id: str,
+        *,
+        holder: str | None = None,
+        ready_at: datetime | None = None,
+        expires_at: datetime | None = None,
+    ) -> Purchase | None:
+        """Notes how an open purchase gets on; see Ledger."""
+        return self._database.write(
+            lambda c: purchase_sql.advance(c, purchase_id, holder, ready_at, expires_at)
+        )
+
+    def take_purchase(self, purchase_id: str, *, run_id: str, now: datetime) -> Purchase | None:
+        """An open purchase becomes TAKEN by one run; see Ledger."""
+        return self._database.write(lambda c: purchase_sql.take(c, purchase_id, run_id, now))
+
+    def let_go(
+        self, purchase_id: str, *, outcome: str, now: datetime, run_id: str = ""
+    ) -> Purchase | None:
+        """Lets an unused purchase go; see Ledger."""
+        return self._database.write(
+            lambda c: purchase_sql.let_go(c, purchase_id, run_id, outcome, now)
+        )
+
+    def purchases(
+        self,
+        *,
+        states: Iterable[PurchaseState] | None = None,
+        run_id: str | None = None,
+        limit: int | None = None,
+    ) -> Sequence[Purchase]:
+        """Returns purchases, newest first."""
+        wanted = None if states is None else frozenset(states)
+        return self._database.read(lambda c: purchase_sql.find(c, wanted, run_id, limit))
 
     def note_tender(self, tender: Tender) -> None:
         """Writes a run's account and what it waits for."""

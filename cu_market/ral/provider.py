@@ -36,6 +36,7 @@ class Capabilities:
         quotes_only: it says what its CUs would cost, and can start none of them.
         adoptable_seconds: a worker whose run worker is gone goes on for so long, and may be adopted
             by another (see Adopting); 0: it ends with it.
+        ahead: its CUs can be started before a run is there to use them: it is Foresighted.
     """
 
     relay: bool = False
@@ -50,6 +51,7 @@ class Capabilities:
     grows: bool = False
     quotes_only: bool = False
     adoptable_seconds: float = 0.0
+    ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +176,56 @@ class Worker(Protocol):
 
     def end(self) -> WorkerEnd | None:
         """Returns how it ended, once its channel has closed; None where nothing is known."""
+
+
+class Standby(StrEnum):
+    """How a CU that was started ahead gets on."""
+
+    STARTING = "starting"
+    READY = "ready"
+    GONE = "gone"
+
+
+@runtime_checkable
+class Foresighted(Protocol):
+    """A provider whose workers can be started ahead of the run that is to use them.
+
+    Whoever starts one looks after it; one that is neither looked after nor taken over for some time
+    ends itself, so that nothing is left where the starter was killed. It is let go by ``reap``.
+    """
+
+    def fit(self, launch: WorkerLaunch) -> str:
+        """Returns what tells workers apart, but for their size: a worker that was started for a
+        launch may serve any other launch for which this is the same.
+
+        Raises:
+            InvalidInputError: such a worker cannot be described.
+        """
+
+    def start_ahead(self, launch: WorkerLaunch) -> str:
+        """Starts a worker without a run; returns its holder at once.
+
+        Args:
+            launch: of whom it is expected: its run is the last one of that job.
+
+        Raises:
+            OSError: it cannot be started.
+            InvalidInputError: it cannot be described.
+        """
+
+    def look_after(self, holder: str) -> Standby:
+        """Returns how it gets on; it stands by for longer once it was looked after.
+
+        Raises:
+            OSError: nobody can tell now.
+        """
+
+    def take_over(self, holder: str, launch: WorkerLaunch) -> Worker:
+        """Returns the worker, for its run from now on.
+
+        Raises:
+            OSError: it has gone, or another has it.
+        """
 
 
 @runtime_checkable

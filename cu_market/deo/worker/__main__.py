@@ -1,4 +1,6 @@
-"""``python -m cu_market.deo.worker``: a warm worker on the channel whose descriptor it is given."""
+"""``python -m cu_market.deo.worker``: a warm worker on the channel whose descriptor it is given, or,
+started ahead of its run, on the one that a run worker opens to it later.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +8,23 @@ import os
 import socket
 import sys
 
+from cu_market.deo.worker.preload import prepare
 from cu_market.deo.worker.zygote import Zygote
+from cu_market.ral.local.standby import await_run, open_standby, standby_of
 
 CHANNEL_FD_VARIABLE = "CU_MARKET_CHANNEL_FD"
 
 
 def main() -> int:
     """Serves until the channel closes."""
+    standby = standby_of(os.environ)
+    if standby is not None:
+        listener = open_standby(standby)
+        prepared = prepare()
+        channel = await_run(listener, standby)
+        if channel is not None:  # else nobody came, or nobody looks after it any more
+            Zygote(channel, prepared).run()
+        return 0
     descriptor = os.environ.pop(CHANNEL_FD_VARIABLE, None)
     if descriptor is None:
         print(

@@ -30,7 +30,7 @@ import psutil
 
 from cu_market.deo.worker.fork_safety import reason_not_to_fork
 from cu_market.deo.worker.frames import Decoder, Frame, encode
-from cu_market.deo.worker.limits import THREAD_VARIABLES
+from cu_market.deo.worker.preload import Prepared, changed_since, prepare
 from cu_market.deo.worker.recorder import FINE_POINTS, POINTS
 from cu_market.deo.worker.resident import process_private_bytes
 from cu_market.deo.worker.step import STEP_FD_VARIABLE, run_forked
@@ -48,9 +48,10 @@ class Zygote:
 
     Args:
         channel: connected socket to the executor.
+        prepared: what this process has imported; it does so when it begins to serve, unless given.
     """
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, prepared: Prepared | None = None) -> None:
         self._channel = channel
         self._channel.setblocking(False)
         self._decoder = Decoder()
@@ -62,7 +63,7 @@ class Zygote:
         self._outline: Frame = {}
         self._unsafe: str | None = None
         self._baseline_bytes = 0
-        self._thread_variables: dict[str, str | None] = {}
+        self._prepared = prepared
         self._is_closing = False
         self._selector = selectors.DefaultSelector()
         self._selector.register(channel, selectors.EVENT_READ, "channel")
@@ -74,7 +75,7 @@ class Zygote:
         signal.set_wakeup_fd(self._wake_write)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's ^C is the executor's
-        self._prepare()
+        self._prepared = self._prepared or prepare()
         try:
             while not self._is_closing:
                 for key, events in self._selector.select(METER_SECONDS if self._steps else None):
@@ -165,17 +166,6 @@ class Zygote:
 
     # -- the code
 
-    def _prepare(self) -> None:
-        """Imports the framework before anybody has said which code to load: in a pod that takes
-        about as long as it takes the run worker to reach it."""
-        self._thread_variables = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # its pool would start at import, before the fork
-        # Spinning OpenMP threads starve each other where cores are shared: a boosting fit at lower
-        # priority on two busy cores took 31 s instead of 2.7 s.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        with contextlib.suppress(Exception):  # whatever it is, loading meets it again and tells it
-            import cu_market.dagster_compat.step_execution  # noqa: F401
-
     def _load(self, outline: Frame) -> None:
         self._outline = outline
         try:
@@ -187,7 +177,7 @@ class Zygote:
             self._send({"kind": "failed", "error": traceback.format_exc()})
             return
         self._loaded = loaded
-        self._unsafe = reason_not_to_fork()
+        self._unsafe = self._reason_not_to_fork()
         gc.collect()
         gc.freeze()  # keeps the collector from touching, and so copying, the shared pages
         self._baseline_bytes = process_private_bytes(psutil.Process())
@@ -200,11 +190,18 @@ class Zygote:
             }
         )
 
+    def _reason_not_to_fork(self) -> str | None:
+        changed = changed_since(self._prepared.stamps) if self._prepared is not None else None
+        if changed is not None:
+            return f"{changed} has changed since it was loaded ahead"
+        return reason_not_to_fork()
+
     # -- steps
 
     def _start(self, frame: Frame) -> None:
         ours, theirs = socket.socketpair()
-        frame["thread_variables"] = self._thread_variables
+        assert self._prepared is not None
+        frame["thread_variables"] = dict(self._prepared.thread_variables)
         self._unsafe = self._unsafe or reason_not_to_fork()
         with theirs:
             try:

@@ -16,12 +16,19 @@ from cu_market.domain.profile import CUProfile, ResourcePool
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import format_bytes, millis_to_cores, usd_to_microusd
+from cu_market.ral.local import standby
 from cu_market.ral.local.config import memory_reserve_bytes, read_config
 from cu_market.ral.local.machine import Machine, read_machine
 from cu_market.ral.local.process import is_alive, kill_tree
 from cu_market.ral.local.tariff import DEFAULT_TARIFFS, Tariff
 from cu_market.ral.local.worker_process import LocalWorker, start_worker
-from cu_market.ral.provider import Capabilities, HolderStatus, StepLimits, WorkerLaunch
+from cu_market.ral.provider import (
+    Capabilities,
+    HolderStatus,
+    Standby,
+    StepLimits,
+    WorkerLaunch,
+)
 
 THIS_MACHINE = Place(location="this machine")
 
@@ -57,6 +64,7 @@ class LocalProvider:
             elastic=True,
             one_worker=True,
             grows=True,
+            ahead=standby.IS_POSSIBLE,
         )
         self.machine = machine
         self.capacity = capacity
@@ -182,6 +190,30 @@ class LocalProvider:
             OSError: it cannot be started.
         """
         return start_worker(launch)
+
+    def fit(self, launch: WorkerLaunch) -> str:
+        """Returns what tells a process on this machine from another."""
+        return standby.fit_of(launch)
+
+    def start_ahead(self, launch: WorkerLaunch) -> str:
+        """Starts a worker that loads the code and stands by; see standby.
+
+        Raises:
+            OSError: it cannot be started.
+        """
+        return standby.start_standby(launch)
+
+    def look_after(self, holder: str) -> Standby:
+        """Returns how a worker that stands by gets on."""
+        return standby.look_after(holder)
+
+    def take_over(self, holder: str, launch: WorkerLaunch) -> LocalWorker:
+        """Returns a worker that stood by.
+
+        Raises:
+            OSError: it has gone, or another has it.
+        """
+        return standby.take_over(holder, launch)
 
     def check(self, holder: str) -> HolderStatus:
         """Returns whether that worker still runs; UNKNOWN if it is on another host."""

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Protocol
 
 from cu_market.ral.local.process import (
     CHANNEL_VARIABLE,
@@ -26,8 +27,20 @@ _SEND_TIMEOUT_SECONDS = 60.0
 
 # Processes of closed workers that had not ended yet. Held here until they have: none stays a zombie
 # for longer than until the next worker starts, and none is forgotten while it still runs.
-_ending: list[subprocess.Popen[bytes]] = []
+_ending: list[Process] = []
 _ending_lock = threading.Lock()
+
+
+class Process(Protocol):
+    """A worker's process, its starter's child or another's: its id, and its exit code once it has
+    ended."""
+
+    @property
+    def pid(self) -> int:
+        """Returns the process id."""
+
+    def poll(self) -> int | None:
+        """Returns the exit code, or None while it runs."""
 
 
 class LocalWorker:
@@ -40,7 +53,7 @@ class LocalWorker:
 
     def __init__(
         self,
-        process: subprocess.Popen[bytes],
+        process: Process,
         channel: socket.socket,
         holder: str,
         *,
@@ -101,7 +114,7 @@ class LocalWorker:
         self._readable.close()
         for end in (self._channel, self._bell, self._bell_rope):
             end.close()
-        _collect_ended(self._process)
+        collect_ended(self._process)
 
     def exit_code(self) -> int | None:
         """Returns the process's exit code (negative: the signal), or None while it runs."""
@@ -145,7 +158,7 @@ def start_worker(launch: WorkerLaunch) -> LocalWorker:
         OSError: it cannot be started; nothing is left open or running.
     """
     token = secrets.token_hex(8)
-    _collect_ended()
+    collect_ended()
     with ExitStack() as on_failure:
         ours, theirs = socket.socketpair()
         on_failure.callback(ours.close)
@@ -170,7 +183,7 @@ def start_worker(launch: WorkerLaunch) -> LocalWorker:
     return LocalWorker(process, ours, holder_of(process.pid, token))
 
 
-def _collect_ended(*closed: subprocess.Popen[bytes]) -> None:
+def collect_ended(*closed: Process) -> None:
     """Takes the exit codes of closed workers' processes that have ended; waits for none."""
     with _ending_lock:
         _ending[:] = [process for process in [*_ending, *closed] if process.poll() is None]
