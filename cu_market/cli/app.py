@@ -197,6 +197,34 @@ def ledger(
         make_console().print(ledger_table(document))
 
 
+@app.command()
+def ahead(
+    job: Annotated[str | None, typer.Option("--job", help="Only for this job.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List CUs that were started ahead of need: for which launch, why, and whether it used them."""
+    from cu_market.cli.ahead import ahead_document, ahead_tables
+    from cu_market.cli.deployment import open_deployment
+    from cu_market.cli.exits import NothingFoundError
+    from cu_market.cli.homes import find_home
+
+    with open_deployment(find_home(home)) as deployment:
+        document = ahead_document(deployment, job=job, limit=limit)
+    if not document["purchases"]:
+        remedy = "it buys once a job has been launched by its schedule and measured"
+        if not document["enabled"]:
+            remedy = "set ahead: {enabled: true} among the market's settings in dagster.yaml"
+        raise NothingFoundError(f"nothing was bought ahead: {remedy}")
+    if as_json:
+        write_json(document)
+        return
+    console = make_console()
+    for shown in ahead_tables(document):
+        console.print(shown, markup=False)
+
+
 app.add_typer(catalog_app)
 
 

@@ -15,6 +15,7 @@ from dagster import (
 
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.purchase import Purchase
 from cu_market.domain.units import MICROUSD, format_bytes, format_usd
 from cu_market.domain.usage import Ending, Measurement
 from cu_market.ledger.interface import Auction, Refusal
@@ -107,6 +108,17 @@ def waiting_message(award: Allocation, refusal: Refusal) -> str:
         f"Waiting for room on {award.resource_id}: asks {award.size.cpu_millis / 1000:g} cores and "
         f"{format_bytes(award.size.memory_bytes)}, free are {free.cpu_millis / 1000:g} cores and "
         f"{format_bytes(free.memory_bytes)}. It starts when a lease ends; the run can be cancelled."
+    )
+
+
+def ahead_message(purchase: Purchase, lease: Allocation) -> str:
+    """Returns that a step starts on a CU that was bought ahead, when, why, and what that cost."""
+    begun = lease.leased_at or purchase.started_at
+    cost = format_usd(purchase.cost_until(begun))
+    stood = (begun - purchase.started_at).total_seconds()
+    return (
+        f"Bought ahead: the worker on {purchase.resource_id} was started {stood:.1f} s before this "
+        f"lease, for {cost}. {purchase.reason}."
     )
 
 

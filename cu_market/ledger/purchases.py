@@ -21,9 +21,7 @@ _IS_OPEN = PURCHASES.c.state.in_(sorted(state.value for state in OPEN))
 _MOVED = ("state", "taken_at", "ended_at", "run_id", "outcome", "cost_microusd")
 
 
-def buy(
-    connection: Connection, purchase: Purchase, capacity: ResourceVector
-) -> Purchase | Refusal:
+def buy(connection: Connection, purchase: Purchase, capacity: ResourceVector) -> Purchase | Refusal:
     """Returns the purchase, whoever made it, or why there is no room; see Ledger.buy."""
     row = _find(connection, purchase.purchase_id)
     if row is not None:
@@ -58,16 +56,16 @@ def sum_in_the_way(connection: Connection, capacity_id: str, run_id: str) -> Res
     return sum_standing(connection, capacity_id, leave_out=gives_way)
 
 
-def sum_beside(connection: Connection, capacity_id: str, run_id: str, holder: str) -> ResourceVector:
+def sum_beside(
+    connection: Connection, capacity_id: str, run_id: str, holder: str
+) -> ResourceVector:
     """Returns the sum of sizes that stand, but for what this run has taken with that worker."""
     return sum_standing(connection, capacity_id, leave_out=_is_own(run_id, holder))
 
 
 def use(connection: Connection, capacity_id: str, run_id: str, holder: str, now: datetime) -> None:
     """Marks as used what this run has taken with that worker: its lease has the room now."""
-    query = select(PURCHASES).where(
-        PURCHASES.c.capacity_id == capacity_id, _is_own(run_id, holder)
-    )
+    query = select(PURCHASES).where(PURCHASES.c.capacity_id == capacity_id, _is_own(run_id, holder))
     for row in connection.execute(query).all():
         _store(connection, used_purchase(purchase_from(row), now))
 

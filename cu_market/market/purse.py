@@ -143,7 +143,7 @@ class Purse:
             size=award.size,
             noted_at=now,
         )
-        free = total.minus(market.ledger.held(award.capacity_id))
+        free = total.minus(market.ledger.held(award.capacity_id, run_id=self.run_id))
         first = goes_first(own, tenders, used, market.settings.account_terms(), free=free, now=now)
         if first is None:
             return None

@@ -66,6 +66,22 @@ class AccountSettings(BaseModel):
         )
 
 
+class AheadSettings(BaseModel):
+    """Whether CUs are started ahead of the runs that are to use them, and within what bounds.
+
+    Attributes:
+        enabled: it costs money before there is a run, so somebody has to want it.
+        horizon_seconds: how far ahead launches are looked for.
+        most: CUs that may stand by at once.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    enabled: bool = False
+    horizon_seconds: float = Field(default=1800.0, gt=0, le=86_400)
+    most: int = Field(default=4, ge=0, le=1000)
+
+
 class OnBudget(StrEnum):
     """What a step does that would pass its run's budget."""
 
@@ -102,6 +118,7 @@ class MarketSettings(BaseModel):
         pricing: what winners are paid.
         second_price_seconds: for the plans without each winner; who is left then is paid as bid.
         on_budget: what a step does that would pass cu/budget_usd: wait for more, or fail.
+        ahead: whether CUs are started ahead of need, and how many.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -122,6 +139,7 @@ class MarketSettings(BaseModel):
     pricing: Pricing = Pricing.PAY_AS_BID
     second_price_seconds: float = Field(default=1.0, gt=0, le=60)
     on_budget: OnBudget = OnBudget.WAIT
+    ahead: AheadSettings = Field(default_factory=AheadSettings)
 
     @property
     def value_of_time_microusd_per_hour(self) -> int:

@@ -33,6 +33,7 @@ from cu_market.dagster_compat.launcher import resumes_runs
 from cu_market.dagster_compat.outline import outline_of_plan
 from cu_market.dagster_compat.step_execution import RunOutline as WorkerOutline
 from cu_market.deo.announcements import auction_event
+from cu_market.deo.executor.ahead import Foresight
 from cu_market.deo.executor.lifeline import Lifeline, SupersededError
 from cu_market.deo.executor.loop import Loop
 from cu_market.deo.executor.negotiation import Negotiation
@@ -164,6 +165,8 @@ class MarketExecutor(Executor):
                 )
             finally:
                 note_own_peak(market, plan_context.dagster_run)
+                if workers.foresight is not None:
+                    workers.foresight.keep()
 
     def _workers(
         self,
@@ -211,6 +214,9 @@ class MarketExecutor(Executor):
             try:
                 market = open_market(self._settings, self._dagster_home)
                 stack.callback(close_market, market)
+                workers.foresight = Foresight(
+                    market, plan_context.dagster_run, plan_context.instance
+                )
                 if plan_context.resume_from_failure and inherited is None:
                     inherited = take_over(market, plan_context.instance, outline, workers)
                 found = self._find_awards(market, outline, inherited, workers)

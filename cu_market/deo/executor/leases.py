@@ -8,12 +8,14 @@ from datetime import timedelta
 
 from cu_market.deo.executor.capacities import Capacities
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
+from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tags import parse_run_tags
 from cu_market.ledger.interface import LeaseLostError, Refusal
 from cu_market.market.auction import Market
 from cu_market.market.growth import larger_offer
 from cu_market.market.purse import Purse
 from cu_market.market.settings import OnBudget, Pricing
+from cu_market.market.standing import give_back, give_way
 
 
 class Leases:
@@ -41,7 +43,7 @@ class Leases:
             ahead: what will be leased before it.
         """
         capacity = self._capacities.of(award)
-        held = self._market.ledger.held(award.capacity_id)
+        held = self._market.ledger.held(award.capacity_id, run_id=self._run_id)
         for other in ahead:
             if other.capacity_id == award.capacity_id:
                 held = held + other.size
@@ -52,13 +54,20 @@ class Leases:
 
     def take(self, award: Allocation, holder: str) -> Allocation | Refusal:
         """Takes the lease, or says what the pool is short of."""
-        now = self._market.now()
         capacity = self._capacities.of(award)
         objection = self.purse.objection(award, capacity)
         if objection is not None:
             return objection
+        outcome = self._lease(replace(award, holder=holder), capacity)
+        is_short = isinstance(outcome, Refusal) and outcome.short_of
+        if is_short and give_way(self._market, award, capacity):
+            return self._lease(replace(award, holder=holder), capacity)
+        return outcome
+
+    def _lease(self, award: Allocation, capacity: ResourceVector) -> Allocation | Refusal:
+        now = self._market.now()
         return self._market.ledger.lease(
-            replace(award, holder=holder),
+            award,
             capacity=capacity,
             expires_at=now + timedelta(seconds=self._market.settings.lease_seconds),
             now=now,
@@ -114,13 +123,20 @@ class Leases:
         over = self.purse.over_limit(added)
         if over is not None:
             return over
-        return self._market.ledger.grow(
-            lease,
-            size=size,
-            price_microusd_per_hour=price,
-            capacity=self._capacities.of(lease),
-            now=self._market.now(),
-        )
+        capacity = self._capacities.of(lease)
+        added = replace(lease, size=size.minus(lease.size))
+        outcome: Allocation | Refusal | None = None
+        while outcome is None:
+            outcome = self._market.ledger.grow(
+                lease,
+                size=size,
+                price_microusd_per_hour=price,
+                capacity=capacity,
+                now=self._market.now(),
+            )
+            if isinstance(outcome, Refusal) and give_way(self._market, added, capacity):
+                outcome = None  # as often as there is something that gives way
+        return outcome
 
     def revoked_tokens(self) -> set[int]:
         """Returns the fencing tokens of the run's leases that were taken back."""
@@ -177,6 +193,7 @@ class Leases:
             except LeaseLostError:
                 continue  # the reaper was quicker
         ledger.release_awards(run_id, now=now)
+        give_back(self._market, run_id, now)
 
     def release(self, lease: Allocation) -> None:
         """Ends a lease under which nothing started, at no cost."""

@@ -28,6 +28,7 @@ from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.outline import RunOutline
 from cu_market.ledger.interface import LeaseLostError
 from cu_market.market.auction import Market
+from cu_market.market.standing import give_back
 from cu_market.ral.provider import Adopting
 
 logger = logging.getLogger(__name__)
@@ -195,6 +196,7 @@ def _end_rest(market: Market, run_id: str, spared: Mapping[int, Allocation]) -> 
             ledger.settle(row.key, row.fencing_token, ended_at=market.now(), usage=None)
         except LeaseLostError:
             continue  # a daemon's reaper was quicker
+    give_back(market, run_id, market.now())
 
 
 def replay(run: RunState, inherited: Inheritance) -> Iterator[DagsterEvent]:

@@ -10,7 +10,12 @@ from dagster import DagsterEvent, MetadataValue
 from cu_market.dagster_compat.engine import StepContext, error_of_message
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.dagster_compat.known_state import known_state_for
-from cu_market.deo.announcements import award_message, award_metadata, waiting_message
+from cu_market.deo.announcements import (
+    ahead_message,
+    award_message,
+    award_metadata,
+    waiting_message,
+)
 from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.executor.workers import WarmWorker
 from cu_market.domain.allocation import Allocation
@@ -134,6 +139,10 @@ class Starter:
         yield DagsterEvent.step_worker_starting(
             context, award_message(outcome, report), metadata=metadata
         )
+        if worker.purchase is not None and not worker.is_told:
+            worker.is_told = True
+            message = ahead_message(worker.purchase, outcome)
+            yield DagsterEvent.engine_event(context, message, EngineEventData())
         self._send_step(outcome, worker, context)
 
     def _reread_budget(self) -> None:

@@ -8,7 +8,6 @@ another run worker may follow this one, some are left running for it, and adopte
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import selectors
@@ -17,9 +16,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cu_market.deo.executor.ahead import Foresight
 from cu_market.deo.worker.frames import Decoder, Frame, FrameError, encode
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.purchase import Purchase
 from cu_market.domain.resources import ResourceVector
+from cu_market.ral.places import (
+    WORKER_ARGUMENTS,
+    WorkerKey,
+    relevant_tags,
+    shared_key_of,
+    worker_key_of,
+)
 from cu_market.ral.provider import (
     AdoptableWorker,
     Adopting,
@@ -31,13 +39,8 @@ from cu_market.ral.provider import (
 
 logger = logging.getLogger(__name__)
 
-WORKER_ARGUMENTS = ("-m", "cu_market.deo.worker")
-
 IN_THE_WAY_SECONDS = 3.0
 """How long an idle worker is kept while another of its place is starting."""
-
-WorkerKey = tuple[str, str, str]
-"""Provider's name, its worker key, and a digest of the step's tags that it goes by."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +58,9 @@ class WarmWorker:
         idle_since: monotonic seconds since it has none.
         is_adoptable: whether it may outlive this run worker.
         acknowledged_bytes: of what it sent.
+        started_at: monotonic seconds when it was asked for.
+        purchase: what it was bought ahead as, or None.
+        is_told: whether the run page knows that it was.
     """
 
     key: WorkerKey
@@ -69,6 +75,9 @@ class WarmWorker:
     idle_seconds: float = float("inf")
     is_adoptable: bool = False
     acknowledged_bytes: int = 0
+    started_at: float = field(default_factory=time.monotonic)
+    purchase: Purchase | None = None
+    is_told: bool = False
 
     def send(self, frame: Frame) -> None:
         """Sends a frame; a channel that is gone is noticed when it is read."""
@@ -116,6 +125,9 @@ class Workers:
         instance: the run's instance.
         code_version: of what they load.
         has_successor: whether another run worker follows this one when it is lost.
+
+    Attributes:
+        foresight: where it may find workers that were started ahead; None: there are none.
     """
 
     def __init__(
@@ -136,6 +148,7 @@ class Workers:
         self._instance = instance
         self._code_version = code_version
         self._has_successor = has_successor
+        self.foresight: Foresight | None = None
         self._workers: list[WarmWorker] = []
         self._closed: list[Worker] = []
         self._selector = selectors.DefaultSelector()
@@ -154,8 +167,8 @@ class Workers:
             OSError: it cannot be started.
             InvalidInputError: it cannot be described.
         """
-        relevant = _relevant(provider, tags)
-        key = (provider.name, provider.worker_key(allocation), _digest(relevant))
+        relevant = relevant_tags(provider, tags)
+        key = worker_key_of(provider, allocation, relevant)
         found = [each for each in self._workers if each.key == key and _can_take(each, allocation)]
         if found:
             return min(found, key=lambda each: each.size.memory_bytes if each.size else 0)
@@ -168,7 +181,7 @@ class Workers:
 
         One that cannot be started is for whoever needs it to tell.
         """
-        key = (provider.name, provider.name, _digest({}))
+        key = shared_key_of(provider)
         if not provider.capabilities.one_worker or any(w.key == key for w in self._workers):
             return
         with contextlib.suppress(OSError):
@@ -182,8 +195,11 @@ class Workers:
         allocation: Allocation | None,
     ) -> WarmWorker:
         launch = self._launch(provider, key, tags, allocation)
-        warm = self._enlist(provider, key, provider.start(launch), allocation)
-        warm.is_adoptable = launch.is_adoptable
+        bought = self.foresight.take(provider, key, launch) if self.foresight is not None else None
+        worker, purchase = bought or (provider.start(launch), None)
+        warm = self._enlist(provider, key, worker, allocation, purchase)
+        # What was started ahead was not told of whom to wait for: it ends with its run worker.
+        warm.is_adoptable = launch.is_adoptable and purchase is None
         warm.send({"kind": "load", "outline": self._outline})
         return warm
 
@@ -196,7 +212,7 @@ class Workers:
     ) -> WorkerLaunch:
         return WorkerLaunch(
             run_id=self._run_id,
-            worker_key=key[1],
+            worker_key=key.place,
             arguments=WORKER_ARGUMENTS,
             working_directory=os.getcwd(),
             allocation=allocation,
@@ -209,11 +225,16 @@ class Workers:
         )
 
     def _enlist(
-        self, provider: Provider, key: WorkerKey, worker: Worker, allocation: Allocation | None
+        self,
+        provider: Provider,
+        key: WorkerKey,
+        worker: Worker,
+        allocation: Allocation | None,
+        purchase: Purchase | None = None,
     ) -> WarmWorker:
-        warm = WarmWorker(key=key, worker=worker)
+        warm = WarmWorker(key=key, worker=worker, purchase=purchase)
         if allocation is not None and provider.capabilities.exclusive:
-            warm.size = allocation.size
+            warm.size = allocation.size if purchase is None else purchase.size
             is_kept = provider.capabilities.warm
             warm.idle_seconds = provider.capabilities.idle_seconds if is_kept else -1.0
         self._workers.append(warm)
@@ -231,8 +252,8 @@ class Workers:
         """
         if not isinstance(provider, Adopting):
             return None
-        relevant = _relevant(provider, tags)
-        key = (provider.name, provider.worker_key(lease), _digest(relevant))
+        relevant = relevant_tags(provider, tags)
+        key = worker_key_of(provider, lease, relevant)
         worker = provider.adopt(lease.holder, self._launch(provider, key, relevant, lease))
         if worker is None:
             return None
@@ -315,13 +336,19 @@ class Workers:
     def _close(self, warm: WarmWorker, how: Callable[[], None] | None = None) -> None:
         self._selector.unregister(warm.worker.fileno())
         (how or warm.worker.close)()
+        if warm.purchase is not None and self.foresight is not None:
+            self.foresight.give_back(
+                warm.purchase, "its worker ended before a step was leased on it"
+            )
         self._closed.append(warm.worker)
         self._workers.remove(warm)
 
-    @staticmethod
-    def _note(warm: WarmWorker, frame: Frame) -> None:
+    def _note(self, warm: WarmWorker, frame: Frame) -> None:
         if frame["kind"] == "ready":
             warm.is_ready = True
+            if self.foresight is not None and warm.purchase is None:
+                took_ms = round(1000 * (time.monotonic() - warm.started_at))
+                self.foresight.note_ready(warm.key, took_ms)
             warm.no_fork = frame["no_fork"]
             warm.baseline_bytes = frame["baseline_bytes"]
         elif frame["kind"] == "ended":
@@ -340,13 +367,3 @@ def _can_take(warm: WarmWorker, allocation: Allocation) -> bool:
     if warm.size is None:
         return True
     return warm.is_idle and allocation.size.fits_in(warm.size)
-
-
-def _relevant(provider: Provider, tags: Mapping[str, str] | None) -> Mapping[str, str]:
-    return {k: v for k, v in (tags or {}).items() if k in provider.capabilities.tags}
-
-
-def _digest(tags: Mapping[str, str]) -> str:
-    if not tags:
-        return ""
-    return hashlib.sha256(repr(sorted(tags.items())).encode()).hexdigest()[:16]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance, DagsterRun
 
     from cu_market.dagster_compat.launcher import CheckRunHealthResult, LaunchRunContext
+    from cu_market.deo.launcher.buyer import Buyer
     from cu_market.deo.launcher.patrol import Patrol
     from cu_market.market.auction import Market
 
@@ -48,6 +49,8 @@ class MarketLauncherMixin:
         self._market: Market | None = None
         self._market_lock = threading.Lock()
         self._patrol: Patrol | None = None
+        self._buyer: Buyer | None = None
+        self._buying: Patrol | None = None
         super().__init__(*args, **kwargs)
 
     @classmethod
@@ -88,6 +91,7 @@ class MarketLauncherMixin:
             )
         super().launch_run(context)  # type: ignore[misc]
         self._start_patrol()
+        self._start_buying(context)
 
     def _hold_auction(self, context: LaunchRunContext) -> None:
         from cu_market.deo.launcher.launch_auction import auction_for_launch
@@ -138,6 +142,29 @@ class MarketLauncherMixin:
             if self._patrol is None:
                 self._patrol = Patrol(walk)
             self._patrol.start()
+
+    def _start_buying(self, context: LaunchRunContext) -> None:
+        """Has CUs bought ahead from now on, where that is wanted. A launch does not fail for it."""
+        with self._market_lock:
+            market = self._market
+            if market is None or not market.settings.ahead.enabled:
+                return
+            if self._buyer is None or self._buying is None:
+                from cu_market.deo.launcher.buyer import Buyer
+                from cu_market.deo.launcher.patrol import Patrol
+
+                self._buyer = Buyer(market, self._instance)
+                self._buying = Patrol(
+                    self._buyer.walk, pause=self._buyer.pause, name="cu_market buyer"
+                )
+            self._buying.start()
+        if context.workspace is not None:
+            from cu_market.dagster_compat.upcoming import zones_of
+
+            try:
+                self._buyer.know_zones(zones_of(context.workspace))
+            except Exception:
+                logger.exception("time zones not read", extra={"action": "ahead"})
 
     def _open_market(self) -> Market:
         from cu_market.deo.settings import beside_storage
@@ -192,6 +219,13 @@ class MarketLauncherMixin:
         if self._patrol is not None:
             self._patrol.stop()
             self._patrol = None
+        if self._buying is not None and self._buyer is not None:
+            self._buying.stop()
+            try:
+                self._buyer.close()
+            except Exception:  # the instance is disposed of all the same: CUs end themselves
+                logger.exception("purchases not let go", extra={"action": "ahead"})
+            self._buying = self._buyer = None
         with self._market_lock:
             if self._market is not None:
                 close_market(self._market)

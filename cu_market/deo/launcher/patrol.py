@@ -24,10 +24,20 @@ class Patrol:
 
     Args:
         walk: one round; returns how many runs are still alive.
+        pause: seconds until the next round.
+        name: the thread's.
     """
 
-    def __init__(self, walk: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        walk: Callable[[], int],
+        *,
+        pause: Callable[[], float] = lambda: ROUND_SECONDS,
+        name: str = "cu_market reaper",
+    ) -> None:
         self._walk = walk
+        self._pause = pause
+        self._name = name
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
@@ -36,9 +46,7 @@ class Patrol:
         """Starts the thread unless it runs."""
         with self._lock:
             if self._thread is None and not self._stopped.is_set():
-                self._thread = threading.Thread(
-                    target=self._run, name="cu_market reaper", daemon=True
-                )
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
 
     def stop(self) -> None:
@@ -51,11 +59,11 @@ class Patrol:
 
     def _run(self) -> None:
         idle = 0
-        while not self._stopped.wait(ROUND_SECONDS):
+        while not self._stopped.wait(self._pause()):
             try:
                 alive = self._walk()
             except Exception:
-                logger.exception("reaper failed", extra={"action": "reap"})
+                logger.exception("round failed: %s", self._name, extra={"action": "patrol"})
                 continue
             idle = 0 if alive else idle + 1
             with self._lock:

@@ -15,6 +15,7 @@ from cu_market.dagster_compat.launcher import CheckRunHealthResult, WorkerStatus
 from cu_market.domain.allocation import AllocationState
 from cu_market.ledger.interface import LeaseLostError, Ledger, RunLease
 from cu_market.market.auction import Market
+from cu_market.market.standing import give_back
 from cu_market.ral.local.process import is_alive
 from cu_market.ral.provider import Adopting, HolderStatus
 
@@ -83,6 +84,7 @@ def reap_run(market: Market, lease: RunLease) -> None:
     for allocation in market.ledger.revoke(lease.run_id, now=now):
         _settle(market.ledger, allocation.key, allocation.fencing_token, now)
     market.ledger.release_awards(lease.run_id, now=now)
+    give_back(market, lease.run_id, now)
     market.ledger.end_run(lease.run_id, now=now)
     logger.warning("run reaped", extra={"action": "reap", "run_id": lease.run_id})
 

@@ -1,5 +1,6 @@
-"""``python -m cu_market.deo.worker``: a warm worker on the channel whose descriptor it is given, or,
-started ahead of its run, on the one that a run worker opens to it later.
+"""``python -m cu_market.deo.worker``: a warm worker on the channel whose descriptor it is given.
+
+One that was started ahead of its run serves on the channel that a run worker opens to it later.
 """
 
 from __future__ import annotations

@@ -115,6 +115,10 @@ class ClusterApi:
         """Creates an object; returns it as the server has it."""
         return self._json("POST", path, {}, body)
 
+    def patch(self, path: str, body: Json) -> Json:
+        """Merges a part into an object; returns it as the server has it."""
+        return self._json("PATCH", path, {}, body)
+
     def delete(self, path: str, *, grace_seconds: int) -> bool:
         """Deletes an object; whether there was one."""
         try:
@@ -184,7 +188,10 @@ class ClusterApi:
                 path,
                 method,
                 query_params=list(query.items()),
-                header_params={"Accept": "application/json", "Content-Type": "application/json"},
+                header_params={
+                    "Accept": "application/json",
+                    "Content-Type": _TYPES.get(method, _JSON),
+                },
                 body=body,
                 auth_settings=["BearerToken"],
                 _preload_content=False,
@@ -193,6 +200,10 @@ class ClusterApi:
             )
         except Exception as error:
             raise _error(error, f"{method} {path}") from error
+
+
+_JSON = "application/json"
+_TYPES = {"PATCH": "application/merge-patch+json"}
 
 
 def _error(error: Exception, what: str) -> ClusterError:

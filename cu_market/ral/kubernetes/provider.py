@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from cu_market.domain.bid import Bid
 from cu_market.domain.profile import CUProfile, ResourcePool
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import usd_to_microusd
+from cu_market.ral.kubernetes.ahead import PodsAhead, described, fit_of_manifest, new_token
 from cu_market.ral.kubernetes.api import SERVICE_ACCOUNT, ClusterApi, ClusterError, Json
 from cu_market.ral.kubernetes.cluster import Cluster
 from cu_market.ral.kubernetes.config import KubernetesConfig, read_config
@@ -39,6 +39,7 @@ from cu_market.ral.provider import (
     Capabilities,
     EndKind,
     HolderStatus,
+    Standby,
     StepLimits,
     WorkerEnd,
     WorkerLaunch,
@@ -67,6 +68,7 @@ class KubernetesProvider:
             tags=TAGS,
             idle_seconds=config.idle_seconds,
             adoptable_seconds=config.disconnect_seconds,
+            ahead=True,
         )
         self._config = config
         self._api = api
@@ -75,6 +77,12 @@ class KubernetesProvider:
         self._mirrors: dict[str, Mirror] = {}
         self._lock = threading.Lock()
         self._owner: tuple[Mapping[str, Any] | None] | None = None
+        self._ahead = PodsAhead(
+            api,
+            self._pods_path,
+            python=config.python,
+            disconnect_seconds=config.disconnect_seconds,
+        )
 
     @classmethod
     def from_config(cls, name: str, config: Mapping[str, object]) -> Self:
@@ -191,28 +199,78 @@ class KubernetesProvider:
         Raises:
             InvalidInputError: the pod cannot be described: no image, an unreadable tag.
         """
+        token = new_token()
+        manifest = self._manifest(launch, token)
+        return WarmPod(
+            self._holder_of(launch),
+            manifest,
+            token,
+            api=self._api,
+            pods=self._mirror(starter_label(launch.starter)),
+            terms=self._terms(launch),
+            refine=self._refine,
+            is_told=launch.is_adoptable,
+        )
+
+    def fit(self, launch: WorkerLaunch) -> str:
+        """Returns what tells pods apart beside their size.
+
+        Raises:
+            InvalidInputError: as start.
+        """
+        return fit_of_manifest(self._manifest(described(launch), ""))
+
+    def start_ahead(self, launch: WorkerLaunch) -> str:
+        """Makes a pod that nobody is connected to; returns its holder.
+
+        Raises:
+            InvalidInputError: as start.
+            ClusterError: refused, or the cluster does not answer.
+        """
+        self._ahead.create(self._manifest(launch, new_token()))
+        return self._holder_of(launch)
+
+    def look_after(self, holder: str) -> Standby:
+        """Returns how a pod that was made ahead gets on: ready when its container runs.
+
+        Raises:
+            ClusterError: the cluster does not answer.
+        """
+        name = self._pod_of(holder)
+        return Standby.GONE if name is None else self._ahead.look_after(name)
+
+    def take_over(self, holder: str, launch: WorkerLaunch) -> WarmPod:
+        """Returns the pod, which may not run yet, as the run's own.
+
+        Raises:
+            ClusterError: it has gone, or this process may not change it.
+        """
+        name = self._pod_of(holder)
+        if name is None:
+            raise ClusterError(f"{holder!r} is no pod of provider {self.name!r}")
+        pod, token = self._ahead.take_over(name, launch, self._find_owner())
+        return WarmPod(
+            holder,
+            pod,
+            token,
+            api=self._api,
+            pods=self._mirror(starter_label(launch.starter)),
+            terms=self._terms(launch),
+            is_there=True,
+            refine=self._refine,
+        )
+
+    def _manifest(self, launch: WorkerLaunch, token: str) -> dict[str, Any]:
         assert launch.allocation is not None
-        pool = self._pools[launch.allocation.resource_id]
-        token = secrets.token_hex(16)
-        manifest = build_pod(
+        return build_pod(
             launch,
             self._config,
-            pool,
+            self._pools[launch.allocation.resource_id],
             provider=self.name,
             token=token,
             is_cpu_limited=self._config.cpu_limit or self._cluster.needs_cpu_limit(),
             # With its run worker's pod as owner it would be removed with that one.
             owner=None if launch.is_adoptable else self._find_owner(),
-        )
-        return WarmPod(
-            f"{_SCHEME}{self.name}/{self._config.namespace}/{pod_name(launch.allocation)}",
-            manifest,
-            token,
-            api=self._api,
-            pods=self._mirror(starter_label(launch.starter)),
-            terms=self._terms(pool),
-            refine=self._refine,
-            is_told=launch.is_adoptable,
         )
 
     def adopt(self, holder: str, launch: WorkerLaunch) -> WarmPod | None:
@@ -239,7 +297,7 @@ class KubernetesProvider:
             token,
             api=self._api,
             pods=self._mirror(pod["metadata"]["labels"][STARTER_LABEL]),
-            terms=self._terms(pool),
+            terms=self._terms(launch),
             refine=self._refine,
             is_told=True,
             # The latest to take over wins, whatever still tries from before.
@@ -254,7 +312,13 @@ class KubernetesProvider:
                 return None
             raise
 
-    def _terms(self, pool: NodePool) -> PodTerms:
+    def _holder_of(self, launch: WorkerLaunch) -> str:
+        assert launch.allocation is not None
+        return f"{_SCHEME}{self.name}/{self._config.namespace}/{pod_name(launch.allocation)}"
+
+    def _terms(self, launch: WorkerLaunch) -> PodTerms:
+        assert launch.allocation is not None
+        pool = self._pools[launch.allocation.resource_id]
         return PodTerms(
             pending_seconds=self._config.pending_seconds + self._node_seconds(pool),
             disconnect_seconds=self._config.disconnect_seconds,

@@ -50,6 +50,7 @@ class WarmPod:
         api: the cluster's.
         pods: a mirror in which the pod will be seen.
         terms: how long to wait for what.
+        is_there: whether the pod was made before, by whomever.
         refine: makes an end more exact by what else is known of the cluster.
         is_told: whether what arrives is kept in the pod until it is acknowledged.
         epoch: 0 for a pod that is to be made; else it runs, and is taken over from whoever had it
@@ -65,6 +66,7 @@ class WarmPod:
         api: ClusterApi,
         pods: Mirror,
         terms: PodTerms,
+        is_there: bool = False,
         refine: Callable[[WorkerEnd, Json | None], WorkerEnd] = lambda end, _: end,
         is_told: bool = False,
         epoch: int = 0,
@@ -91,10 +93,10 @@ class WarmPod:
         self._told = 0
         self._is_closing = False
         self._is_leaving = False
-        self._is_created = False
+        self._is_created = is_there
         self._end: WorkerEnd | None = None
         self._heard_at = 0.0
-        self._created_at = 0.0
+        self._created_at = time.monotonic() if is_there else 0.0
         self._early: ExecChannel | None = None
         self._thread = threading.Thread(target=self._run, name=f"pod {self._name}", daemon=True)
         self._thread.start()
@@ -196,6 +198,8 @@ class WarmPod:
     def _create(self) -> WorkerEnd | None:
         """Makes the pod; returns why not, if it cannot be."""
         self._pods.start()
+        if self._is_created:
+            return None
         deadline = time.monotonic() + self._terms.pending_seconds
         for pause in pauses_between():
             if self._is_closing:

@@ -48,8 +48,9 @@ _PAUSE_SECONDS = 0.02
 _BACKLOG = 128
 """Looks that come while it loads wait here, and whoever takes it then behind them."""
 
-_PER_PROCESS = frozenset({"PWD", "OLDPWD", "SHLVL", "_", "PYTEST_CURRENT_TEST"})
-"""Variables of a shell or a process that no step goes by."""
+_PER_PROCESS = frozenset({"PWD", "OLDPWD", "SHLVL", "_", "PYTEST_CURRENT_TEST", "SF_PARTNER"})
+"""Variables of a shell or a process that no step goes by; the last one is what a code server of
+Dagster 1.13 sets for its run workers beyond what it inherits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +154,6 @@ def fit_of(launch: WorkerLaunch) -> str:
         launch.working_directory or os.getcwd(),
         variables,
         repr(getattr(origin, "repository_origin", None)),
-        getattr(origin, "job_name", ""),
     )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 

@@ -1,4 +1,4 @@
-"""CUs bought ahead: they hold room, one run takes them, and each ends used or let go, billed once."""
+"""CUs bought ahead hold room, are taken by one run, and end used or let go, billed once."""
 
 from __future__ import annotations
 

@@ -51,7 +51,8 @@ def right_of(method: str, path: str, query: dict[str, Any]) -> Right:
     match = re.match(r"/api/v1(/namespaces/[^/]+)?/(\w+)(?:/([^/]+))?(?:/(\w+))?$", path)
     assert match is not None, path
     namespace, resource, name, part = match.groups()
-    verbs = {"POST": "create", "DELETE": "delete", "GET": "get" if name else "list"}
+    verbs = {"POST": "create", "DELETE": "delete", "PATCH": "patch"}
+    verbs["GET"] = "get" if name else "list"
     verb = "watch" if "watch" in query else verbs[method]
     scope = "namespace" if namespace else "cluster"
     return scope, f"{resource}/{part}" if part else resource, verb
@@ -176,8 +177,12 @@ def test_what_is_used_is_what_is_granted(
     options.pop("kind")
     provider = KubernetesProvider.from_config("cluster", options)
     assert provider.pool().profiles
-    for step_key in ("closed", "stopped", "reaped"):
-        worker = provider.start(launch(step_key))
+    for step_key in ("closed", "stopped", "reaped", "taken"):
+        if step_key == "taken":
+            holder = provider.start_ahead(launch("ahead"))
+            worker = provider.take_over(holder, launch(step_key))
+        else:
+            worker = provider.start(launch(step_key))
         worker.send(b"hello")
         assert worker.receive() == b"hello"
         assert provider.check(worker.holder) is HolderStatus.RUNNING

@@ -1,0 +1,172 @@
+"""Pods that are started ahead of the run that is to use them.
+
+Such a pod is built as any other, of the last run of the job that it is expected for, and has its
+code loaded. Nobody is connected to it: its process 1 ends it after ``disconnect_seconds``, unless
+whoever started it opens a connection now and then. A run worker that takes it over writes its own
+labels and owner on it, reads the session's token from it, and connects as to one of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from cu_market.ral.kubernetes.api import ClusterApi, ClusterError, Json
+from cu_market.ral.kubernetes.endings import end_of, is_running
+from cu_market.ral.kubernetes.exec_channel import ExecChannel
+from cu_market.ral.kubernetes.host import SOCKET_PREFIX, TOKEN_VARIABLE
+from cu_market.ral.kubernetes.pods import (
+    ATTEMPT_ANNOTATION,
+    RUN_LABEL,
+    STARTER_LABEL,
+    STEP_ANNOTATION,
+    starter_label,
+    token_of,
+)
+from cu_market.ral.provider import Standby, WorkerLaunch
+
+NO_ENVIRONMENT: Mapping[str, str] = {}
+GREETING_SECONDS = 5.0
+"""How long process 1 may take to greet whoever looks after it."""
+
+
+def fit_of_manifest(manifest: Mapping[str, Any]) -> str:
+    """Returns a digest of what a pod is beside its name, its marks, its size and its session."""
+    spec = json.loads(json.dumps(manifest["spec"]))
+    container = spec["containers"][0]
+    resources = container.pop("resources", {})
+    container["env"] = [e for e in container.get("env") or () if e["name"] != TOKEN_VARIABLE]
+    parts = (manifest["metadata"]["namespace"], spec, sorted(resources.get("limits") or ()))
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def described(launch: WorkerLaunch) -> WorkerLaunch:
+    """Returns the launch without what only a worker that is started ahead is told, or only one that
+    is not: it ends with its run worker."""
+    return replace(launch, environment=NO_ENVIRONMENT, is_adoptable=False, code_version="")
+
+
+def new_token() -> str:
+    """Returns what opens a session."""
+    return secrets.token_hex(16)
+
+
+def _token_of(pod: Json) -> str:
+    """Returns what opens a pod's session.
+
+    Raises:
+        ClusterError: it is no pod of the market's.
+    """
+    token = token_of(pod)
+    if token is None:
+        raise ClusterError(f"pod {pod['metadata']['name']} has no {TOKEN_VARIABLE}")
+    return token
+
+
+class PodsAhead:
+    """Looks after pods that stand by, and has run workers take them over.
+
+    Args:
+        api: the cluster's.
+        path: of the pods of their namespace.
+        python: the interpreter in them.
+        disconnect_seconds: a pod that nobody has reached for so long ends itself.
+    """
+
+    def __init__(
+        self, api: ClusterApi, path: str, *, python: str, disconnect_seconds: float
+    ) -> None:
+        self._api = api
+        self._path = path
+        self._python = python
+        self._greet_seconds = disconnect_seconds / 3
+        self._greeted: dict[str, float] = {}
+
+    def create(self, manifest: Mapping[str, Any]) -> None:
+        """Makes a pod.
+
+        Raises:
+            ClusterError: refused, or the API does not answer.
+        """
+        self._api.create(self._path, manifest)
+
+    def look_after(self, name: str) -> Standby:
+        """Returns how a pod gets on; it is ready when its container runs.
+
+        Raises:
+            ClusterError: the API does not answer.
+        """
+        try:
+            pod = self._api.get(f"{self._path}/{name}")
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+            pod = None
+        if pod is None or end_of(pod, is_gone=False) is not None:
+            self._greeted.pop(name, None)
+            return Standby.GONE
+        if not is_running(pod):
+            return Standby.STARTING
+        seen = self._greeted.setdefault(name, time.monotonic())
+        if time.monotonic() - seen > self._greet_seconds:
+            self._greeted[name] = time.monotonic()
+            with contextlib.suppress(ClusterError):
+                self._greet(pod)
+        return Standby.READY
+
+    def _greet(self, pod: Json) -> None:
+        """Connects to process 1 and leaves when it has answered: it waits anew from then."""
+        channel = ExecChannel(
+            self._api,
+            namespace=str(pod["metadata"]["namespace"]),
+            pod=str(pod["metadata"]["name"]),
+            container=str(pod["spec"]["containers"][0]["name"]),
+            python=self._python,
+            name=f"{SOCKET_PREFIX}{_token_of(pod)}",
+        )
+        with contextlib.closing(channel):
+            channel.is_readable(GREETING_SECONDS)
+
+    def take_over(
+        self, name: str, launch: WorkerLaunch, owner: Mapping[str, Any] | None
+    ) -> tuple[Json, str]:
+        """Marks a pod as the launch's; returns it, and its session's token.
+
+        Args:
+            name: the pod's.
+            launch: of the run that takes it.
+            owner: a reference to the pod of this process, or None.
+
+        Raises:
+            ClusterError: it has gone, or may not be changed.
+        """
+        pod = self._api.get(f"{self._path}/{name}")
+        end = end_of(pod, is_gone=False)
+        if end is not None:
+            raise ClusterError(f"pod {name} has ended: {end.detail}")
+        allocation = launch.allocation
+        assert allocation is not None
+        others = [
+            each
+            for each in pod["metadata"].get("ownerReferences") or ()
+            if each.get("kind") != "Pod"  # whoever started it may go: it is this run's now
+        ]
+        marks = {
+            "labels": {
+                "dagster/run-id": launch.run_id,
+                RUN_LABEL: launch.run_id,
+                STARTER_LABEL: starter_label(launch.starter),
+            },
+            "annotations": {
+                STEP_ANNOTATION: allocation.step_key,
+                ATTEMPT_ANNOTATION: str(allocation.attempt),
+            },
+            "ownerReferences": [*others, *([dict(owner)] if owner is not None else [])],
+        }
+        return self._api.patch(f"{self._path}/{name}", {"metadata": marks}), _token_of(pod)
