@@ -74,10 +74,11 @@ def next_to_start(instance: DagsterInstance, now: datetime) -> list[DagsterRun]:
         RunsFilter(statuses=WAITING), limit=NEWEST_RUNS, ascending=True
     )
     runs = [record.dagster_run for record in records]
-    started = instance.get_runs(
-        RunsFilter(statuses=[DagsterRunStatus.STARTED], updated_after=now - JUST_STARTED)
-    )
-    started += [run for run in runs if run.status is not DagsterRunStatus.QUEUED]
+    just = RunsFilter(statuses=[DagsterRunStatus.STARTED], updated_after=now - JUST_STARTED)
+    started = [
+        *instance.get_runs(just),
+        *(run for run in runs if run.status is not DagsterRunStatus.QUEUED),
+    ]
     waiting = [run for run in runs if run.status is DagsterRunStatus.QUEUED]
     if not isinstance(instance.run_coordinator, QueuedRunCoordinator):
         return started + waiting

@@ -293,11 +293,9 @@ def _patience(worth_microusd: int, price_microusd_per_hour: int) -> timedelta:
 
 
 def _serves(each: Purchase, want: Want) -> bool:
-    return (each.provider, each.resource_id, each.fit) == (
-        want.provider,
-        want.resource_id,
-        want.fit,
-    ) and want.size.fits_in(each.size)
+    """Whether it may serve the want: what it is called in a price list is no matter."""
+    is_alike = (each.provider, each.fit) == (want.provider, want.fit)
+    return is_alike and want.size.fits_in(each.size)
 
 
 def _kept_until(each: Purchase, want: Want, now: datetime) -> datetime | None:

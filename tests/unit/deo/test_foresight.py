@@ -1,0 +1,232 @@
+"""A run takes what was bought ahead and fits it; what it does not use goes; all gives way to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+from dagster import DagsterInstance, DagsterRun
+from test_exclusive_workers import FakeProvider, FakeWorker, allocation
+
+from cu_market.deo.executor.ahead import Foresight
+from cu_market.deo.executor.workers import Workers
+from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.purchase import Purchase, PurchaseState
+from cu_market.domain.resources import ResourceVector
+from cu_market.ledger.interface import Refusal
+from cu_market.ledger.memory import InMemoryLedger
+from cu_market.market.auction import Market
+from cu_market.market.settings import MarketSettings
+from cu_market.market.standing import give_back, give_way
+from cu_market.market.startups import Startups, known_lags, known_startups, note_startups
+from cu_market.ral.places import WorkerKey, fit_of
+from cu_market.ral.provider import HolderStatus, Provider, Standby, WorkerLaunch
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MIB = 2**20
+AMPLE = ResourceVector(cpu_millis=8000, memory_bytes=8192 * MIB)
+ROOM = ResourceVector(cpu_millis=2000, memory_bytes=1024 * MIB)
+
+
+class FakeAhead(FakeProvider):
+    """Has workers that stand by, and remembers whom it ended."""
+
+    def __init__(self, **capabilities: Any) -> None:
+        super().__init__(**{"ahead": True, "reap": True, **capabilities})
+        self.reaped: list[str] = []
+        self.gone: set[str] = set()
+
+    def fit(self, launch: WorkerLaunch) -> str:
+        return repr(sorted(launch.tags.items()))
+
+    def start_ahead(self, launch: WorkerLaunch) -> str:
+        return f"ahead-{launch.run_id}"
+
+    def look_after(self, holder: str) -> Standby:
+        return Standby.READY
+
+    def take_over(self, holder: str, launch: WorkerLaunch) -> FakeWorker:
+        if holder in self.gone:
+            raise ConnectionRefusedError(holder)
+        return FakeWorker(holder)
+
+    def reap(self, holders: Sequence[str]) -> Sequence[str]:
+        self.reaped += holders
+        return holders
+
+    def check(self, holder: str) -> HolderStatus:
+        return HolderStatus.RUNNING
+
+
+class Bench:
+    """A market in memory, its provider, and a run's workers."""
+
+    def __init__(self, instance: DagsterInstance) -> None:
+        self.provider = FakeAhead()
+        self.ledger = InMemoryLedger()
+        self.market = Market(
+            settings=MarketSettings(),
+            ledger=self.ledger,
+            providers=[cast("Provider", self.provider)],
+            now=lambda: NOW,
+        )
+        self.foresight = Foresight(self.market, DagsterRun(job_name="nightly"), instance)
+        self.workers = Workers("run", {}, starter="host/1/2")
+        self.workers.foresight = self.foresight
+
+    @property
+    def own(self) -> Provider:
+        return cast("Provider", self.provider)
+
+    def buy(self, purchase_id: str, memory_mib: int = 512, **fields: Any) -> Purchase:
+        key = WorkerKey("cluster", "cluster/general", "")
+        launch = WorkerLaunch(run_id="", worker_key=key.place, arguments=())
+        defaults: dict[str, Any] = {
+            "provider": "cluster",
+            "resource_id": "cluster/general",
+            "capacity_id": "cluster/general",
+            "size": ResourceVector(cpu_millis=500, memory_bytes=memory_mib * MIB),
+            "price_microusd_per_hour": 3_600_000,
+            "code_location": "here",
+            "job": "nightly",
+            "step_key": "step",
+            "source": "schedule",
+            "account": "default",
+            "fit": fit_of(self.provider, key, launch),
+            "expected_at": NOW,
+            "waiting_saved_microusd": 1,
+            "holding_microusd": 0,
+            "reason": "since",
+            "buyer": "me",
+            "holder": f"ahead-{purchase_id}",
+            "started_at": NOW - timedelta(seconds=10),
+            "expires_at": NOW + timedelta(minutes=1),
+        }
+        made = self.ledger.buy(
+            Purchase(purchase_id=purchase_id, **(defaults | fields)), capacity=AMPLE
+        )
+        assert isinstance(made, Purchase)
+        return made
+
+    def states(self) -> dict[str, PurchaseState]:
+        return {each.purchase_id: each.state for each in self.ledger.purchases()}
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    with DagsterInstance.ephemeral() as instance:
+        made = Bench(instance)
+        yield made
+        made.workers.close()
+
+
+def test_what_fits_is_taken_its_own_job_first(bench: Bench) -> None:
+    bench.buy("small", 64)
+    bench.buy("another's", job="weekly")
+    bench.buy("own", expected_at=NOW + timedelta(seconds=30))
+    bench.buy("unlike", 64, fit="something else")
+    warm = bench.workers.ensure(bench.own, allocation(256))
+    assert warm.purchase is not None
+    assert (warm.purchase.purchase_id, warm.worker.holder) == ("own", "ahead-own")
+    assert warm.size == ResourceVector(cpu_millis=500, memory_bytes=512 * MIB)
+    assert bench.provider.launches == []
+    assert bench.states()["own"] is PurchaseState.TAKEN
+    # Its room is the lease's, and it was paid for until then.
+    lease = bench.ledger.lease(
+        replace(allocation(256), state=AllocationState.AWARDED, holder="ahead-own"),
+        capacity=AMPLE,
+        expires_at=NOW + timedelta(minutes=1),
+        now=NOW,
+    )
+    assert isinstance(lease, Allocation)
+    used = next(p for p in bench.ledger.purchases() if p.purchase_id == "own")
+    assert (used.state, used.cost_microusd) == (PurchaseState.USED, 10_000)
+    bench.workers.close()
+    assert bench.states()["own"] is PurchaseState.USED
+
+
+def test_where_nothing_fits_a_worker_is_started(bench: Bench) -> None:
+    bench.buy("small", 64)
+    warm = bench.workers.ensure(bench.own, allocation(256), {"image": "another"})
+    assert warm.purchase is None
+    assert len(bench.provider.launches) == 1
+    assert bench.states() == {"small": PurchaseState.STARTING}
+
+
+def test_one_that_has_gone_is_let_go_and_another_taken(bench: Bench) -> None:
+    bench.buy("gone")
+    bench.buy("there", 256, expected_at=NOW + timedelta(seconds=1))
+    bench.provider.gone.add("ahead-gone")
+    warm = bench.workers.ensure(bench.own, allocation(256))
+    assert warm.worker.holder == "ahead-there"
+    row = next(p for p in bench.ledger.purchases() if p.purchase_id == "gone")
+    assert (row.state, row.run_id) == (PurchaseState.LET_GO, "run")
+    assert row.outcome.startswith("could not be taken over")
+
+
+def test_what_is_taken_and_not_leased_goes_with_its_worker(bench: Bench) -> None:
+    bench.buy("p")
+    warm = bench.workers.ensure(bench.own, allocation(256))
+    bench.workers.discard(warm)
+    (row,) = bench.ledger.purchases()
+    assert row.state is PurchaseState.LET_GO
+    assert row.outcome == "its worker ended before a step was leased on it"
+
+
+def test_what_a_dead_run_has_taken_is_given_back_and_ended(bench: Bench) -> None:
+    bench.buy("p")
+    bench.workers.ensure(bench.own, allocation(256))
+    give_back(bench.market, "another run", NOW)
+    assert bench.states() == {"p": PurchaseState.TAKEN}
+    give_back(bench.market, "run", NOW)
+    assert bench.states() == {"p": PurchaseState.LET_GO}
+    assert bench.provider.reaped == ["ahead-p"]
+
+
+def test_open_purchases_give_way_the_latest_first(bench: Bench) -> None:
+    bench.buy("soon")
+    bench.buy("late", 256, expected_at=NOW + timedelta(minutes=5))
+    wanted = replace(allocation(400), run_id="run")
+    refused = bench.ledger.lease(
+        replace(wanted, state=AllocationState.AWARDED),
+        capacity=ROOM,
+        expires_at=NOW + timedelta(minutes=1),
+        now=NOW,
+    )
+    assert isinstance(refused, Refusal)
+    assert give_way(bench.market, wanted, ROOM)
+    assert bench.states() == {"soon": PurchaseState.STARTING, "late": PurchaseState.LET_GO}
+    assert bench.provider.reaped == ["ahead-late"]
+    row = next(p for p in bench.ledger.purchases() if p.purchase_id == "late")
+    assert row.outcome == "gave way to step step of run run"
+
+
+def test_nothing_gives_way_in_vain(bench: Bench) -> None:
+    bench.buy("soon")
+    assert not give_way(bench.market, allocation(2048), ROOM)
+    assert bench.states() == {"soon": PurchaseState.STARTING}
+
+
+def test_what_was_measured_is_kept_the_newest_first() -> None:
+    ledger = InMemoryLedger()
+    for number in range(25):
+        new = Startups(times_ms=(number,), fit=f"fit-{number}")
+        note_startups(ledger, "here", {"cluster/x": new}, job="nightly", lag_ms=number, now=NOW)
+    known = known_startups(ledger, "here", "cluster/x")
+    assert known.times_ms == tuple(range(24, 4, -1))
+    assert known.fit == "fit-24"
+    assert known_lags(ledger, "here", "nightly") == known.times_ms
+    assert known_startups(ledger, "there", "cluster/x") == Startups()
+    assert known_lags(ledger, "here", "weekly") == ()
+
+
+def test_a_run_tells_how_long_workers_took_and_when_it_asked(bench: Bench) -> None:
+    warm = bench.workers.ensure(bench.own, allocation(256))
+    bench.foresight.note_ready(warm.key, 1234)
+    bench.foresight.keep()
+    known = known_startups(bench.ledger, "", "cluster/cluster/general")
+    assert known.times_ms == (1234,)
+    assert known.fit
