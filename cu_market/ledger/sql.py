@@ -196,7 +196,9 @@ class SqlLedger:
     def buy(self, purchase: Purchase, *, capacity: ResourceVector) -> Purchase | Refusal:
         """Writes a purchase if its capacity has room; see Ledger."""
         return self._database.write(
-            lambda c: purchase_sql.buy(c, purchase, capacity), f"capacity {purchase.capacity_id}"
+            lambda c: purchase_sql.buy(c, purchase, capacity),
+            f"capacity {purchase.capacity_id}",
+            f"purchase {purchase.purchase_id}",
         )
 
     def advance_purchase(

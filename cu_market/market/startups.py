@@ -19,6 +19,10 @@ MODEL = "start"
 KEPT = 20
 """Newest times that count."""
 
+MOST_LAG_MS = 600_000
+"""A run that asks later was held up, by a queue or by its run worker's loss: that says nothing of
+the next one."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Startups:
@@ -72,7 +76,7 @@ def note_startups(
         times = [*new.times_ms, *before.times_ms][:KEPT]
         state: dict[str, list[int] | str] = {"times_ms": times, "fit": new.fit or before.fit}
         rows.append(_publication(startups_of(code_location, place), state, now))
-    if lag_ms is not None:
+    if lag_ms is not None and lag_ms <= MOST_LAG_MS:
         lags = [lag_ms, *known_lags(ledger, code_location, job)][:KEPT]
         rows.append(_publication(lags_of(code_location, job), {"times_ms": lags}, now))
     if rows:

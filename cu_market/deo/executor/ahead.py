@@ -43,32 +43,39 @@ class Foresight:
     ) -> tuple[Worker, Purchase] | None:
         """Returns a worker that was started ahead and serves this launch, or None."""
         foresight = foresighted(provider)
-        self._asked_at = self._asked_at or self._market.now()
         if foresight is None:
             return None
         try:
             self._fits[key] = fit = fit_of(foresight, key, launch)
-            found = self._market.ledger.purchases(states=OPEN)
+            for each in self._candidates(provider, fit, launch):
+                taken = self._market.ledger.take_purchase(
+                    each.purchase_id, run_id=launch.run_id, now=self._market.now()
+                )
+                if taken is None:
+                    continue  # another run was quicker
+                try:
+                    return foresight.take_over(each.holder, launch), taken
+                except OSError as error:
+                    logger.warning("not taken over: %s", error, extra={"action": "ahead"})
+                    self.give_back(taken, f"could not be taken over: {error}")
         except CUMarketError:
-            return None  # whoever starts the worker in its place tells what is wrong
-        size = launch.allocation.size if launch.allocation is not None else None
-        job = self._run.job_name
-        for each in sorted(found, key=lambda p: (p.job != job, p.expected_at, p.purchase_id)):
-            is_small = (
-                provider.capabilities.exclusive and size is not None and not size.fits_in(each.size)
-            )
-            if not each.holder or is_small or each.fit != fit:
-                continue
-            ledger, run_id = self._market.ledger, launch.run_id
-            taken = ledger.take_purchase(each.purchase_id, run_id=run_id, now=self._market.now())
-            if taken is None:
-                continue  # another run was quicker
-            try:
-                return foresight.take_over(each.holder, launch), taken
-            except OSError as error:
-                logger.warning("not taken over: %s", error, extra={"action": "ahead"})
-                self.give_back(taken, f"could not be taken over: {error}")
+            # Whoever starts the worker in its place tells what is wrong, if anything still is.
+            logger.info("nothing taken over", extra={"action": "ahead"}, exc_info=True)
         return None
+
+    def _candidates(self, provider: Provider, fit: str, launch: WorkerLaunch) -> list[Purchase]:
+        """Returns open purchases that serve a launch, those for its own job first."""
+        size = launch.allocation.size if launch.allocation is not None else None
+        is_sized = provider.capabilities.exclusive and size is not None
+        found = [
+            each
+            for each in self._market.ledger.purchases(states=OPEN)
+            if each.holder
+            and each.fit == fit
+            and not (is_sized and size is not None and not size.fits_in(each.size))
+        ]
+        job = self._run.job_name
+        return sorted(found, key=lambda p: (p.job != job, p.expected_at, p.purchase_id))
 
     def give_back(self, purchase: Purchase, why: str) -> None:
         """Lets a purchase go that the run has taken, unless it has leased something on it."""
@@ -88,23 +95,27 @@ class Foresight:
             self._times[key].append(started_ms)
 
     def keep(self) -> None:
-        """Tells the ledger what this run has measured."""
+        """Tells the ledger what this run has measured. The run does not fail for it."""
+        if not self._fits:
+            return
         measured = {
             str(key): Startups(times_ms=tuple(times), fit=self._fits[key])
             for key, times in self._times.items()
         }
-        due = due_at(self._instance, self._run)
-        lag_ms = None
-        if self._fits and self._asked_at is not None and due is not None:
-            lag_ms = max(0, round(1000 * (self._asked_at - due).total_seconds()))
         try:
             note_startups(
                 self._market.ledger,
                 self._location,
                 measured,
                 job=self._run.job_name,
-                lag_ms=lag_ms,
+                lag_ms=self._lag_ms(),
                 now=self._market.now(),
             )
-        except CUMarketError:
+        except Exception:
             logger.exception("start-ups not kept", extra={"action": "note start-ups"})
+
+    def _lag_ms(self) -> int | None:
+        due = due_at(self._instance, self._run)
+        if due is None or self._asked_at is None:
+            return None
+        return max(0, round(1000 * (self._asked_at - due).total_seconds()))

@@ -219,6 +219,8 @@ def test_what_was_measured_is_kept_the_newest_first() -> None:
     assert known.times_ms == tuple(range(24, 4, -1))
     assert known.fit == "fit-24"
     assert known_lags(ledger, "here", "nightly") == known.times_ms
+    note_startups(ledger, "here", {}, job="nightly", lag_ms=3_600_000, now=NOW)  # it was queued
+    assert known_lags(ledger, "here", "nightly") == known.times_ms
     assert known_startups(ledger, "there", "cluster/x") == Startups()
     assert known_lags(ledger, "here", "weekly") == ()
 
