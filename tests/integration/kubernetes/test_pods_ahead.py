@@ -178,8 +178,12 @@ def deployment(
                 job_name="ticking_job",
                 tags={FROM_SCHEDULE: "ticking"},
             )
-            done = RunsFilter(run_ids=[run_id], statuses=[DagsterRunStatus.SUCCESS])
-            wait_for(lambda: instance.get_runs(done), "the first run", 120)
+            ended = RunsFilter(
+                run_ids=[run_id], statuses=[DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE]
+            )
+            (run,) = wait_for(lambda: instance.get_runs(ended), "the first run's end", 180)
+            told = [entry.message for entry in instance.all_logs(run_id)]
+            assert run.status is DagsterRunStatus.SUCCESS, told
             opened = Deployment(instance, tmp_path)
             slow = {PLACE: Startups(times_ms=(SLOW_MS,) * KEPT)}
             now = datetime.now(UTC)
