@@ -13,7 +13,7 @@ import pytest
 from daemon import running_daemon, serve_file
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from kubernetes_cluster import KubernetesCluster, wait_for
-from pod_deployment import dagster_yaml
+from pod_deployment import SIGNALS_VARIABLE, dagster_yaml, pod_options
 from postgres_server import PASSWORD, PASSWORD_VARIABLE, PostgresServer
 
 from cu_market.dagster_compat.submission import submit_job
@@ -161,7 +161,7 @@ class Deployment:
 def deployment(
     tmp_path: Path, cluster: KubernetesCluster, reachable_postgres: PostgresServer
 ) -> Iterator[Deployment]:
-    text = dagster_yaml(cluster, reachable_postgres, {"cluster": cluster.options()})
+    text = dagster_yaml(cluster, reachable_postgres, {"cluster": pod_options(cluster)})
     config = json.loads(text)
     config["run_launcher"]["config"]["market"] |= {
         "ahead": {"enabled": True, "horizon_seconds": 90},
@@ -170,6 +170,7 @@ def deployment(
     serve_file(tmp_path, JOBS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(PASSWORD_VARIABLE, PASSWORD)
+        patch.setenv(SIGNALS_VARIABLE, str(tmp_path))
         with running_daemon(tmp_path) as (instance, workspace):
             run_id = submit_job(
                 instance,
