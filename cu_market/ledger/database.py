@@ -54,7 +54,16 @@ class Database:
         Raises:
             LedgerError: the database cannot be used.
         """
-        return self._run(work, (), is_write=False)
+        return self._run(work, lambda c: self.dialect.transaction(c, is_write=False))
+
+    def look(self, work: Callable[[Connection], T]) -> T:
+        """Returns what work returns, which reads by one statement alone: that is consistent by
+        itself, and saves two messages to a server.
+
+        Raises:
+            LedgerError: the database cannot be used.
+        """
+        return self._run(work, lambda _: nullcontext())
 
     def write(self, work: Callable[[Connection], T], *locks: str) -> T:
         """Returns what work returns, once all that it wrote is on the disk.
@@ -70,7 +79,7 @@ class Database:
         Raises:
             LedgerError: the database cannot be used.
         """
-        return self._run(work, locks, is_write=True)
+        return self._run(work, lambda c: self.dialect.transaction(c, is_write=True, locks=locks))
 
     def migrating(self, work: Callable[[Connection], T]) -> T:
         """Returns what work returns, run while no other process migrates."""
@@ -79,21 +88,25 @@ class Database:
             self.dialect.prepare(connection)
             return work(connection)
 
-        return self._run(prepared, ("migration",), is_write=True)
+        return self.write(prepared, "migration")
 
     def close(self) -> None:
         """Closes idle connections; the next transaction opens a new one."""
         with self._turn:
             self._engine.dispose()
 
-    def _run(self, work: Callable[[Connection], T], locks: tuple[str, ...], *, is_write: bool) -> T:
+    def _run(
+        self,
+        work: Callable[[Connection], T],
+        begin: Callable[[Connection], AbstractContextManager[None]],
+    ) -> T:
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:
                 with (
                     self._in_turn(),
                     self._engine.connect() as connection,
-                    self.dialect.transaction(connection, is_write=is_write, locks=locks),
+                    begin(connection),
                 ):
                     answer = work(connection)
                 self._has_answered = True

@@ -21,6 +21,7 @@ from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Usage
+from cu_market.ledger.channels import Channels
 
 AllocationKey = tuple[str, str, int]
 """(run_id, step_key, attempt)."""
@@ -97,6 +98,10 @@ class Ledger(Protocol):
     A method called again with the same arguments, because its answer was lost, leaves what the
     first call left; so a ledger may try again itself when it lost its database.
     """
+
+    @property
+    def channels(self) -> Channels:
+        """Channels to workers that are reached through its database alone."""
 
     # -- auctions and awards
 

@@ -18,6 +18,7 @@ from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Ending, Usage
 from cu_market.ledger import moves
 from cu_market.ledger.interface import AllocationKey, Auction, Refusal, RunLease
+from cu_market.ledger.memory_channels import InMemoryChannels
 from cu_market.ledger.report import report_text
 
 
@@ -36,6 +37,7 @@ class InMemoryLedger:
         self._published: dict[StepIdentity, Publication] = {}
         self._last_token = 0
         self._noted_at: datetime | None = None
+        self.channels = InMemoryChannels(lambda: [lease.run_id for lease in self.live_runs()])
 
     def record_auction(self, auction: Auction, awards: Sequence[Allocation]) -> None:
         """Writes an auction and its awards together; see Ledger."""

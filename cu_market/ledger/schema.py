@@ -6,7 +6,18 @@ JSON text: all exact in either database. The migrations create what stands here;
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
 
 HEAD = "0008"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
@@ -213,6 +224,30 @@ PURCHASES = Table(
     Index("ix_purchases_started_at", "started_at"),
 )
 """One row per CU that was started ahead of the run that is to use it."""
+
+CHANNELS = Table(
+    "channels",
+    METADATA,
+    _name("channel", primary_key=True),
+    _name("run_id"),
+    _name("link"),
+    _name("taker"),
+    _count("opened_at"),
+    Index("ix_channels_run_id", "run_id"),
+)
+"""One row per worker that is reached through the database: its present link, and who has taken it
+at the worker's end. On PostgreSQL it and ``parcels`` are UNLOGGED: nothing of them is synced to the
+disk, and a server that crashed has them empty, which both ends take for a cut."""
+
+PARCELS = Table(
+    "parcels",
+    METADATA,
+    _name("link", primary_key=True),
+    _name("sender", primary_key=True),
+    Column("number", BigInteger, primary_key=True, nullable=False, autoincrement=False),
+    Column("body", LargeBinary, nullable=False),
+)
+"""One row per parcel under way on a link; gone once its receiver has it."""
 
 COUNTERS = Table("counters", METADATA, _name("name", primary_key=True), _count("value"))
 """One row, ``fencing``: the last token given."""

@@ -21,6 +21,7 @@ from cu_market.ledger import past as past_sql
 from cu_market.ledger import purchases as purchase_sql
 from cu_market.ledger import runs as run_sql
 from cu_market.ledger import tenders as tender_sql
+from cu_market.ledger.channel_sql import SqlChannels
 from cu_market.ledger.database import Database
 from cu_market.ledger.interface import AllocationKey, Auction, Refusal, RunLease
 from cu_market.ledger.location import parse_url, shown
@@ -52,6 +53,7 @@ class SqlLedger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.channels = SqlChannels(database)
 
     def __repr__(self) -> str:
         return f"SqlLedger({shown(self._database.url)})"

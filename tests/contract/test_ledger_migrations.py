@@ -10,7 +10,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from postgres_server import PostgresServer
-from sqlalchemy import Boolean, Connection, Integer, MetaData, Table, insert, select
+from sqlalchemy import Boolean, Connection, Integer, LargeBinary, MetaData, Table, insert, select
 
 from cu_market.ledger.database import Database
 from cu_market.ledger.interface import LedgerError
@@ -48,6 +48,8 @@ def value_of(column: Any, number: int) -> object:
         return bool(number % 2)
     if isinstance(column.type, Integer):
         return number
+    if isinstance(column.type, LargeBinary):
+        return bytes([number])
     return "{}" if column.name == "report" else f"{column.name}-{number}"
 
 
