@@ -19,10 +19,12 @@ def beside_storage(settings: MarketSettings, instance: DagsterInstance) -> Marke
     Where Dagster is on PostgreSQL, the ledger is a schema of its own in the same database, found
     anew by every process from its dagster.yaml: no secret is written or sent anywhere.
     """
-    from cu_market.dagster_compat.storage_location import postgres_url_of
+    from cu_market.dagster_compat.storage_location import postgres_reference_of, postgres_url_of
 
-    url = None if settings.ledger_url else postgres_url_of(instance)
-    return settings if url is None else settings.model_copy(update={"ledger_url": url})
+    if settings.ledger_url:
+        return settings
+    found = postgres_reference_of(instance) or postgres_url_of(instance)
+    return settings if found is None else settings.model_copy(update={"ledger_url": found})
 
 
 def instance_settings(instance: DagsterInstance) -> MarketSettings:

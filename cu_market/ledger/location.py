@@ -1,9 +1,11 @@
-"""Where the ledger is: a URL, checked before anything is opened, never shown with its password."""
+"""Where the ledger is: a URL, or a reference to one; never shown with its password."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -14,6 +16,84 @@ POSTGRES_DRIVER = "psycopg2"
 
 _WHERE = "ledger url"
 _EXAMPLES = "write sqlite:////absolute/path/ledger.db or postgresql+psycopg2://user@host/database"
+
+
+Reference = str | Mapping[str, Any]
+"""A URL, or where one is found: ``{"env": NAME}``, or Dagster's own ``{"postgres_url": ...}`` and
+``{"postgres_db": {...}}``, any value of which may be ``{"env": NAME}``."""
+
+_DEFAULTS = {"password": "", "port": 5432, "scheme": "postgresql"}
+
+
+def follow(reference: Reference, where: str) -> str:
+    """Returns the URL that a reference leads to in this process's environment.
+
+    Args:
+        reference: see Reference.
+        where: its place, for messages.
+
+    Raises:
+        InvalidInputError: a variable that is not set, or another form.
+    """
+    if isinstance(reference, str):
+        return reference
+    if "env" in reference:
+        return _value(reference, where)
+    if "postgres_url" in reference:
+        return _value(reference["postgres_url"], f"{where}.postgres_url")
+    if "postgres_db" not in reference:
+        _refuse(where, ", ".join(reference), "not a reference", "write a URL or {env: NAME}")
+    said = {**_DEFAULTS, **reference["postgres_db"]}
+    params = said.pop("params", {})
+    place = f"{where}.postgres_db"
+    found = {name: _value(value, f"{place}.{name}") for name, value in said.items()}
+    missing = {"username", "hostname", "db_name"} - found.keys()
+    if missing:
+        _refuse(place, "", f"without {', '.join(sorted(missing))}", "write it")
+    return URL.create(
+        found["scheme"],
+        username=found["username"],
+        password=found["password"] or None,
+        host=found["hostname"],
+        port=int(found["port"]),
+        database=found["db_name"],
+        query={name: str(value) for name, value in params.items()},
+    ).render_as_string(hide_password=False)
+
+
+def secrets_in(reference: Reference) -> Iterator[str]:
+    """Yields which parts of a reference are secrets written out."""
+    if isinstance(reference, str):
+        if _has_password(reference):
+            yield "the URL's password"
+    elif isinstance(reference.get("postgres_url"), str):
+        yield from secrets_in(reference["postgres_url"])
+    elif isinstance(reference.get("postgres_db"), Mapping):
+        said = reference["postgres_db"]
+        if isinstance(said.get("password"), str) and said["password"]:
+            yield "password"
+        if any("password" in name for name in said.get("params") or ()):
+            yield "params"
+
+
+def _has_password(text: str) -> bool:
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        return True  # it cannot be told
+    return bool(url.password) or any("password" in name for name in url.query)
+
+
+def _value(value: Any, where: str) -> str:
+    """Returns a value, a reference to the environment followed."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    name = str(value.get("env", ""))
+    if not os.environ.get(name):
+        what = "this environment variable is not set"
+        remedy = "set it to what the ledger's URL needs, or leave ledger_url out"
+        _refuse(f"{where}.env", name, what, remedy)
+    return os.environ[name]
 
 
 def ledger_url(dagster_home: str | None, configured: str | None) -> str:

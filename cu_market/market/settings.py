@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from enum import StrEnum
 from fractions import Fraction
@@ -15,6 +14,7 @@ from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.spec import Defaults, Mode, OnMarketFailure
 from cu_market.domain.tags import nearest_name
 from cu_market.domain.units import parse_cores, parse_size, usd_to_microusd
+from cu_market.ledger.location import follow
 from cu_market.market.accounts import Terms
 from cu_market.ral.registry import load_providers
 
@@ -103,7 +103,7 @@ class MarketSettings(BaseModel):
         providers: name -> options; ``kind`` names the entry point. None: this machine.
         ledger_url: SQLAlchemy URL; None: beside Dagster's storage, a schema in its PostgreSQL or a
             SQLite file in DAGSTER_HOME. ``{"env": NAME}`` reads the variable when the ledger is
-            opened.
+            opened, and so does a value in ``{"postgres_db": ...}`` in Dagster's own keys.
         mode: ``market`` routes; ``recommend`` shows only.
         on_market_failure: what a run does when the market cannot answer.
         defaults: size of a step of which nothing is known.
@@ -124,7 +124,7 @@ class MarketSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     providers: dict[str, dict[str, Any]] | None = None
-    ledger_url: str | dict[str, str] | None = None
+    ledger_url: str | dict[str, Any] | None = None
     mode: Mode = Mode.MARKET
     on_market_failure: OnMarketFailure = OnMarketFailure.NATIVE
     defaults: DefaultSize = Field(default_factory=DefaultSize)
@@ -156,21 +156,9 @@ class MarketSettings(BaseModel):
         Raises:
             InvalidInputError: the variable is not set.
         """
-        if not isinstance(self.ledger_url, dict):
-            return self.ledger_url
-        name = self.ledger_url.get("env", "")
-        if not os.environ.get(name):
-            raise InvalidInputError(
-                [
-                    Problem(
-                        where="market settings: ledger_url.env",
-                        value=name,
-                        what="this environment variable is not set",
-                        remedy="set it to the ledger's SQLAlchemy URL, or leave ledger_url out",
-                    )
-                ]
-            )
-        return os.environ[name]
+        if self.ledger_url is None:
+            return None
+        return follow(self.ledger_url, "market settings: ledger_url")
 
 
 def parse_settings(config: Mapping[str, Any] | None, where: str) -> MarketSettings:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -32,6 +35,7 @@ from cu_market.dagster_compat.launcher import resumes_runs
 from cu_market.dagster_compat.outline import template_key
 from cu_market.dagster_compat.step_execution import LoadedRun, RunOutline
 from cu_market.dagster_compat.storage_checks import with_tables_taken_as_there
+from cu_market.dagster_compat.storage_location import postgres_reference_of
 from cu_market.dagster_compat.submission import open_workspace
 
 
@@ -211,3 +215,25 @@ def test_storages_opened_before_the_fork_leave_nothing_open(
 
 def open_descriptors() -> int:
     return psutil.Process().num_fds()
+
+
+NAMED = {"hostname": "h", "username": "u", "password": {"env": "P"}, "db_name": "d"}
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ({"postgres_db": NAMED}, {"postgres_db": NAMED}),
+        ({"postgres_url": {"env": "U"}}, {"postgres_url": {"env": "U"}}),
+        ({"postgres_db": NAMED, "auth_provider": {"gcp_wif": {}}}, None),
+    ],
+)
+def test_a_postgres_is_named_as_its_dagster_yaml_names_it(
+    said: dict[str, Any], found: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    (tmp_path / "dagster.yaml").write_text(json.dumps({"storage": {"postgres": said}}))
+    ref = InstanceRef.from_dir(str(tmp_path))
+    instance: Any = SimpleNamespace(
+        run_storage=SimpleNamespace(postgres_url="postgresql://u:p@h/d"), get_ref=lambda: ref
+    )
+    assert postgres_reference_of(instance) == found
