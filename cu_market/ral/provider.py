@@ -13,6 +13,7 @@ from cu_market.domain.bid import Bid
 from cu_market.domain.profile import ResourcePool
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
+from cu_market.ral.carrier import Carrier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Capabilities:
         adoptable_seconds: a worker whose run worker is gone goes on for so long, and may be adopted
             by another (see Adopting); 0: it ends with it.
         ahead: its CUs can be started before a run is there to use them: it is Foresighted.
+        carried: it reaches its workers by a carrier, without which none can be started.
     """
 
     relay: bool = False
@@ -52,6 +54,7 @@ class Capabilities:
     quotes_only: bool = False
     adoptable_seconds: float = 0.0
     ahead: bool = False
+    carried: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,7 @@ class WorkerLaunch:
         instance: the run's DagsterInstance, or None; for the same.
         code_version: of all that a worker has loaded; only a run worker of the same may adopt it.
         is_adoptable: whether it may outlive its run worker: another may follow and adopt it.
+        carrier: reaches the worker where its provider's capabilities ask for one, else None.
     """
 
     run_id: str
@@ -88,6 +92,7 @@ class WorkerLaunch:
     instance: Any = None
     code_version: str = ""
     is_adoptable: bool = False
+    carrier: Carrier | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -58,6 +59,14 @@ _Cores = Annotated[int, _read(parse_cores, "write cores as 2 or 0.5, or 500m")]
 _Bytes = Annotated[int, _read(parse_size, "write 8GiB or 8GB")]
 _Label = Annotated[str, BeforeValidator(_label)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class ChannelKind(StrEnum):
+    """How a pod's process 1 is reached: by exec through the API server, or by the ledger's
+    database, where exec is not allowed."""
+
+    EXEC = "exec"
+    DATABASE = "database"
 
 
 class GpuConfig(BaseModel):
@@ -151,6 +160,7 @@ class KubernetesConfig(BaseModel):
         idle_seconds: a pod without a step ends after it.
         disconnect_seconds: a pod that no run worker has reached for so long ends itself.
         deployment: marks this deployment's pods, where several share a namespace.
+        channel: ``exec``, or ``database`` where pods/exec is not granted.
         config: the same keys as Dagster's own container context for Kubernetes.
     """
 
@@ -174,6 +184,7 @@ class KubernetesConfig(BaseModel):
     idle_seconds: _Seconds = 30.0
     disconnect_seconds: _Seconds = 300.0
     deployment: _Label = "default"
+    channel: ChannelKind = ChannelKind.EXEC
     config: dict[str, Any] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -249,6 +260,7 @@ _REMEDIES = {
     "missing": "write it",
     "too_short": "write at least one",
     "bool_type": "write true or false",
+    "enum": "write one of them",
 }
 
 

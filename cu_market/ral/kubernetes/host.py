@@ -2,9 +2,10 @@
 
 ``python -m cu_market.ral.kubernetes.host ARGUMENTS...`` starts ``python ARGUMENTS...`` with the
 channel's descriptor, as on the run worker's own machine. The run worker comes and goes by exec of a
-bridge to this process's abstract Unix socket; the newest connection that knows the token holds the
-session. Another run worker may take over from one that is gone: what that one had not stored is
-still here. Standard library only.
+bridge to this process's abstract Unix socket, or by a program that is started here for it where
+exec is not allowed; the newest connection that knows the token holds the session. Another run
+worker may take over from one that is gone: what that one had not stored is still here. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -20,16 +21,22 @@ import time
 from collections.abc import Callable
 from typing import cast
 
+from cu_market.ral.kubernetes.carrier_process import CarrierProcess
 from cu_market.ral.kubernetes.session import Session, SessionError
 
 SOCKET_PREFIX = "cu-market-"
 TOKEN_VARIABLE = "CU_MARKET_WORKER_TOKEN"
 CHANNEL_VARIABLE = "CU_MARKET_CHANNEL_FD"
 DISCONNECT_VARIABLE = "CU_MARKET_DISCONNECT_SECONDS"
+CARRIER_VARIABLE = "CU_MARKET_CARRIER"
+"""Module of the program that carries the channel; not set: exec does."""
 
 _CHUNK_BYTES = 256 * 1024
 _FAREWELL_SECONDS = 15.0
 """How long the worker's last bytes are offered after it has ended."""
+
+_CARRY_SECONDS = 5.0
+"""How long what has been handed to the carrier may take to leave the pod."""
 
 _KILL_SECONDS = 10.0
 """From the order to end until the worker's processes are killed."""
@@ -46,6 +53,7 @@ class Host:
         token: names the socket and opens the session.
         disconnect_seconds: without a run worker for so long, the worker is ended.
         clock: monotonic seconds.
+        carrier: module of a program that brings the run worker's connections; None: exec does.
     """
 
     def __init__(
@@ -55,6 +63,7 @@ class Host:
         token: str,
         disconnect_seconds: float,
         clock: Callable[[], float] = time.monotonic,
+        carrier: str | None = None,
     ) -> None:
         self._session = Session(token)
         self._disconnect_seconds = disconnect_seconds
@@ -82,6 +91,7 @@ class Host:
         self._kill_at: float | None = None
         self._is_terminated = False
         self._selector = selectors.DefaultSelector()
+        self._carrier = CarrierProcess(carrier, clock) if carrier else None
 
     def run(self) -> int:
         """Serves until the worker has ended and its last bytes are delivered, or nobody comes.
@@ -114,6 +124,13 @@ class Host:
                 self._end_worker()
             self._reap()
             self._watch_absence()
+            if self._carrier is not None:
+                self._carrier.watch()
+        if self._carrier is not None:
+            self._drop_connection()
+            self._carrier.finish(_CARRY_SECONDS)
+            if self._carrier.has_given_up:
+                return 1
         return self._exit_code if self._exit_code is not None else 1
 
     def _terminate(self, *_: object) -> None:
@@ -241,8 +258,12 @@ class Host:
                 return
             if pid == 0:
                 return
+            code = os.waitstatus_to_exitcode(status)
+            if self._carrier is not None and pid == self._carrier.pid:
+                self._carrier.note_end(code)
+                if self._carrier.has_given_up:
+                    self._end_worker()  # nobody will ever come; it has said why
             if pid == self._worker.pid:
-                code = os.waitstatus_to_exitcode(status)
                 self._worker.returncode = code
                 self._exit_code = code if code >= 0 else 128 - code
                 if self._is_terminated and code == 0:
@@ -300,6 +321,8 @@ class Host:
                     os.killpg(self._worker.pid, signal.SIGKILL)
             return False
         is_told = self._session.is_delivered and not self._outgoing
+        if self._carrier is not None and self._carrier.has_given_up:
+            return True
         return is_told or self._clock() - self._ended_at > _FAREWELL_SECONDS
 
 
@@ -317,6 +340,7 @@ def main() -> int:
         sys.argv[1:],
         token=token,
         disconnect_seconds=float(os.environ.get(DISCONNECT_VARIABLE, "300")),
+        carrier=os.environ.get(CARRIER_VARIABLE),
     )
     return host.run()
 

@@ -31,12 +31,10 @@ class PodTerms:
     Attributes:
         pending_seconds: a pod that does not run by then is a withdrawn bid.
         disconnect_seconds: a pod that nobody has reached for so long has ended itself.
-        python: the interpreter in the pod.
     """
 
     pending_seconds: float
     disconnect_seconds: float
-    python: str
 
 
 def pauses_between() -> Iterator[float]:

@@ -15,8 +15,8 @@ from typing import Any
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.resources import ResourceVector
-from cu_market.ral.kubernetes.config import KubernetesConfig
-from cu_market.ral.kubernetes.host import DISCONNECT_VARIABLE, TOKEN_VARIABLE
+from cu_market.ral.kubernetes.config import ChannelKind, KubernetesConfig
+from cu_market.ral.kubernetes.host import CARRIER_VARIABLE, DISCONNECT_VARIABLE, TOKEN_VARIABLE
 from cu_market.ral.kubernetes.pool import NodePool
 from cu_market.ral.kubernetes.room import DEPLOYMENT_LABEL, POOL_LABEL, PROVIDER_LABEL
 from cu_market.ral.provider import WorkerLaunch
@@ -246,6 +246,8 @@ def _set_container(
         DISCONNECT_VARIABLE: f"{config.disconnect_seconds:g}",
         "PYTHONUNBUFFERED": "1",
     }
+    if config.channel is ChannelKind.DATABASE and launch.carrier is not None:
+        own |= {CARRIER_VARIABLE: launch.carrier.program, **launch.carrier.environment}
     kept = [each for each in container.get("env") or () if each["name"] not in own]
     container["env"] = [*kept, *({"name": name, "value": value} for name, value in own.items())]
 

@@ -12,13 +12,14 @@ from typing import Any, Self
 
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
+from cu_market.domain.problem import require
 from cu_market.domain.profile import CUProfile, ResourcePool
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import usd_to_microusd
 from cu_market.ral.kubernetes.ahead import PodsAhead, described, fit_of_manifest, new_token
 from cu_market.ral.kubernetes.api import SERVICE_ACCOUNT, ClusterApi, ClusterError, Json
 from cu_market.ral.kubernetes.cluster import Cluster
-from cu_market.ral.kubernetes.config import KubernetesConfig, read_config
+from cu_market.ral.kubernetes.config import ChannelKind, KubernetesConfig, read_config
 from cu_market.ral.kubernetes.endings import end_of
 from cu_market.ral.kubernetes.mirror import Mirror
 from cu_market.ral.kubernetes.pod_terms import PodTerms
@@ -34,6 +35,7 @@ from cu_market.ral.kubernetes.pods import (
 )
 from cu_market.ral.kubernetes.pool import NodePool
 from cu_market.ral.kubernetes.room import DEPLOYMENT_LABEL, PROVIDER_LABEL, Room
+from cu_market.ral.kubernetes.routes import CarriedRoute, ExecRoute, Route
 from cu_market.ral.kubernetes.warm_pod import WarmPod
 from cu_market.ral.provider import (
     Capabilities,
@@ -68,7 +70,9 @@ class KubernetesProvider:
             tags=TAGS,
             idle_seconds=config.idle_seconds,
             adoptable_seconds=config.disconnect_seconds,
-            ahead=True,
+            # Whoever looks after a pod that stands by has exec alone to do so.
+            ahead=config.channel is ChannelKind.EXEC,
+            carried=config.channel is ChannelKind.DATABASE,
         )
         self._config = config
         self._api = api
@@ -197,7 +201,8 @@ class KubernetesProvider:
         """Makes a pod, in the background.
 
         Raises:
-            InvalidInputError: the pod cannot be described: no image, an unreadable tag.
+            InvalidInputError: the pod cannot be described (no image, an unreadable tag) or reached
+                (no carrier).
         """
         token = new_token()
         manifest = self._manifest(launch, token)
@@ -205,6 +210,7 @@ class KubernetesProvider:
             self._holder_of(launch),
             manifest,
             token,
+            route=self._route(launch, manifest, token),
             api=self._api,
             pods=self._mirror(starter_label(launch.starter)),
             terms=self._terms(launch),
@@ -253,6 +259,7 @@ class KubernetesProvider:
             holder,
             pod,
             token,
+            route=self._route(launch, pod, token),
             api=self._api,
             pods=self._mirror(starter_label(launch.starter)),
             terms=self._terms(launch),
@@ -295,6 +302,7 @@ class KubernetesProvider:
             holder,
             pod,
             token,
+            route=self._route(launch, pod, token),
             api=self._api,
             pods=self._mirror(pod["metadata"]["labels"][STARTER_LABEL]),
             terms=self._terms(launch),
@@ -322,8 +330,27 @@ class KubernetesProvider:
         return PodTerms(
             pending_seconds=self._config.pending_seconds + self._node_seconds(pool),
             disconnect_seconds=self._config.disconnect_seconds,
-            python=self._config.python,
         )
+
+    def _route(self, launch: WorkerLaunch, manifest: Mapping[str, Any], token: str) -> Route:
+        if self._config.channel is ChannelKind.EXEC:
+            return ExecRoute(
+                self._api,
+                namespace=self._config.namespace,
+                pod=str(manifest["metadata"]["name"]),
+                container=str(manifest["spec"]["containers"][0]["name"]),
+                python=self._config.python,
+                token=token,
+            )
+        require(
+            launch.carrier is not None,
+            f"provider {self.name!r}: channel",
+            self._config.channel.value,
+            "nobody carries it: whoever starts this worker has no ledger in a database",
+            "start it by a run, `cu-market check` or `cu-market provider test`",
+        )
+        assert launch.carrier is not None
+        return CarriedRoute(launch.carrier, token=token, run_id=launch.run_id)
 
     @staticmethod
     def _node_seconds(pool: NodePool) -> float:

@@ -1,9 +1,9 @@
 """A warm pod as the run worker sees it: a worker with a channel, whatever the API server does.
 
-A thread makes the pod, waits until it runs, and carries the session over exec. A cut channel is not
-a lost pod: it is connected anew until the pod's status says that it has ended, or until the pod,
-unreached for too long, has ended itself. A pod may outlive its run worker: it is then left running,
-and taken over by the next.
+A thread makes the pod, waits until it runs, and carries the session over its route. A cut channel
+is not a lost pod: it is connected anew until the pod's status says that it has ended, or until the
+pod, unreached for too long, has ended itself. A pod may outlive its run worker: it is then left
+running, and taken over by the next.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from cu_market.ral.carrier import Channel, CutError
 from cu_market.ral.kubernetes.api import ClusterApi, ClusterError, Json
 from cu_market.ral.kubernetes.endings import end_of, is_hopeless, is_running, waiting_words
-from cu_market.ral.kubernetes.exec_channel import ExecChannel
-from cu_market.ral.kubernetes.host import SOCKET_PREFIX
 from cu_market.ral.kubernetes.mirror import Mirror
 from cu_market.ral.kubernetes.pod_terms import (
     EARLY_SECONDS,
@@ -34,6 +33,7 @@ from cu_market.ral.kubernetes.pod_terms import (
     PodTerms,
     pauses_between,
 )
+from cu_market.ral.kubernetes.routes import Route
 from cu_market.ral.kubernetes.session import Session, SessionError
 from cu_market.ral.provider import EndKind, WorkerEnd
 
@@ -47,6 +47,7 @@ class WarmPod:
         holder: names the pod for its provider.
         manifest: what to create.
         token: the session's.
+        route: how its process 1 is reached.
         api: the cluster's.
         pods: a mirror in which the pod will be seen.
         terms: how long to wait for what.
@@ -63,6 +64,7 @@ class WarmPod:
         manifest: Mapping[str, Any],
         token: str,
         *,
+        route: Route,
         api: ClusterApi,
         pods: Mirror,
         terms: PodTerms,
@@ -75,7 +77,7 @@ class WarmPod:
         self._manifest = manifest
         self._name = str(manifest["metadata"]["name"])
         self._namespace = str(manifest["metadata"]["namespace"])
-        self._token = token
+        self._route = route
         self._api = api
         self._pods = pods
         self._terms = terms
@@ -97,7 +99,7 @@ class WarmPod:
         self._end: WorkerEnd | None = None
         self._heard_at = 0.0
         self._created_at = time.monotonic() if is_there else 0.0
-        self._early: ExecChannel | None = None
+        self._early: Channel | None = None
         self._thread = threading.Thread(target=self._run, name=f"pod {self._name}", daemon=True)
         self._thread.start()
 
@@ -174,8 +176,11 @@ class WarmPod:
         pod, _ = self._look()
         self._end = self._refine(end, pod)
         self._theirs.close()
-        if self._is_created and not self._is_leaving:
-            self._delete()
+        if not self._is_leaving:
+            if self._is_created:
+                self._delete()
+            self._route.forget()
+        self._route.close()
         self._pods.forget(self._key)
         self._bell.close()
         self._rope.close()
@@ -248,8 +253,10 @@ class WarmPod:
                 return None
             if tries and time.monotonic() - self._created_at >= tries[0]:
                 tries.popleft()
-                if pod is not None and pod["spec"].get("nodeName") and self._reaches_early():
-                    return None
+                if pod is not None and pod["spec"].get("nodeName"):
+                    self._early = self._route.reach_early(self._greet)
+                    if self._early is not None:
+                        return None
             now = time.monotonic()
             if is_hopeless(pod):
                 hopeless_since = hopeless_since or now
@@ -262,14 +269,6 @@ class WarmPod:
                 return _closed()
             until_try = tries[0] - (time.monotonic() - self._created_at) if tries else 0.5
             self._pods.wait(self._has_news, min(0.5, max(0.01, until_try)))
-
-    def _reaches_early(self) -> bool:
-        """Whether the pod can be reached although its status does not say that it runs."""
-        try:
-            self._early = self._connect()
-        except ClusterError:
-            return False  # it does not run yet
-        return True
 
     def _has_news(self) -> bool | None:
         pod, is_gone = self._look()
@@ -288,12 +287,11 @@ class WarmPod:
         said = ""
         while True:
             try:
-                channel, self._early = self._early or self._connect(), None
+                channel, self._early = self._early or self._route.connect(self._greet), None
                 with contextlib.closing(channel):
-                    self._session.connected()
                     if self._pump(channel):
                         return self._told_end()
-            except (ClusterError, SessionError) as error:
+            except (ClusterError, CutError, SessionError) as error:
                 said = str(error)
                 logger.info("channel cut", extra={"action": "channel_cut", "pod": self._name})
             if time.monotonic() - self._heard_at < SILENCE_SECONDS:
@@ -306,21 +304,16 @@ class WarmPod:
                 return WorkerEnd(kind=EndKind.LOST, detail=f"pod {self._name}: unreached: {said}")
             self._sleep(next(pauses))
 
-    def _connect(self) -> ExecChannel:
-        return ExecChannel(
-            self._api,
-            namespace=self._namespace,
-            pod=self._name,
-            container=str(self._manifest["spec"]["containers"][0]["name"]),
-            python=self._terms.python,
-            name=f"{SOCKET_PREFIX}{self._token}",
-        )
+    def _greet(self) -> bytes:
+        """Begins the session anew on a connection that was just made; returns what to say first."""
+        self._session.connected()
+        return self._session.to_send()
 
-    def _pump(self, channel: ExecChannel) -> bool:
+    def _pump(self, channel: Channel) -> bool:
         """Carries bytes until either side has ended: True if in order.
 
         Raises:
-            ClusterError, SessionError: the connection is of no use any more.
+            ClusterError, CutError, SessionError: the connection is of no use any more.
         """
         heard_at = pinged_at = time.monotonic()
         farewell_at: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,9 @@ from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.resources import ResourceVector
 from cu_market.ral.kubernetes.config import read_config
+from cu_market.ral.kubernetes.host import CARRIER_VARIABLE
 from cu_market.ral.kubernetes.pods import build_pod, is_adoptable, pod_name, token_of
+from cu_market.ral.kubernetes.provider import KubernetesProvider
 from cu_market.ral.provider import WorkerLaunch
 
 POOL = {"name": "general", "core_usd_per_hour": 0.04, "gb_usd_per_hour": 0.005}
@@ -240,3 +243,64 @@ def test_a_pod_of_the_same_run_and_code_may_be_adopted_if_it_was_meant_to() -> N
     bound = manifest(launch={"code_version": "v1"})
     assert not is_adoptable(bound, launch_of(**ours), "default")
     assert not is_adoptable(manifest(), launch_of(), "default")
+
+
+class Carrier:
+    program = "some.module"
+    environment: Mapping[str, str] = {"SOME_LEDGER": '{"env": "NAME"}'}
+
+    def connect(self, token: str, run_id: str) -> Any:
+        raise NotImplementedError
+
+    def forget(self, token: str) -> None:
+        raise NotImplementedError
+
+    def forget_run(self, run_id: str) -> None:
+        raise NotImplementedError
+
+
+def carried_environment(channel: str) -> dict[str, str]:
+    config = read_config("cluster", {"image": "image:1", "pools": [POOL], "channel": channel})
+    launch = WorkerLaunch(
+        run_id="0a1b2c3d-run",
+        worker_key="cluster/general",
+        arguments=("-m", "cu_market.deo.worker"),
+        allocation=allocation(),
+        carrier=Carrier(),
+    )
+    made = build_pod(
+        launch,
+        config,
+        config.pools[0].record(),
+        provider="cluster",
+        token="token",
+        is_cpu_limited=False,
+        owner=None,
+    )
+    return {each["name"]: each["value"] for each in made["spec"]["containers"][0]["env"]}
+
+
+def test_what_carries_is_named_to_process_1_where_exec_is_not_used() -> None:
+    by_exec = carried_environment("exec")
+    by_database = carried_environment("database")
+    assert set(by_database) - set(by_exec) == {CARRIER_VARIABLE, "SOME_LEDGER"}
+    assert by_database[CARRIER_VARIABLE] == "some.module"
+
+
+def test_an_unknown_channel_is_refused() -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        read_config("cluster", {"pools": [POOL], "channel": "ssh"})
+    said = str(caught.value)
+    assert "provider 'cluster': channel='ssh'" in said
+    assert "'exec' or 'database'" in said
+
+
+def test_a_worker_that_nobody_carries_to_is_not_started() -> None:
+    options = {"image": "image:1", "pools": [POOL], "channel": "database", "cpu_limit": True}
+    provider = KubernetesProvider.from_config("cluster", options)
+    assert provider.capabilities.carried
+    launch = WorkerLaunch(
+        run_id="r", worker_key="k", arguments=("-c", "pass"), allocation=allocation()
+    )
+    with pytest.raises(InvalidInputError, match="channel='database': nobody carries it"):
+        provider.start(launch)
