@@ -50,6 +50,7 @@ from cu_market.market.terms import Terms
 from cu_market.market.unserved import MarketUnavailableError, refuse_unserved
 from cu_market.pse.forecast import Forecaster
 from cu_market.ral.bids import BidRound, collect_bids
+from cu_market.ral.carrier import Carrier
 from cu_market.ral.provider import Observant, Provider
 
 NOTHING_RUNS: Mapping[StepIdentity, Sequence[float]] = {}
@@ -85,6 +86,7 @@ class Market:
         providers: who is asked.
         solver: the integer program's solver, or None for construction only.
         forecaster: the PSE's, or None for the empirical one.
+        carrier: reaches workers of providers that need one, or None.
         now: the clock.
     """
 
@@ -96,6 +98,7 @@ class Market:
         providers: Sequence[Provider],
         solver: Solver | None = None,
         forecaster: Forecaster | None = None,
+        carrier: Carrier | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.settings = settings
@@ -103,6 +106,7 @@ class Market:
         self.providers = {provider.name: provider for provider in providers}
         self.solver = solver
         self._forecaster = forecaster
+        self.carrier = carrier
         self.now = now
 
     def clear(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from cu_market.ledger.location import ledger_url
 from cu_market.ledger.sql import SqlLedger, open_ledger
 from cu_market.market.auction import Market
+from cu_market.market.carriage import check_carriage, find_carrier
 from cu_market.market.settings import MarketSettings
 from cu_market.market.solver_process import SolverProcess
 from cu_market.ral.registry import load_providers
@@ -27,11 +28,15 @@ def open_market(settings: MarketSettings, dagster_home: str | None) -> Market:
         InvalidInputError: settings that cannot be used, with every problem.
         LedgerError: the ledger cannot be opened.
     """
+    providers = load_providers(settings.providers)
+    check_carriage(providers, settings)
+    ledger = open_instance_ledger(settings, dagster_home)
     return Market(
         settings=settings,
-        providers=load_providers(settings.providers),
-        ledger=open_instance_ledger(settings, dagster_home),
+        providers=providers,
+        ledger=ledger,
         solver=SolverProcess(),
+        carrier=find_carrier(providers, settings, ledger),
     )
 
 

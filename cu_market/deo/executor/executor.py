@@ -217,6 +217,7 @@ class MarketExecutor(Executor):
                 workers.foresight = Foresight(
                     market, plan_context.dagster_run, plan_context.instance
                 )
+                workers.carrier = market.carrier
                 if plan_context.resume_from_failure and inherited is None:
                     inherited = take_over(market, plan_context.instance, outline, workers)
                 found = self._find_awards(market, outline, inherited, workers)
@@ -398,6 +399,8 @@ def _end_run(market: Market, workers: Workers, run_id: str, starter: str) -> Non
     for provider in market.providers.values():
         reap(provider, run_id, holders, starter)
     workers.collect()
+    if market.carrier is not None:
+        market.carrier.forget_run(run_id)
 
 
 def reap(provider: Provider, run_id: str, holders: Sequence[str], starter: str) -> None:

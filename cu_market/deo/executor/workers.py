@@ -21,6 +21,7 @@ from cu_market.deo.worker.frames import Decoder, Frame, FrameError, encode
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.purchase import Purchase
 from cu_market.domain.resources import ResourceVector
+from cu_market.ral.carrier import Carrier
 from cu_market.ral.places import (
     WORKER_ARGUMENTS,
     WorkerKey,
@@ -128,6 +129,7 @@ class Workers:
 
     Attributes:
         foresight: where it may find workers that were started ahead; None: there are none.
+        carrier: reaches workers that their providers cannot reach; set once the market is open.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class Workers:
         self._code_version = code_version
         self._has_successor = has_successor
         self.foresight: Foresight | None = None
+        self.carrier: Carrier | None = None
         self._workers: list[WarmWorker] = []
         self._closed: list[Worker] = []
         self._selector = selectors.DefaultSelector()
@@ -222,6 +225,7 @@ class Workers:
             instance=self._instance,
             code_version=self._code_version,
             is_adoptable=self._has_successor and isinstance(provider, Adopting),
+            carrier=self.carrier,
         )
 
     def _enlist(

@@ -27,6 +27,9 @@ CONTROL_PLANE_TOLERANCE = timedelta(minutes=3)
 GOODBYE_GRACE = timedelta(seconds=60)
 """From the executor's goodbye until Dagster has written the run's end."""
 
+CHANNEL_GRACE = timedelta(hours=1)
+"""A channel that is younger may be that of a check, which has no run worker."""
+
 
 def health_of(ledger: Ledger, run_id: str, now: datetime) -> CheckRunHealthResult:
     """Returns the run worker's state by its lease.
@@ -65,6 +68,8 @@ def reap(market: Market, instance: DagsterInstance) -> int:
         reaped += 1
     for orphan in ledger.expire(now=now):
         _settle(ledger, orphan.key, orphan.fencing_token, now)
+    if market.carrier is not None:
+        ledger.channels.forget_dead(before=now - CHANNEL_GRACE)
     return reaped
 
 
@@ -85,6 +90,8 @@ def reap_run(market: Market, lease: RunLease) -> None:
         _settle(market.ledger, allocation.key, allocation.fencing_token, now)
     market.ledger.release_awards(lease.run_id, now=now)
     give_back(market, lease.run_id, now)
+    if market.carrier is not None:
+        market.ledger.channels.forget_run(lease.run_id)
     market.ledger.end_run(lease.run_id, now=now)
     logger.warning("run reaped", extra={"action": "reap", "run_id": lease.run_id})
 
