@@ -394,9 +394,9 @@ def provider_test(
     """
     from cu_market.cli.exits import ExitCode
     from cu_market.cli.homes import find_home_or_none
-    from cu_market.cli.provider import find_options, run_suite, suite_table, suite_verdict
+    from cu_market.cli.provider import find_tested, run_suite, suite_table, suite_verdict
 
-    document = run_suite(name, find_options(find_home_or_none(home), name), only)
+    document = run_suite(find_tested(find_home_or_none(home), name), only)
     if as_json:
         write_json(document)
     else:

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from cu_market.cli.deployment import read_settings
 from cu_market.cli.exits import CommandError
 from cu_market.cli.output import make_table
 from cu_market.domain.problem import InvalidInputError, Problem
+from cu_market.ledger.location import Reference
+from cu_market.market.carriage import check_carriage
+from cu_market.market.settings import MarketSettings
 from cu_market.ral.registry import DEFAULT_CONFIG, list_kinds, load_providers
 
 if TYPE_CHECKING:
@@ -24,14 +28,29 @@ if TYPE_CHECKING:
 SUITE = "cu_market.conformance.configured"
 
 
-def find_options(home: Path | None, name: str) -> Mapping[str, object]:
-    """Returns a provider's options: as the home configures it, else of the kind of that name.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """What the suite is run on.
+
+    Attributes:
+        name: the provider's.
+        options: as configured.
+        ledger: where the ledger is that carries to its workers; None where it reaches them itself.
+    """
+
+    name: str
+    options: Mapping[str, object]
+    ledger: Reference | None = None
+
+
+def find_tested(home: Path | None, name: str) -> Tested:
+    """Returns a provider: as the home configures it, else of the kind of that name.
 
     Raises:
         InvalidInputError: neither, or options that cannot be used.
     """
-    settings = read_settings(home) if home is not None else None
-    configured = (settings.providers if settings else None) or DEFAULT_CONFIG
+    settings = read_settings(home) if home is not None else MarketSettings()
+    configured = settings.providers or DEFAULT_CONFIG
     if name in configured:
         options = {"kind": name, **configured[name]}
     elif name in list_kinds():
@@ -42,14 +61,17 @@ def find_options(home: Path | None, name: str) -> Mapping[str, object]:
         raise InvalidInputError(
             [Problem(where="provider", value=name, what="not known here", remedy=remedy)]
         )
-    load_providers({name: options})
-    return options
+    providers = load_providers({name: options})
+    check_carriage(providers, settings)
+    is_carried = any(provider.capabilities.carried for provider in providers)
+    return Tested(name=name, options=options, ledger=settings.ledger_url if is_carried else None)
 
 
-def run_suite(name: str, options: Mapping[str, object], only: str = "") -> dict[str, Any]:
+def run_suite(tested: Tested, only: str = "") -> dict[str, Any]:
     """Returns what came of each test of the conformance suite; standard error is told each.
 
     Args:
+        tested: the provider.
         only: pytest's -k.
 
     Raises:
@@ -70,8 +92,11 @@ def run_suite(name: str, options: Mapping[str, object], only: str = "") -> dict[
             *("-c", "/dev/null", "--rootdir", directory, "--basetemp", f"{directory}/tests"),
             *("--noconftest", "-p", "no:cacheprovider", "-p", "no:xdist"),
             *("-p", "cu_market.conformance.plugin", "--pyargs", SUITE, "-k", only, "-q"),
-            *("--cu-market-provider", name, "--cu-market-options", json.dumps(dict(options))),
+            *("--cu-market-provider", tested.name),
+            *("--cu-market-options", json.dumps(dict(tested.options))),
         ]
+        if tested.ledger is not None:
+            arguments += ["--cu-market-ledger", json.dumps(tested.ledger)]
         output = StringIO()
         with redirect_stdout(output), redirect_stderr(output):
             code = int(pytest.main(arguments, plugins=[collector]))
@@ -80,7 +105,8 @@ def run_suite(name: str, options: Mapping[str, object], only: str = "") -> dict[
     counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
     for test in collector.tests:
         counts[test["outcome"]] += 1
-    return {"provider": name, "options": dict(options), **counts, "tests": collector.tests}
+    told = {"provider": tested.name, "options": dict(tested.options)}
+    return {**told, **counts, "tests": collector.tests}
 
 
 class _Collector:

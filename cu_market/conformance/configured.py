@@ -25,4 +25,7 @@ class TestConfiguredProvider(ProviderConformance):
             pytest.fail("--cu-market-provider NAME is missing")
         said = request.config.getoption("--cu-market-options")
         options = json.loads(said) if said else {"kind": name}
-        self.configured = Configured(name=name, options=options)
+        ledger = request.config.getoption("--cu-market-ledger")
+        self.configured = Configured(
+            name=name, options=options, ledger=json.loads(ledger) if ledger else None
+        )

@@ -27,3 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="",
         help='its options as configured; left out: {"kind": NAME}',
     )
+    group.addoption(
+        "--cu-market-ledger",
+        metavar="JSON",
+        default="",
+        help="where the ledger is that carries to its workers, as ledger_url is written, if it "
+        "reaches them through the database; the suite's runs are then kept there",
+    )

@@ -14,6 +14,7 @@ from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.units import lease_cost_microusd, usd_to_microusd
 from cu_market.domain.usage import Ending, Usage
 from cu_market.ledger.interface import Auction
+from cu_market.ledger.location import follow
 from cu_market.ledger.sql import open_ledger
 from cu_market.ral.provider import HolderStatus, Provider
 
@@ -54,7 +55,7 @@ class RunsConformance(ProviderUnderTest):
 
         from cu_market.conformance import run_job
 
-        ledger_url = f"sqlite:///{home / 'ledger.db'}"
+        ledger_url = self.configured.ledger or f"sqlite:///{home / 'ledger.db'}"
         settings = {
             "providers": self.configured.settings(),
             "ledger_url": ledger_url,
@@ -63,7 +64,8 @@ class RunsConformance(ProviderUnderTest):
         }
         config = {"execution": {"config": {"market": {"settings": settings}}}}
         target = reconstructable(getattr(run_job, job))
-        with DagsterInstance.get() as instance, open_ledger(ledger_url) as ledger:
+        url = follow(ledger_url, "Configured.ledger")
+        with DagsterInstance.get() as instance, open_ledger(url) as ledger:
             # Not entered: that would make the job's resources here.
             result = execute_job(target, instance, run_config=config, raise_on_error=False)
             run_id = result.run_id

@@ -10,11 +10,15 @@ from datetime import UTC, datetime
 import pytest
 
 from cu_market.conformance.told_worker import PROGRAM
+from cu_market.deo.channel.carrier import DatabaseCarrier
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.bid import Bid
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import MIB
+from cu_market.ledger.location import Reference, follow
+from cu_market.ledger.sql import open_ledger
+from cu_market.ral.carrier import Carrier
 from cu_market.ral.provider import Provider, WorkerLaunch
 from cu_market.ral.registry import load_providers
 
@@ -28,10 +32,13 @@ class Configured:
     Attributes:
         name: what it is called.
         options: ``{"kind": "module:Class", ...}``, as below ``providers: <name>:``.
+        ledger: ``ledger_url`` of a provider whose workers are reached through the ledger's
+            database; the suite's runs are kept there. None: each test has a file of its own.
     """
 
     name: str = "tested"
     options: Mapping[str, object] = field(default_factory=dict)
+    ledger: Reference | None = None
 
     def settings(self) -> dict[str, dict[str, object]]:
         """Returns the ``providers`` of market settings."""
@@ -114,4 +121,15 @@ class ProviderUnderTest:
             log_path=log_path,
             allocation=lease,
             starter=starter,
+            carrier=self.carrier_of(provider),
         )
+
+    def carrier_of(self, provider: Provider) -> Carrier | None:
+        """Returns who carries to the provider's workers, where it needs that."""
+        if not provider.capabilities.carried:
+            return None
+        if self.configured.ledger is None:
+            pytest.fail("its workers are reached through the ledger: say Configured(ledger=...)")
+        reference = self.configured.ledger
+        channels = open_ledger(follow(reference, "Configured.ledger")).channels
+        return DatabaseCarrier(channels, reference)

@@ -36,7 +36,9 @@ from cu_market.conformance.tested import Configured
 from cu_market.conformance.told_worker import tell
 said = json.loads(sys.argv[1])
 tested = ProviderConformance()
-tested.configured = Configured(name=said["name"], options=said["options"])
+tested.configured = Configured(
+    name=said["name"], options=said["options"], ledger=said["ledger"]
+)
 provider = tested.load()
 worker = provider.start(tested.launch_on(provider, starter=said["starter"], run_id=said["run_id"]))
 tell(worker, "say hello")
@@ -195,6 +197,7 @@ class WorkersConformance(ProviderUnderTest):
         said = {
             "name": self.configured.name,
             "options": dict(self.configured.options),
+            "ledger": self.configured.ledger,
             "starter": starter,
             "run_id": str(uuid.uuid4()),
         }

@@ -22,6 +22,7 @@ from cu_market.domain.bid import Bid
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import MIB, format_usd
+from cu_market.ral.carrier import Carrier
 from cu_market.ral.provider import Provider, Worker, WorkerEnd, WorkerLaunch
 
 END_SECONDS = 5.0
@@ -49,8 +50,16 @@ class Needs:
     timeout_seconds: float = 120.0
 
 
-def check_provider(provider: Provider, needs: Needs) -> Iterator[Finding]:
-    """Yields what is found of a provider, in the order in which one thing needs another."""
+def check_provider(
+    provider: Provider, needs: Needs, carrier: Carrier | None = None
+) -> Iterator[Finding]:
+    """Yields what is found of a provider, in the order in which one thing needs another.
+
+    Args:
+        provider: to be checked.
+        needs: of steps.
+        carrier: reaches its workers, where it needs one.
+    """
     subject = Subject(provider.name)
     try:
         pool = provider.pool()
@@ -71,10 +80,13 @@ def check_provider(provider: Provider, needs: Needs) -> Iterator[Finding]:
     price = format_usd(min(bid.price_for(SMALL) for bid in bids))
     yield subject.ok("offers", f"a small step from {price} an hour")
     if not provider.capabilities.quotes_only:
-        yield from _try_worker(subject, provider, bids[0], needs)
+        launch = _launch(provider, bids[0], carrier)
+        yield from _try_worker(subject, provider, launch, needs)
 
 
-def _try_worker(subject: Subject, provider: Provider, bid: Bid, needs: Needs) -> Iterator[Finding]:
+def _try_worker(
+    subject: Subject, provider: Provider, launch: WorkerLaunch, needs: Needs
+) -> Iterator[Finding]:
     began = time.monotonic()
     token = secrets.token_hex(8)
     shared = needs.storage / f".cu_market_check_{token}"
@@ -82,7 +94,7 @@ def _try_worker(subject: Subject, provider: Provider, bid: Bid, needs: Needs) ->
     try:
         needs.storage.mkdir(parents=True, exist_ok=True)
         shared.write_text(token)
-        worker = provider.start(_launch(provider, bid))
+        worker = provider.start(launch)
         found = _ask(worker, _question(needs, shared), needs.timeout_seconds)
         ahead_seconds = _compare_clocks(worker, needs.timeout_seconds)
     except Exception as error:  # noqa: BLE001 - what is broken is what is looked for
@@ -183,7 +195,7 @@ def _judge_code(
             yield subject.ok("code", f"{name} {digest} is the same there")
 
 
-def _launch(provider: Provider, bid: Bid) -> WorkerLaunch:
+def _launch(provider: Provider, bid: Bid, carrier: Carrier | None) -> WorkerLaunch:
     lease = Allocation(
         run_id=str(uuid.uuid4()),
         step_key="check",
@@ -206,6 +218,7 @@ def _launch(provider: Provider, bid: Bid) -> WorkerLaunch:
         working_directory=os.getcwd(),
         allocation=lease,
         starter=f"check/{os.getpid()}/{lease.run_id}",
+        carrier=carrier,
     )
 
 

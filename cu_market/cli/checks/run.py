@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from cu_market.cli.checks.provider import Needs
     from cu_market.market.settings import MarketSettings
+    from cu_market.ral.carrier import Carrier
+    from cu_market.ral.provider import Provider
 
 _HERE = Subject("deployment")
 
@@ -65,6 +67,7 @@ def _check_providers(
     settings: MarketSettings, needs: Needs, only: Sequence[str]
 ) -> Iterator[Finding]:
     from cu_market.cli.checks.provider import check_provider
+    from cu_market.ledger.interface import LedgerError
     from cu_market.ral.registry import load_providers
 
     try:
@@ -76,8 +79,34 @@ def _check_providers(
         return
     for provider in providers:
         if not only or provider.name in only:
-            work = partial(check_provider, provider, needs)
-            yield from Subject(provider.name).tried("answers", work, "see its own words")
+            subject = Subject(provider.name)
+            try:
+                carrier = _carrier_of(provider, settings)
+            except InvalidInputError as error:
+                for problem in error.problems:
+                    what = f"{problem.where}={problem.value!r}: {problem.what}"
+                    yield subject.failed("channel", what, problem.remedy)
+                continue
+            except LedgerError as error:
+                yield subject.failed("channel", str(error), "mend the ledger first")
+                continue
+            work = partial(check_provider, provider, needs, carrier)
+            yield from subject.tried("answers", work, "see its own words")
+
+
+def _carrier_of(provider: Provider, settings: MarketSettings) -> Carrier | None:
+    """Returns who carries to the provider's workers, where it needs that.
+
+    Raises:
+        InvalidInputError: nobody can.
+    """
+    from cu_market.ledger.sql import open_ledger
+    from cu_market.market.carriage import check_carriage, find_carrier
+
+    if not provider.capabilities.carried:
+        return None
+    check_carriage([provider], settings)
+    return find_carrier([provider], settings, open_ledger(settings.resolved_ledger_url() or ""))
 
 
 def needs_of(
