@@ -65,6 +65,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default="local",
         help="where the steps of the executor's suite run: here, or in pods (on PostgreSQL then)",
     )
+    parser.addoption(
+        "--channel",
+        choices=["exec", "database"],
+        default="exec",
+        help="how pods of the executor's suite are reached",
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

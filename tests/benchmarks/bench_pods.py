@@ -1,8 +1,9 @@
 """Seconds a step of twenty trivial ops in pods, from the run's start to its last STEP_SUCCESS.
 
 ``python tests/benchmarks/bench_pods.py [--rounds 3]``: k8s_job_executor, the market with warm pods
-and the market with a pod for each step in turn, two at a time, on PostgreSQL; the pods' start and
-the code's load included. ``kept``: the same warm run's seconds a step once its pods are warm.
+and the market with a pod for each step in turn, each reached by exec and through the database, two
+at a time, on PostgreSQL; the pods' start and the code's load included. ``kept``: the same warm
+run's seconds a step once its pods are warm. ``--ways warm,warm_database`` runs these alone.
 CPU-seconds a step beside each: of this process and, where this machine is the node, of its pods.
 Needs a cluster; see tests/servers/kubernetes_cluster.py. Medians as one JSON line on stdout.
 """
@@ -35,11 +36,14 @@ from postgres_server import PASSWORD, PostgresServer, find_binaries
 from step_start_job import OPS
 
 PASSWORD_VARIABLE = "CU_MARKET_TEST_POSTGRES_PASSWORD"
+REFERENCE = "k8s_job_executor"
 CONFIG_MAP = "dagster-instance"
 WAYS = {
-    "k8s_job_executor": ("k8s_job_ops", "pod_step_jobs.py", {}),
+    REFERENCE: ("k8s_job_ops", "pod_step_jobs.py", {}),
     "warm": ("trivial_ops", "step_start_job.py", {"keep": True}),
     "cold": ("trivial_ops", "step_start_job.py", {"keep": False}),
+    "warm_database": ("trivial_ops", "step_start_job.py", {"keep": True, "channel": "database"}),
+    "cold_database": ("trivial_ops", "step_start_job.py", {"keep": False, "channel": "database"}),
 }
 
 
@@ -158,20 +162,22 @@ def main() -> int:
     """Prints the medians; 3 where there is no cluster."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--ways", default=",".join(WAYS))
+    said = parser.parse_args()
+    rounds, ways = said.rounds, {way: WAYS[way] for way in said.ways.split(",")}
     reason = why_not() or (None if find_binaries() else "no PostgreSQL is installed here")
     if reason:
         progress(reason)
         return 3
     logging.getLogger("dagster").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message="Unverified HTTPS")
-    found: dict[str, list[Cost]] = {way: [] for way in WAYS}
+    found: dict[str, list[Cost]] = {way: [] for way in ways}
     cluster = KubernetesCluster()
     cluster.config_map(CONFIG_MAP)
     try:
         with PostgresServer(listen=("127.0.0.1", cluster.host_address)) as server:
             for number in range(1, rounds + 1):
-                for way, (job, file, options) in WAYS.items():
+                for way, (job, file, options) in ways.items():
                     with fresh_instance(instance_config(cluster, server, options)) as instance:
                         cost = run_once(instance, job, file)
                     found[way].append(cost)
@@ -183,18 +189,21 @@ def main() -> int:
 
 
 def summary(found: Mapping[str, list[Cost]], rounds: int) -> dict[str, Any]:
-    """Returns medians, and each way's ratio to k8s_job_executor."""
+    """Returns medians, and each way's ratio to k8s_job_executor where that ran."""
     seconds = {way: median(cost.seconds for cost in costs) for way, costs in found.items()}
-    kept = median(c.kept_seconds for c in found["warm"] if c.kept_seconds is not None)
-    reference = seconds["k8s_job_executor"]
-    told: dict[str, Any] = {"rounds": rounds, "kept_seconds_per_step": round(kept, 3)}
+    told: dict[str, Any] = {"rounds": rounds}
     for way, costs in found.items():
         told[f"{way}_seconds_per_step"] = round(seconds[way], 3)
         told[f"{way}_cpu_seconds_per_step"] = round(median(c.cpu_seconds for c in costs), 3)
         pods = [c.pods_cpu_seconds for c in costs if c.pods_cpu_seconds is not None]
         told[f"{way}_pods_cpu_seconds_per_step"] = round(median(pods), 3) if pods else None
-    told |= {f"{way}_ratio": round(seconds[way] / reference, 3) for way in ("warm", "cold")}
-    return {**told, "kept_ratio": round(kept / reference, 3)}
+        kept = [c.kept_seconds for c in costs if c.kept_seconds is not None]
+        if kept:
+            told[f"{way}_kept_seconds_per_step"] = round(median(kept), 3)
+    reference = seconds.get(REFERENCE)
+    if reference is not None:
+        told |= {f"{w}_ratio": round(s / reference, 3) for w, s in seconds.items()}
+    return told
 
 
 if __name__ == "__main__":

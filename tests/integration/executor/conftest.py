@@ -61,7 +61,8 @@ def new_deployment(
     ):
         server.host = cluster.host_address  # by which pods find it too
         patch.setenv(PASSWORD_VARIABLE, PASSWORD)
-        options = cluster.options(disconnect_seconds=20)
+        channel = request.config.getoption("--channel")
+        options = cluster.options(disconnect_seconds=20, channel=channel)
         options["config"]["env_vars"] = [PASSWORD_VARIABLE, "DAGSTER_HOME"]
         market = {"providers": {"cluster": options}, "bid_deadline_seconds": 10}
         launcher = {

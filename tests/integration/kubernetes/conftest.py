@@ -14,6 +14,7 @@ from pod_deployment import (
     Deployment,
     dagster_yaml,
     launcher_options,
+    ledger_reference,
     pod_options,
 )
 from postgres_server import PASSWORD, PASSWORD_VARIABLE, PostgresServer, find_binaries
@@ -48,6 +49,17 @@ def reachable_postgres(cluster: KubernetesCluster) -> Iterator[PostgresServer]:
         pytest.skip("no PostgreSQL is installed here (Debian's package: postgresql)")
     with PostgresServer(listen=("127.0.0.1", cluster.host_address)) as server:
         yield server
+
+
+@pytest.fixture
+def pod_ledger(
+    cluster: KubernetesCluster,
+    reachable_postgres: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> dict[str, Any]:
+    """A ledger that pods reach, named as a dagster.yaml names it."""
+    monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
+    return ledger_reference(cluster, reachable_postgres)
 
 
 @pytest.fixture(scope="module")

@@ -94,14 +94,6 @@ def dagster_yaml(
         providers: who sells.
         in_pods: the Kubernetes launcher's configuration where run workers are pods too.
     """
-    database = {
-        "hostname": cluster.host_address,
-        "port": server.port,
-        "username": "postgres",
-        "password": {"env": PASSWORD_VARIABLE},
-        "db_name": server.create_database(),
-        "scheme": "postgresql+psycopg2",
-    }
     config: dict[str, Any] = {"market": {"providers": providers, "bid_deadline_seconds": 10}}
     launcher = {
         "module": "cu_market",
@@ -111,7 +103,7 @@ def dagster_yaml(
     return json.dumps(
         {
             "telemetry": {"enabled": False},
-            "storage": {"postgres": {"postgres_db": database}},
+            "storage": {"postgres": ledger_reference(cluster, server)},
             "run_launcher": launcher,
             "run_monitoring": {
                 "enabled": True,
@@ -121,6 +113,20 @@ def dagster_yaml(
             },
         }
     )
+
+
+def ledger_reference(cluster: KubernetesCluster, server: PostgresServer) -> dict[str, Any]:
+    """Returns how a dagster.yaml names a new database that both this machine and pods reach."""
+    return {
+        "postgres_db": {
+            "hostname": cluster.host_address,
+            "port": server.port,
+            "username": "postgres",
+            "password": {"env": PASSWORD_VARIABLE},
+            "db_name": server.create_database(),
+            "scheme": "postgresql+psycopg2",
+        }
+    }
 
 
 def launcher_options(cluster: KubernetesCluster, home: Path) -> dict[str, Any]:

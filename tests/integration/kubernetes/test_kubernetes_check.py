@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 from kubernetes_cluster import KubernetesCluster
-from postgres_server import PostgresServer, free_port
+from postgres_server import PASSWORD_VARIABLE, PostgresServer, free_port
 
 from cu_market.cli.checks.deployment import SKEW_SECONDS
 from cu_market.cli.checks.finding import Finding, Verdict
 from cu_market.cli.checks.provider import Needs, check_provider
+from cu_market.cli.checks.run import check_home
 from cu_market.ral.registry import load_providers
 
 pytestmark = [
@@ -36,6 +38,27 @@ def test_a_cluster_on_which_all_is_well(
     found = findings(cluster.options(), tmp_path, addresses=(address,), modules=("cu_market",))
     assert {f.verdict for f in found.values()} == {Verdict.OK}, found
     assert {"answers", "offers", "starts a worker", "versions", "database"} <= set(found)
+
+
+def test_all_is_well_where_exec_is_not_used(
+    cluster: KubernetesCluster,
+    reachable_postgres: PostgresServer,
+    pod_ledger: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    options = cluster.options(channel="database")
+    options["config"]["env_vars"] = [PASSWORD_VARIABLE]
+    home = tmp_path / "home"
+    home.mkdir()
+    market = {"providers": {"cluster": options}}
+    launcher = {"module": "cu_market", "class": "MarketRunLauncher", "config": {"market": market}}
+    config = {"storage": {"postgres": pod_ledger}, "run_launcher": launcher}
+    (home / "dagster.yaml").write_text(json.dumps({"telemetry": {"enabled": False}, **config}))
+    found = {
+        f.check: f for f in check_home(home, None, timeout_seconds=120) if f.subject == "cluster"
+    }
+    assert found["starts a worker"].verdict is Verdict.OK, found
+    assert found["credentials"].verdict is Verdict.OK, found
 
 
 def test_a_wrong_context(cluster: KubernetesCluster, tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from kubernetes_cluster import KubernetesCluster
+from postgres_server import PASSWORD_VARIABLE
 
 from cu_market.conformance.suite import ProviderConformance
 from cu_market.conformance.tested import Configured
@@ -21,3 +24,13 @@ class TestKubernetes(ProviderConformance):
     @pytest.fixture(autouse=True)
     def _on_the_cluster(self, cluster: KubernetesCluster) -> None:
         self.configured = Configured(name="cluster", options=cluster.options())
+
+
+class TestKubernetesThroughTheDatabase(ProviderConformance):
+    """All of it again, where exec is not used."""
+
+    @pytest.fixture(autouse=True)
+    def _on_the_cluster(self, cluster: KubernetesCluster, pod_ledger: dict[str, Any]) -> None:
+        options = cluster.options(channel="database")
+        options["config"]["env_vars"] = [PASSWORD_VARIABLE]
+        self.configured = Configured(name="cluster", options=options, ledger=pod_ledger)
