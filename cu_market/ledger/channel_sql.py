@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -53,9 +54,10 @@ class SqlChannels:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def open(self, channel: str, run_id: str, link: str, *, now: datetime) -> None:
-        """Makes a link the channel's present one."""
-        self._database.write(lambda c: _open(c, channel, run_id, link, now), f"channel {channel}")
+    def open(self, channel: str, run_id: str, link: str, *, epoch: int = 0, now: datetime) -> bool:
+        """Makes a link the channel's present one, if that is not of a later epoch."""
+        row = {"run_id": run_id, "link": link, "taker": "", "epoch": epoch, "opened_at": to_us(now)}
+        return self._database.write(lambda c: _open(c, channel, row), f"channel {channel}")
 
     def take(self, channel: str, taker: str) -> str | None:
         """Returns the present link, taken by this taker, or None."""
@@ -67,11 +69,10 @@ class SqlChannels:
             return self._database.write(lambda c: _exchange(c, sender, posts, is_write=True))
         return self._database.look(lambda c: _exchange(c, sender, posts, is_write=False))
 
-    def forget(self, channel: str) -> None:
-        """Deletes a channel and all that is under way."""
-        self._database.write(
-            lambda c: _forget(c, CHANNELS.c.channel == channel), f"channel {channel}"
-        )
+    def forget(self, channel: str, *, epoch: int = 0) -> None:
+        """Deletes a channel and all that is under way, unless its link is of a later epoch."""
+        which = and_(CHANNELS.c.channel == channel, CHANNELS.c.epoch <= epoch)
+        self._database.write(lambda c: _forget(c, which), f"channel {channel}")
 
     def forget_run(self, run_id: str) -> int:
         """Deletes every channel of a run; returns how many."""
@@ -82,18 +83,20 @@ class SqlChannels:
         return self._database.write(lambda c: _forget_dead(c, before))
 
 
-def _open(connection: Connection, channel: str, run_id: str, link: str, now: datetime) -> None:
+def _open(connection: Connection, channel: str, row: Mapping[str, Any]) -> bool:
     is_it = CHANNELS.c.channel == channel
     # Locked before its parcels are, as exchange does: one order for all.
-    former = connection.scalar(select(CHANNELS.c.link).where(is_it).with_for_update())
-    if former == link:
-        return  # the answer to an earlier call was lost
-    row = {"run_id": run_id, "link": link, "taker": "", "opened_at": to_us(now)}
+    former = connection.execute(
+        select(CHANNELS.c.link, CHANNELS.c.epoch).where(is_it).with_for_update()
+    ).first()
     if former is None:
         connection.execute(insert(CHANNELS).values(channel=channel, **row))
-    else:
+    elif former.epoch > row["epoch"]:
+        return False
+    elif former.link != row["link"]:  # else the answer to an earlier call was lost
         connection.execute(update(CHANNELS).where(is_it).values(row))
-        connection.execute(delete(PARCELS).where(PARCELS.c.link == former))
+        connection.execute(delete(PARCELS).where(PARCELS.c.link == former.link))
+    return True
 
 
 def _take(connection: Connection, channel: str, taker: str) -> str | None:

@@ -74,8 +74,19 @@ class Channels(Protocol):
     All raise LedgerError where the database cannot be used.
     """
 
-    def open(self, channel: str, run_id: str, link: str, *, now: datetime) -> None:
-        """Makes a link the channel's present one, and deletes what was under way on the last."""
+    def open(self, channel: str, run_id: str, link: str, *, epoch: int = 0, now: datetime) -> bool:
+        """Makes a link the channel's present one, and deletes what was under way on the last.
+
+        Args:
+            channel: whose.
+            run_id: whose worker it leads to.
+            link: its name, new.
+            epoch: of the run worker; one that has taken over from another has a later one.
+            now: the time.
+
+        Returns:
+            False where the present link is of a later epoch: then nothing was done.
+        """
 
     def take(self, channel: str, taker: str) -> str | None:
         """Returns the present link, taken by this taker, or None where there is none.
@@ -87,8 +98,8 @@ class Channels(Protocol):
     def exchange(self, sender: Sender, posts: Sequence[Post]) -> Mapping[str, Delivery]:
         """Stores, deletes and returns parcels, of many channels at once; by channel."""
 
-    def forget(self, channel: str) -> None:
-        """Deletes a channel and all that is under way."""
+    def forget(self, channel: str, *, epoch: int = 0) -> None:
+        """Deletes a channel and all that is under way, unless its link is of a later epoch."""
 
     def forget_run(self, run_id: str) -> int:
         """Deletes every channel of a run; returns how many."""

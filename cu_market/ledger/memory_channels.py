@@ -14,6 +14,7 @@ from cu_market.ledger.channels import Delivery, Post, Sender
 class _Channel:
     run_id: str
     link: str
+    epoch: int
     opened_at: datetime
     taker: str = ""
     parcels: dict[Sender, dict[int, bytes]] = field(
@@ -33,12 +34,15 @@ class InMemoryChannels:
         self._turn = threading.Lock()
         self._channels: dict[str, _Channel] = {}
 
-    def open(self, channel: str, run_id: str, link: str, *, now: datetime) -> None:
-        """Makes a link the channel's present one."""
+    def open(self, channel: str, run_id: str, link: str, *, epoch: int = 0, now: datetime) -> bool:
+        """Makes a link the channel's present one, if that is not of a later epoch."""
         with self._turn:
             former = self._channels.get(channel)
+            if former is not None and former.epoch > epoch:
+                return False
             if former is None or former.link != link:
-                self._channels[channel] = _Channel(run_id, link, now)
+                self._channels[channel] = _Channel(run_id, link, epoch, now)
+            return True
 
     def take(self, channel: str, taker: str) -> str | None:
         """Returns the present link, taken by this taker, or None."""
@@ -74,10 +78,12 @@ class InMemoryChannels:
             del theirs[number]
         return delivery
 
-    def forget(self, channel: str) -> None:
-        """Deletes a channel and all that is under way."""
+    def forget(self, channel: str, *, epoch: int = 0) -> None:
+        """Deletes a channel and all that is under way, unless its link is of a later epoch."""
         with self._turn:
-            self._channels.pop(channel, None)
+            found = self._channels.get(channel)
+            if found is not None and found.epoch <= epoch:
+                del self._channels[channel]
 
     def forget_run(self, run_id: str) -> int:
         """Deletes every channel of a run; returns how many."""

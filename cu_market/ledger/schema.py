@@ -232,12 +232,14 @@ CHANNELS = Table(
     _name("run_id"),
     _name("link"),
     _name("taker"),
+    _count("epoch"),
     _count("opened_at"),
     Index("ix_channels_run_id", "run_id"),
 )
-"""One row per worker that is reached through the database: its present link, and who has taken it
-at the worker's end. On PostgreSQL it and ``parcels`` are UNLOGGED: nothing of them is synced to the
-disk, and a server that crashed has them empty, which both ends take for a cut."""
+"""One row per worker that is reached through the database: its present link, of which run worker's
+epoch that is, and who has taken it at the worker's end. On PostgreSQL it and ``parcels`` are
+UNLOGGED: nothing of them is synced to the disk, and a server that crashed has them empty, which
+both ends take for a cut."""
 
 PARCELS = Table(
     "parcels",

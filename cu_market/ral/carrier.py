@@ -50,16 +50,22 @@ class Carrier(Protocol):
     program: str
     environment: Mapping[str, str]
 
-    def connect(self, token: str, run_id: str) -> Channel:
+    def connect(self, token: str, run_id: str, epoch: int = 0) -> Channel:
         """Returns a new connection; one that there was with this token is over. Its other end need
         not be there yet.
 
+        Args:
+            token: the session's.
+            run_id: whose worker.
+            epoch: of a run worker that has taken over from another it is later than that one's.
+
         Raises:
-            CutError: not now.
+            CutError: not now, or the worker has one of a later epoch.
         """
 
-    def forget(self, token: str) -> None:
-        """Clears away what is left of a worker's connections; nobody will ask for it again."""
+    def forget(self, token: str, epoch: int = 0) -> None:
+        """Clears away what is left of a worker's connections up to an epoch; nobody will ask for it
+        again."""
 
     def forget_run(self, run_id: str) -> None:
         """Clears away what is left of all connections of a run that has ended."""

@@ -61,6 +61,7 @@ class Pod:
         with log.open("ab") as file:
             self.process = self._start(code, disconnect_seconds, file)
         self.session = Session(self.token)
+        self.epoch = 0
         self.channel: DatabaseChannel | None = None
         self.cuts = 0
 
@@ -99,7 +100,7 @@ class Pod:
 
     def _turn(self) -> bytes:
         if self.channel is None:
-            self.channel = self.carrier.connect(self.token, "run")
+            self.channel = self.carrier.connect(self.token, "run", self.epoch)
             self.session.connected()
         while data := self.session.to_send():
             self.channel.send(data)
@@ -270,6 +271,35 @@ def test_a_run_workers_end_that_died_is_followed_by_another(
         assert pod.exchange(28) == b"ON ITS WAY CUT IN HALF AFTER"
         pod.drop()
     dead.close()
+
+
+def test_a_run_worker_that_takes_over_has_what_was_not_stored_and_keeps_the_channel(
+    reference: Reference, started: Start
+) -> None:
+    pod = started(reference)
+    pod.session = Session(pod.token, epoch=0, is_told=True)
+    say(pod, b"stored")
+    pod.session.store(6)
+    say(pod, b"received")
+    predecessor, left = pod.carrier, pod.channel
+    assert left is not None
+    with ledger_of(pod) as other:
+        pod.carrier = DatabaseCarrier(other.channels, "unused")
+        pod.session, pod.epoch = Session(pod.token, epoch=7, is_told=True), 7
+        pod.channel = None
+        assert pod.exchange(8) == b"RECEIVED"
+        pod.session.store(8)
+        say(pod, b"after")
+        # The predecessor was only cut off: it tries again, and clears away what it thinks its own.
+        with pytest.raises(CutError, match="took over"):
+            receive_all(left)
+        with pytest.raises(CutError, match="has taken over"):
+            predecessor.connect(pod.token, "run")
+        predecessor.forget(pod.token)
+        say(pod, b"still here")
+        assert pod.cuts == 0
+        pod.drop()
+    left.close()
 
 
 def receive_all(channel: DatabaseChannel) -> None:

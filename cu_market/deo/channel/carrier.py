@@ -63,13 +63,15 @@ class DatabaseCarrier:
         self._open: dict[str, DatabaseChannel] = {}
         self._thread: threading.Thread | None = None
 
-    def connect(self, token: str, run_id: str) -> DatabaseChannel:
+    def connect(self, token: str, run_id: str, epoch: int = 0) -> DatabaseChannel:
         """Returns a new connection; see ral.carrier.Carrier."""
         name, link = channel_of(token), secrets.token_hex(16)
         try:
-            self._channels.open(name, run_id, link, now=datetime.now(UTC))
+            is_open = self._channels.open(name, run_id, link, epoch=epoch, now=datetime.now(UTC))
         except LedgerError as error:
             raise CutError(f"database: {error}") from error
+        if not is_open:
+            raise CutError("another run worker has taken over")
         channel = DatabaseChannel(name, Link(name, link, self._clock()), self._turn, self._drop)
         with self._turn:
             if name in self._open:
@@ -83,10 +85,10 @@ class DatabaseCarrier:
                 self._thread.start()
         return channel
 
-    def forget(self, token: str) -> None:
+    def forget(self, token: str, epoch: int = 0) -> None:
         """Deletes what is left of a worker's channel; see ral.carrier.Carrier."""
         with _left_to_the_reaper():
-            self._channels.forget(channel_of(token))
+            self._channels.forget(channel_of(token), epoch=epoch)
 
     def forget_run(self, run_id: str) -> None:
         """Deletes what is left of a run's channels; see ral.carrier.Carrier."""

@@ -61,8 +61,17 @@ def pod_size(config: KubernetesConfig, size: ResourceVector) -> ResourceVector:
 def token_of(pod: Mapping[str, Any]) -> str | None:
     """Returns what opens the session with a pod's process 1: its environment's word, which those
     may read who may exec in it."""
+    return _variable(pod, TOKEN_VARIABLE)
+
+
+def carrier_of(pod: Mapping[str, Any]) -> str | None:
+    """Returns the program that carries a pod's channel; None where exec does."""
+    return _variable(pod, CARRIER_VARIABLE)
+
+
+def _variable(pod: Mapping[str, Any], name: str) -> str | None:
     environment = pod["spec"]["containers"][0].get("env") or ()
-    return next((e.get("value") for e in environment if e["name"] == TOKEN_VARIABLE), None)
+    return next((e.get("value") for e in environment if e["name"] == name), None)
 
 
 def is_adoptable(pod: Mapping[str, Any], launch: WorkerLaunch, deployment: str) -> bool:

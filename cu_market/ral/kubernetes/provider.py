@@ -28,6 +28,7 @@ from cu_market.ral.kubernetes.pods import (
     STARTER_LABEL,
     TAGS,
     build_pod,
+    carrier_of,
     is_adoptable,
     pod_name,
     starter_label,
@@ -210,7 +211,7 @@ class KubernetesProvider:
             self._holder_of(launch),
             manifest,
             token,
-            route=self._route(launch, manifest, token),
+            route=self._route(launch, manifest, token, 0),
             api=self._api,
             pods=self._mirror(starter_label(launch.starter)),
             terms=self._terms(launch),
@@ -259,7 +260,7 @@ class KubernetesProvider:
             holder,
             pod,
             token,
-            route=self._route(launch, pod, token),
+            route=self._route(launch, pod, token, 0),
             api=self._api,
             pods=self._mirror(starter_label(launch.starter)),
             terms=self._terms(launch),
@@ -298,18 +299,20 @@ class KubernetesProvider:
         token = token_of(pod)
         if token is None or not is_adoptable(pod, launch, self._config.deployment):
             return None
+        if self._config.channel is ChannelKind.DATABASE and carrier_of(pod) is None:
+            return None  # made before the setting was: exec alone leads there
+        epoch = time.time_ns() // 1000  # the latest to take over wins, whatever still tries
         return WarmPod(
             holder,
             pod,
             token,
-            route=self._route(launch, pod, token),
+            route=self._route(launch, pod, token, epoch),
             api=self._api,
             pods=self._mirror(pod["metadata"]["labels"][STARTER_LABEL]),
             terms=self._terms(launch),
             refine=self._refine,
             is_told=True,
-            # The latest to take over wins, whatever still tries from before.
-            epoch=time.time_ns() // 1000,
+            epoch=epoch,
         )
 
     def _read_pod(self, name: str) -> Json | None:
@@ -332,7 +335,9 @@ class KubernetesProvider:
             disconnect_seconds=self._config.disconnect_seconds,
         )
 
-    def _route(self, launch: WorkerLaunch, manifest: Mapping[str, Any], token: str) -> Route:
+    def _route(
+        self, launch: WorkerLaunch, manifest: Mapping[str, Any], token: str, epoch: int
+    ) -> Route:
         if self._config.channel is ChannelKind.EXEC:
             return ExecRoute(
                 self._api,
@@ -350,7 +355,7 @@ class KubernetesProvider:
             "start it by a run, `cu-market check` or `cu-market provider test`",
         )
         assert launch.carrier is not None
-        return CarriedRoute(launch.carrier, token=token, run_id=launch.run_id)
+        return CarriedRoute(launch.carrier, token=token, run_id=launch.run_id, epoch=epoch)
 
     @staticmethod
     def _node_seconds(pool: NodePool) -> float:

@@ -91,12 +91,14 @@ class CarriedRoute:
         carrier: who carries.
         token: the session's.
         run_id: whose pod it is.
+        epoch: the session's.
     """
 
-    def __init__(self, carrier: Carrier, *, token: str, run_id: str) -> None:
+    def __init__(self, carrier: Carrier, *, token: str, run_id: str, epoch: int) -> None:
         self._carrier = carrier
         self._token = token
         self._run_id = run_id
+        self._epoch = epoch
         self._early: Channel | None = None
 
     def connect(self, greet: Callable[[], bytes]) -> Channel:
@@ -120,10 +122,11 @@ class CarriedRoute:
 
     def forget(self) -> None:
         """Clears away what is left of its connections."""
-        self._carrier.forget(self._token)
+        self._carrier.forget(self._token, self._epoch)
 
     def _connect(self, greet: Callable[[], bytes]) -> Channel:
-        return _greeted(self._carrier.connect(self._token, self._run_id), greet)
+        channel = self._carrier.connect(self._token, self._run_id, self._epoch)
+        return _greeted(channel, greet)
 
 
 def _greeted(channel: _Made, greet: Callable[[], bytes]) -> _Made:

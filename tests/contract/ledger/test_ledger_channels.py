@@ -93,6 +93,20 @@ def test_a_link_that_another_has_taken_is_given_up(channels: Ledger) -> None:
     assert channels.channels.take("c", "successor") == "two"
 
 
+def test_whoever_was_followed_by_another_opens_and_forgets_nothing(channels: Ledger) -> None:
+    assert channels.channels.open("c", "r", "two", epoch=5, now=T0)
+    exchange(channels, WORKER, (1, b"for two"), link="two")
+    assert not channels.channels.open("c", "r", "late", now=T0)
+    assert not channels.channels.open("c", "r", "late", epoch=4, now=T0)
+    channels.channels.forget("c", epoch=4)
+    assert exchange(channels, HOME, link="two").parcels == ((1, b"for two"),)
+    assert channels.channels.open("c", "r", "again", epoch=5, now=T0)
+    assert channels.channels.open("c", "r", "three", epoch=6, now=T0)
+    assert exchange(channels, HOME, link="again") == Delivery(link="three")
+    channels.channels.forget("c", epoch=6)
+    assert channels.channels.take("c", "me") is None
+
+
 def test_whoever_only_asks_learns_the_link(channels: Ledger) -> None:
     exchange(channels, HOME, (1, b"a"))
     assert exchange(channels, WORKER, link="") == Delivery(link="one")

@@ -62,9 +62,13 @@ class Deployment:
     def running_pod(self, run_id: str, step_key: str, seconds: float = 60) -> str:
         """Returns the name of the pod in which a step has begun to run."""
         wait_for(lambda: (self.signals / f"{run_id}.{step_key}").exists(), step_key, seconds)
-        held = self.ledger.allocations(run_id=run_id, states=[AllocationState.ACCEPTED])
-        holder = next(row.holder for row in held if row.step_key == step_key)
-        return holder.rpartition("/")[2]
+
+        def holder() -> str | None:
+            held = self.ledger.allocations(run_id=run_id, states=[AllocationState.ACCEPTED])
+            return next((row.holder for row in held if row.step_key == step_key), None)
+
+        # The step's first word is on its way to the run worker for longer than to its own disk.
+        return str(wait_for(holder, "that the run worker knows")).rpartition("/")[2]
 
     def release(self, run_id: str) -> None:
         """Lets the run's waiting steps end."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from test_kubernetes_pods import POOL, allocation, launch_of, manifest
 
+from cu_market.ral.carrier import CutError
 from cu_market.ral.kubernetes.api import ClusterError, Json
 from cu_market.ral.kubernetes.config import read_config
+from cu_market.ral.kubernetes.host import CARRIER_VARIABLE
 from cu_market.ral.kubernetes.provider import KubernetesProvider
 from cu_market.ral.kubernetes.warm_pod import WarmPod
 from cu_market.ral.provider import AdoptableWorker, Adopting
@@ -133,6 +136,76 @@ def test_another_code_version_is_not_adopted(
     provider: KubernetesProvider, cluster: Cluster
 ) -> None:
     assert adopt(provider, cluster.add(1), code_version="v2") is None
+
+
+class Carrier:
+    """Carries nowhere, and says by whom it was asked."""
+
+    program = "some.module"
+    environment: Mapping[str, str] = {}
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str, int]] = []
+        self.forgotten: list[tuple[str, int]] = []
+        self.is_asked = threading.Event()
+
+    def connect(self, token: str, run_id: str, epoch: int = 0) -> Any:
+        self.asked.append((token, run_id, epoch))
+        self.is_asked.set()
+        raise CutError("nowhere")
+
+    def forget(self, token: str, epoch: int = 0) -> None:
+        self.forgotten.append((token, epoch))
+
+    def forget_run(self, run_id: str) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def by_database(cluster: Cluster) -> Iterator[KubernetesProvider]:
+    options = {"image": "image:1", "pools": [POOL], "channel": "database"}
+    made = KubernetesProvider("cluster", read_config("cluster", options), cluster)  # type: ignore[arg-type]
+    yield made
+    made.close()
+
+
+def add_carried(cluster: Cluster) -> Json:
+    pod: Any = cluster.add(1)
+    pod["spec"]["containers"][0]["env"].append({"name": CARRIER_VARIABLE, "value": "some.module"})
+    return pod  # type: ignore[no-any-return]
+
+
+def test_a_pod_that_is_carried_to_is_reached_in_a_later_epoch_and_left_with_its_channel(
+    by_database: KubernetesProvider, cluster: Cluster
+) -> None:
+    carrier = Carrier()
+    pod = adopt(by_database, add_carried(cluster), carrier=carrier)
+    assert pod is not None
+    assert carrier.is_asked.wait(20)
+    pod.leave()
+    assert pod.join(20)
+    ((token, run_id, epoch), *_) = carrier.asked
+    assert (token, run_id) == ("secret", "0a1b2c3d-run")
+    assert epoch > 0
+    assert cluster.deleted == carrier.forgotten == []
+
+
+def test_with_a_pod_that_is_closed_its_channel_goes(
+    by_database: KubernetesProvider, cluster: Cluster
+) -> None:
+    carrier = Carrier()
+    pod = adopt(by_database, add_carried(cluster), carrier=carrier)
+    assert pod is not None
+    assert carrier.is_asked.wait(20)
+    pod.close()
+    assert pod.join(20)
+    assert carrier.forgotten == [("secret", carrier.asked[0][2])]
+
+
+def test_a_pod_that_nobody_carries_to_is_not_adopted_by_a_carrier(
+    by_database: KubernetesProvider, cluster: Cluster
+) -> None:
+    assert adopt(by_database, cluster.add(1), carrier=Carrier()) is None
 
 
 def test_holders_of_others_are_not_adopted(provider: KubernetesProvider) -> None:

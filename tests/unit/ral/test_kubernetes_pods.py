@@ -249,10 +249,10 @@ class Carrier:
     program = "some.module"
     environment: Mapping[str, str] = {"SOME_LEDGER": '{"env": "NAME"}'}
 
-    def connect(self, token: str, run_id: str) -> Any:
+    def connect(self, token: str, run_id: str, epoch: int = 0) -> Any:
         raise NotImplementedError
 
-    def forget(self, token: str) -> None:
+    def forget(self, token: str, epoch: int = 0) -> None:
         raise NotImplementedError
 
     def forget_run(self, run_id: str) -> None:

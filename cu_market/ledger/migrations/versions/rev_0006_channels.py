@@ -27,6 +27,7 @@ def upgrade() -> None:
     op.create_table(
         "channels",
         *_names("channel", "run_id", "link", "taker"),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("opened_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("channel"),
         prefixes=prefixes,
