@@ -27,12 +27,21 @@ class Foresight:
         market: open.
         run: Dagster's record of the run.
         instance: the run's.
+        is_resumed: whether another run worker asked for the run's first worker.
     """
 
-    def __init__(self, market: Market, run: DagsterRun, instance: DagsterInstance) -> None:
+    def __init__(
+        self,
+        market: Market,
+        run: DagsterRun,
+        instance: DagsterInstance,
+        *,
+        is_resumed: bool = False,
+    ) -> None:
         self._market = market
         self._run = run
         self._instance = instance
+        self._is_resumed = is_resumed
         self._location = location_name(run)
         self._asked_at: datetime | None = None
         self._times: dict[WorkerKey, list[int]] = defaultdict(list)
@@ -42,6 +51,7 @@ class Foresight:
         self, provider: Provider, key: WorkerKey, launch: WorkerLaunch
     ) -> tuple[Worker, Purchase] | None:
         """Returns a worker that was started ahead and serves this launch, or None."""
+        self._asked_at = self._asked_at or self._market.now()
         foresight = foresighted(provider)
         if foresight is None:
             return None
@@ -115,7 +125,9 @@ class Foresight:
             logger.exception("start-ups not kept", extra={"action": "note start-ups"})
 
     def _lag_ms(self) -> int | None:
+        if self._asked_at is None or self._is_resumed:
+            return None
         due = due_at(self._instance, self._run)
-        if due is None or self._asked_at is None:
+        if due is None:
             return None
         return max(0, round(1000 * (self._asked_at - due).total_seconds()))

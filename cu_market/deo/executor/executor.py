@@ -215,7 +215,10 @@ class MarketExecutor(Executor):
                 market = open_market(self._settings, self._dagster_home)
                 stack.callback(close_market, market)
                 workers.foresight = Foresight(
-                    market, plan_context.dagster_run, plan_context.instance
+                    market,
+                    plan_context.dagster_run,
+                    plan_context.instance,
+                    is_resumed=plan_context.resume_from_failure,
                 )
                 workers.carrier = market.carrier
                 if plan_context.resume_from_failure and inherited is None:

@@ -26,6 +26,8 @@ from cu_market.ral.places import WorkerKey, fit_of
 from cu_market.ral.provider import HolderStatus, Provider, Standby, WorkerLaunch
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LAG = timedelta(seconds=7)
+DUE = ".dagster/scheduled_execution_time"
 MIB = 2**20
 AMPLE = ResourceVector(cpu_millis=8000, memory_bytes=8192 * MIB)
 ROOM = ResourceVector(cpu_millis=2000, memory_bytes=1024 * MIB)
@@ -73,7 +75,8 @@ class Bench:
             providers=[cast("Provider", self.provider)],
             now=lambda: NOW,
         )
-        self.foresight = Foresight(self.market, DagsterRun(job_name="nightly"), instance)
+        self.run = DagsterRun(job_name="nightly", tags={DUE: (NOW - LAG).isoformat()})
+        self.foresight = Foresight(self.market, self.run, instance)
         self.workers = Workers("run", {}, starter="host/1/2")
         self.workers.foresight = self.foresight
 
@@ -232,3 +235,14 @@ def test_a_run_tells_how_long_workers_took_and_when_it_asked(bench: Bench) -> No
     known = known_startups(bench.ledger, "", "cluster/cluster/general")
     assert known.times_ms == (1234,)
     assert known.fit
+    assert known_lags(bench.ledger, "", "nightly") == (7000,)
+
+
+def test_a_run_that_is_resumed_says_nothing_of_the_lag(bench: Bench) -> None:
+    with DagsterInstance.ephemeral() as instance:
+        bench.workers.foresight = Foresight(bench.market, bench.run, instance, is_resumed=True)
+        warm = bench.workers.ensure(bench.own, allocation(256))
+        bench.workers.foresight.note_ready(warm.key, 1234)
+        bench.workers.foresight.keep()
+    assert known_startups(bench.ledger, "", "cluster/cluster/general").times_ms == (1234,)
+    assert known_lags(bench.ledger, "", "nightly") == ()
