@@ -15,6 +15,8 @@ from cu_market.conformance.told_worker import until, wait_readable
 from cu_market.deo.worker.frames import Decoder, encode
 from cu_market.ral.places import WORKER_ARGUMENTS, foresighted
 from cu_market.ral.provider import (
+    AdoptableWorker,
+    Adopting,
     Foresighted,
     HolderStatus,
     Provider,
@@ -77,6 +79,24 @@ class AheadConformance(ProviderUnderTest):
         assert self.serves(worker)
         assert starting.check(worker.holder) is HolderStatus.RUNNING
         worker.close()
+        until(lambda: starting.check(ahead[0]) is not HolderStatus.RUNNING, "its end")
+
+    def test_it_is_adopted_as_any_other_of_its_run(
+        self, foresight: Foresighted, starting: Provider, ahead: list[str]
+    ) -> None:
+        """Where workers of the provider are: by the run worker that follows who took it over."""
+        if not isinstance(starting, Adopting):
+            pytest.skip("is not Adopting")
+        ahead.append(foresight.start_ahead(self.market_launch(starting)))
+        launch = replace(self.market_launch(starting), code_version="1", is_adoptable=True)
+        first = foresight.take_over(ahead[0], launch)
+        assert isinstance(first, AdoptableWorker)
+        assert self.serves(first)
+        first.leave()
+        second = starting.adopt(ahead[0], launch)
+        assert second is not None
+        assert self.serves(second)
+        second.close()
         until(lambda: starting.check(ahead[0]) is not HolderStatus.RUNNING, "its end")
 
     def test_what_is_let_go_is_gone(

@@ -226,7 +226,8 @@ class Foresighted(Protocol):
         """
 
     def take_over(self, holder: str, launch: WorkerLaunch) -> Worker:
-        """Returns the worker, for its run from now on.
+        """Returns the worker, its run's own from now on, as if it had been started for the launch:
+        whoever started it reaches it no more, and one that may be adopted is.
 
         Raises:
             OSError: it has gone, or another has it.

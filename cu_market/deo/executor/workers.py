@@ -201,8 +201,7 @@ class Workers:
         bought = self.foresight.take(provider, key, launch) if self.foresight is not None else None
         worker, purchase = bought or (provider.start(launch), None)
         warm = self._enlist(provider, key, worker, allocation, purchase)
-        # What was started ahead was not told of whom to wait for: it ends with its run worker.
-        warm.is_adoptable = launch.is_adoptable and purchase is None
+        warm.is_adoptable = launch.is_adoptable
         warm.send({"kind": "load", "outline": self._outline})
         return warm
 
@@ -349,10 +348,10 @@ class Workers:
 
     def _note(self, warm: WarmWorker, frame: Frame) -> None:
         if frame["kind"] == "ready":
-            warm.is_ready = True
-            if self.foresight is not None and warm.purchase is None:
+            if self.foresight is not None and warm.purchase is None and not warm.is_ready:
                 took_ms = round(1000 * (time.monotonic() - warm.started_at))
                 self.foresight.note_ready(warm.key, took_ms)
+            warm.is_ready = True
             warm.no_fork = frame["no_fork"]
             warm.baseline_bytes = frame["baseline_bytes"]
         elif frame["kind"] == "ended":

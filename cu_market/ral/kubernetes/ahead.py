@@ -2,8 +2,8 @@
 
 Such a pod is built as any other, of the last run of the job that it is expected for, and has its
 code loaded. Nobody is connected to it: its process 1 ends it after ``disconnect_seconds``, unless
-whoever started it opens a connection now and then. A run worker that takes it over writes its own
-labels and owner on it, reads the session's token from it, and connects as to one of its own.
+whoever started it greets it now and then. A run worker that takes it over writes its own marks on
+it, and takes its session as one that follows another run worker does.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from cu_market.ral.kubernetes.pods import (
     RUN_LABEL,
     STARTER_LABEL,
     STEP_ANNOTATION,
+    code_annotation,
     starter_label,
     token_of,
 )
+from cu_market.ral.kubernetes.session import Session
 from cu_market.ral.provider import Standby, WorkerLaunch
 
 NO_ENVIRONMENT: Mapping[str, str] = {}
@@ -47,14 +49,20 @@ def fit_of_manifest(manifest: Mapping[str, Any]) -> str:
 
 
 def described(launch: WorkerLaunch) -> WorkerLaunch:
-    """Returns the launch without what only a worker that is started ahead is told, or only one that
-    is not: it ends with its run worker."""
-    return replace(launch, environment=NO_ENVIRONMENT, is_adoptable=False, code_version="")
+    """Returns the launch without what only a worker that is started ahead is told."""
+    return replace(launch, environment=NO_ENVIRONMENT)
 
 
 def new_token() -> str:
     """Returns what opens a session."""
     return secrets.token_hex(16)
+
+
+def greeting(token: str) -> bytes:
+    """Returns what process 1 is greeted with: refused once a run worker has taken the session."""
+    session = Session(token, epoch=0)
+    session.connected()
+    return session.to_send()
 
 
 def _token_of(pod: Json) -> str:
@@ -121,27 +129,29 @@ class PodsAhead:
         return Standby.READY
 
     def _greet(self, pod: Json) -> None:
-        """Connects to process 1 and leaves when it has answered: it waits anew from then."""
+        """Greets process 1 and leaves when it has answered: it waits anew from then."""
+        token = _token_of(pod)
         channel = ExecChannel(
             self._api,
             namespace=str(pod["metadata"]["namespace"]),
             pod=str(pod["metadata"]["name"]),
             container=str(pod["spec"]["containers"][0]["name"]),
             python=self._python,
-            name=f"{SOCKET_PREFIX}{_token_of(pod)}",
+            name=f"{SOCKET_PREFIX}{token}",
         )
         with contextlib.closing(channel):
+            channel.send(greeting(token))
             channel.is_readable(GREETING_SECONDS)
 
     def take_over(
         self, name: str, launch: WorkerLaunch, owner: Mapping[str, Any] | None
     ) -> tuple[Json, str]:
-        """Marks a pod as the launch's; returns it, and its session's token.
+        """Marks a pod as one that was started for the launch; returns it, and its session's token.
 
         Args:
             name: the pod's.
             launch: of the run that takes it.
-            owner: a reference to the pod of this process, or None.
+            owner: what it is to go with, or None.
 
         Raises:
             ClusterError: it has gone, or may not be changed.
@@ -166,6 +176,7 @@ class PodsAhead:
             "annotations": {
                 STEP_ANNOTATION: allocation.step_key,
                 ATTEMPT_ANNOTATION: str(allocation.attempt),
+                **code_annotation(launch),
             },
             "ownerReferences": [*others, *([dict(owner)] if owner is not None else [])],
         }

@@ -86,6 +86,12 @@ def is_adoptable(pod: Mapping[str, Any], launch: WorkerLaunch, deployment: str) 
     )
 
 
+def code_annotation(launch: WorkerLaunch) -> Mapping[str, str]:
+    """Returns what says that a pod may be adopted, and by a run worker of which code, if it may."""
+    is_said = launch.is_adoptable and launch.code_version
+    return {CODE_ANNOTATION: launch.code_version} if is_said else {}
+
+
 def build_pod(
     launch: WorkerLaunch,
     config: KubernetesConfig,
@@ -230,9 +236,8 @@ def _mark(
         ATTEMPT_ANNOTATION: str(allocation.attempt),
         # An autoscaler must not move a step that is running.
         "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+        **code_annotation(launch),
     }
-    if launch.is_adoptable and launch.code_version:
-        metadata["annotations"][CODE_ANNOTATION] = launch.code_version
 
 
 def _set_spec(spec: dict[str, Any], pool: NodePool) -> None:

@@ -255,18 +255,8 @@ class KubernetesProvider:
         name = self._pod_of(holder)
         if name is None:
             raise ClusterError(f"{holder!r} is no pod of provider {self.name!r}")
-        pod, token = self._ahead.take_over(name, launch, self._find_owner())
-        return WarmPod(
-            holder,
-            pod,
-            token,
-            route=self._route(launch, pod, token, 0),
-            api=self._api,
-            pods=self._mirror(starter_label(launch.starter)),
-            terms=self._terms(launch),
-            is_there=True,
-            refine=self._refine,
-        )
+        pod, token = self._ahead.take_over(name, launch, self._owner_for(launch))
+        return self._follow(holder, pod, token, launch, is_told=launch.is_adoptable)
 
     def _manifest(self, launch: WorkerLaunch, token: str) -> dict[str, Any]:
         assert launch.allocation is not None
@@ -277,9 +267,12 @@ class KubernetesProvider:
             provider=self.name,
             token=token,
             is_cpu_limited=self._config.cpu_limit or self._cluster.needs_cpu_limit(),
-            # With its run worker's pod as owner it would be removed with that one.
-            owner=None if launch.is_adoptable else self._find_owner(),
+            owner=self._owner_for(launch),
         )
+
+    def _owner_for(self, launch: WorkerLaunch) -> Mapping[str, Any] | None:
+        """Returns what a pod is to go with: not its run worker's pod, where it may outlive it."""
+        return None if launch.is_adoptable else self._find_owner()
 
     def adopt(self, holder: str, launch: WorkerLaunch) -> WarmPod | None:
         """Returns a pod of this run and code, to be reached anew, or None; see Adopting.
@@ -301,6 +294,12 @@ class KubernetesProvider:
             return None
         if self._config.channel is ChannelKind.DATABASE and carrier_of(pod) is None:
             return None  # made before the setting was: exec alone leads there
+        return self._follow(holder, pod, token, launch, is_told=True)
+
+    def _follow(
+        self, holder: str, pod: Json, token: str, launch: WorkerLaunch, *, is_told: bool
+    ) -> WarmPod:
+        """Returns a pod that is there, its session taken from whoever had it, if anybody had."""
         epoch = time.time_ns() // 1000  # the latest to take over wins, whatever still tries
         return WarmPod(
             holder,
@@ -311,7 +310,7 @@ class KubernetesProvider:
             pods=self._mirror(pod["metadata"]["labels"][STARTER_LABEL]),
             terms=self._terms(launch),
             refine=self._refine,
-            is_told=True,
+            is_told=is_told,
             epoch=epoch,
         )
 

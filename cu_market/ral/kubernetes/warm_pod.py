@@ -51,11 +51,10 @@ class WarmPod:
         api: the cluster's.
         pods: a mirror in which the pod will be seen.
         terms: how long to wait for what.
-        is_there: whether the pod was made before, by whomever.
         refine: makes an end more exact by what else is known of the cluster.
         is_told: whether what arrives is kept in the pod until it is acknowledged.
-        epoch: 0 for a pod that is to be made; else it runs, and is taken over from whoever had it
-            in an earlier epoch. Its manifest is then the pod itself.
+        epoch: 0 for a pod that is to be made; else it is there, and is taken over from whoever had
+            it in an earlier epoch. Its manifest is then the pod itself.
     """
 
     def __init__(
@@ -68,7 +67,6 @@ class WarmPod:
         api: ClusterApi,
         pods: Mirror,
         terms: PodTerms,
-        is_there: bool = False,
         refine: Callable[[WorkerEnd, Json | None], WorkerEnd] = lambda end, _: end,
         is_told: bool = False,
         epoch: int = 0,
@@ -95,10 +93,10 @@ class WarmPod:
         self._told = 0
         self._is_closing = False
         self._is_leaving = False
-        self._is_created = is_there
+        self._is_created = False
         self._end: WorkerEnd | None = None
         self._heard_at = 0.0
-        self._created_at = time.monotonic() if is_there else 0.0
+        self._created_at = 0.0
         self._early: Channel | None = None
         self._thread = threading.Thread(target=self._run, name=f"pod {self._name}", daemon=True)
         self._thread.start()
@@ -203,8 +201,6 @@ class WarmPod:
     def _create(self) -> WorkerEnd | None:
         """Makes the pod; returns why not, if it cannot be."""
         self._pods.start()
-        if self._is_created:
-            return None
         deadline = time.monotonic() + self._terms.pending_seconds
         for pause in pauses_between():
             if self._is_closing:
@@ -225,18 +221,20 @@ class WarmPod:
         return None
 
     def _rejoin(self) -> WorkerEnd | None:
-        """Waits until the mirror sees the pod to adopt; returns that it is gone, if it is."""
+        """Waits until the mirror sees the pod to take over; returns that it is gone, if it is."""
         self._is_created, self._created_at = True, time.monotonic()
 
-        def is_looked_for() -> bool | None:
+        def is_seen() -> bool | None:
             pod, _ = self._look()
-            is_listed = self._pods.silence_seconds() is not None
-            return True if pod is not None or is_listed or self._is_closing else None
+            return True if pod is not None or self._is_closing else None
 
-        while not self._pods.wait(is_looked_for, 1.0):
+        def is_listed() -> bool | None:
+            return True if self._pods.silence_seconds() is not None else is_seen()
+
+        while not self._pods.wait(is_listed, 1.0):
             pass
-        pod, _ = self._look()
-        if pod is None and not self._is_closing:
+        # Labels that were written just now come by the watch, which may be behind.
+        if not self._pods.wait(is_seen, STATUS_SECONDS):
             return WorkerEnd(kind=EndKind.DELETED, detail=f"pod {self._name} is gone")
         return None
 

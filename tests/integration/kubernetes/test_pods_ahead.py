@@ -101,6 +101,30 @@ def test_a_pod_is_taken_over_with_its_session(
         takes.take_over(holder, mine)
 
 
+def test_one_that_is_taken_over_is_adopted_as_any_other(
+    cluster: KubernetesCluster, make: Callable[..., KubernetesProvider]
+) -> None:
+    starts, takes, follows = make(), make(), make()
+    holder = starts.start_ahead(launch("ahead5"))
+    mine = launch("run5", starter="tests/3/4", code_version="1", is_adoptable=True)
+    first = takes.take_over(holder, mine)
+    first.send(b"one")
+    assert first.receive() == b"one"
+    first.acknowledge(3)
+    first.send(b"two")
+    assert first.receive() == b"two"  # not acknowledged: whoever follows gets it
+    first.leave()
+    second = follows.adopt(holder, replace(mine, starter="tests/5/6"))
+    assert second is not None
+    assert second.receive() == b"two"
+    second.send(b"three")
+    assert second.receive() == b"three"
+    assert takes.reap_run("run5", [holder]) == 0
+    assert takes.reap_run("run5") == 1
+    wait_for(lambda: not cluster.pods(f"{RUN_LABEL}=run5"), "its end")
+    second.close()
+
+
 def test_one_that_does_not_run_yet_is_taken_over(make: Callable[..., KubernetesProvider]) -> None:
     provider = make()
     worker = provider.take_over(provider.start_ahead(launch("ahead2")), launch("run2"))

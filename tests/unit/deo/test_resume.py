@@ -21,6 +21,7 @@ from cu_market.deo.executor.starting import ATTEMPT_METADATA
 from cu_market.deo.executor.workers import Workers
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.outline import RunOutline, StepOutline
+from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.request import StepIdentity
 from cu_market.ledger.interface import Auction
 from cu_market.ledger.memory import InMemoryLedger
@@ -191,6 +192,32 @@ class Left:
         )
         self.workers = Workers("run", {}, code_version="v1", has_successor=True)
 
+    def buy(self, run_id: str, provider: str = "machine", holder: str = "") -> None:
+        bought = Purchase(
+            purchase_id=f"for {run_id}",
+            provider=provider,
+            resource_id="r",
+            capacity_id="ahead",
+            size=ONE_CU,
+            price_microusd_per_hour=1,
+            code_location="here",
+            job="job",
+            step_key="step",
+            source="schedule",
+            account="default",
+            fit="fit",
+            expected_at=T0,
+            waiting_saved_microusd=1,
+            holding_microusd=0,
+            reason="since",
+            buyer="me",
+            holder=holder or f"ahead of {run_id}",
+            started_at=T0,
+            expires_at=LATER,
+        )
+        capacity = ONE_CU + ONE_CU
+        assert isinstance(self.ledger.buy(bought, capacity=capacity), Purchase)
+
     def states(self) -> dict[str, AllocationState]:
         return {row.step_key: row.state for row in self.ledger.allocations(run_id="run")}
 
@@ -232,6 +259,35 @@ def test_a_lease_of_which_the_log_has_no_word_is_not_adopted(left: Left) -> None
     assert found.adopted == []
     assert set(left.states().values()) == {AllocationState.SETTLED}
     assert left.pods.spared == []
+
+
+def test_what_was_taken_ahead_and_has_no_lease_is_ended(left: Left) -> None:
+    for run_id in ("run", "another"):
+        left.buy(run_id)
+        assert left.ledger.take_purchase(f"for {run_id}", run_id=run_id, now=T0) is not None
+    take_over(left.market, left.instance, left.outline, left.workers)
+    states = {each.purchase_id: each.state for each in left.ledger.purchases()}
+    assert states == {"for run": PurchaseState.LET_GO, "for another": PurchaseState.TAKEN}
+    assert "ahead of run" in left.machine.reaped
+    assert "ahead of another" not in left.machine.reaped
+    left.workers.close()
+
+
+def test_what_was_bought_ahead_is_adopted_once_it_has_a_lease(left: Left) -> None:
+    left.buy("run", provider="pods", holder="pod:bought")
+    assert left.ledger.take_purchase("for run", run_id="run", now=T0) is not None
+    award = an_award("run", "later", provider="pods", resource_id="r", capacity_id="ahead")
+    award = replace(award, holder="pod:bought")
+    lease = left.ledger.lease(award, capacity=ONE_CU, expires_at=LATER, now=T0)
+    begun = MagicMock(spec=EventLogEntry, dagster_event=starting("later", 1))
+    left.instance.all_logs.return_value.append(begun)
+    found = take_over(left.market, left.instance, left.outline, left.workers)
+    assert lease in [each for each, _ in found.adopted]
+    assert "pod:bought" in (left.pods.spared or ())
+    (row,) = left.ledger.purchases()
+    assert row.state is PurchaseState.USED
+    assert left.pods.pods["pod:bought"].sent  # told to attach
+    left.workers.close()
 
 
 def test_a_provider_that_is_away_for_long_has_nothing_to_adopt(

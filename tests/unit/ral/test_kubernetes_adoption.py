@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from cu_market.ral.carrier import CutError
 from cu_market.ral.kubernetes.api import ClusterError, Json
 from cu_market.ral.kubernetes.config import read_config
 from cu_market.ral.kubernetes.host import CARRIER_VARIABLE
+from cu_market.ral.kubernetes.pods import CODE_ANNOTATION, RUN_LABEL, STARTER_LABEL
 from cu_market.ral.kubernetes.provider import KubernetesProvider
 from cu_market.ral.kubernetes.warm_pod import WarmPod
 from cu_market.ral.provider import AdoptableWorker, Adopting
@@ -51,6 +53,13 @@ class Cluster:
         if name not in self.pods:
             raise ClusterError("no such pod", status=404)
         return self.pods[name]
+
+    def patch(self, path: str, body: Any) -> Json:
+        pod: Any = self.pods[path.rpartition("/")[2]]
+        for name, marks in body["metadata"].items():
+            is_list = isinstance(marks, list)
+            pod["metadata"][name] = marks if is_list else pod["metadata"].get(name, {}) | marks
+        return pod  # type: ignore[no-any-return]
 
     def delete(self, path: str, *, grace_seconds: int) -> bool:
         self.deleted.append(path.rpartition("/")[2])
@@ -99,6 +108,32 @@ def test_a_running_pod_is_adopted_and_left_where_it_is(
     pod.leave()
     assert pod.join(20)
     assert cluster.deleted == []
+
+
+@pytest.mark.parametrize("is_resumable", [True, False])
+def test_one_that_was_started_ahead_is_as_if_it_had_been_started_for_its_run(
+    provider: KubernetesProvider, cluster: Cluster, is_resumable: bool
+) -> None:
+    started = cluster.add(1)
+    buyer = [{"kind": "Pod", "name": "daemon"}, {"kind": "Job", "name": "another's"}]
+    started["metadata"]["ownerReferences"] = buyer  # type: ignore[index]
+    del started["metadata"]["annotations"][CODE_ANNOTATION]  # type: ignore[attr-defined]
+    later = allocation(run_id="later", attempt=2)
+    launch = launch_of(run_id="later", allocation=later, starter="host/3/4", code_version="v1")
+    launch = replace(launch, is_adoptable=is_resumable)
+    holder = f"pod:cluster/default/{started['metadata']['name']}"
+    pod = provider.take_over(holder, launch)
+    made = provider._manifest(launch, "")
+    for name in ("dagster/run-id", RUN_LABEL, STARTER_LABEL):
+        assert started["metadata"]["labels"][name] == made["metadata"]["labels"][name]
+    assert started["metadata"]["annotations"] == made["metadata"]["annotations"]
+    assert started["metadata"]["ownerReferences"] == buyer[1:]
+    adopted = provider.adopt(holder, launch)
+    assert (adopted is not None) is is_resumable
+    for each in (pod, adopted):
+        if each is not None:
+            each.leave()
+            assert each.join(20)
 
 
 def test_one_that_may_run_before_its_status_says_so_is_adopted(

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cu_market.ral.kubernetes.ahead import greeting
 from cu_market.ral.kubernetes.host import DISCONNECT_VARIABLE, SOCKET_PREFIX, TOKEN_VARIABLE
 from cu_market.ral.kubernetes.session import Session
 
@@ -143,6 +144,32 @@ def test_another_run_worker_gets_what_the_first_had_not_stored(pods: list[Pod]) 
     pod.connection, pod.session = second, mine
     pod.session.write(b"four ")
     assert pod.exchange(5) == b"FOUR "
+
+
+def test_who_started_it_ahead_is_answered_until_a_run_worker_has_it(pods: list[Pod]) -> None:
+    pod = start(pods)
+
+    def greet() -> bytes:
+        held, pod.connection = pod.connection, None
+        pod.connect()
+        assert pod.connection is not None
+        with pod.connection as starter:
+            starter.sendall(greeting(pod.token))
+            answer = starter.recv(4096)
+        pod.connection = held
+        return answer
+
+    assert greet()
+    assert greet()
+    pod.session = runs = Session(pod.token, epoch=5)
+    pod.connect()
+    pod.session.write(b"one ")
+    assert pod.exchange(4) == b"ONE "
+    pod.session = Session(pod.token)
+    assert greet() == b""
+    pod.session = runs
+    pod.session.write(b"two ")
+    assert pod.exchange(4) == b"TWO "
 
 
 def test_a_caller_that_says_nothing_displaces_nobody(pods: list[Pod]) -> None:
