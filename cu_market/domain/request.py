@@ -98,6 +98,7 @@ class ResourceRequest:
         retry_must_fit: only where, once revoked, it could run again before its latest end.
         inputs: what it reads of steps before it, where that is known.
         external: waits for a remote system; not learned from.
+        run_id: whose it is: requests of one run share a finish. Empty where there is one run only.
     """
 
     request_id: str
@@ -125,6 +126,7 @@ class ResourceRequest:
     retry_must_fit: bool = True
     inputs: tuple[InputData, ...] = ()
     external: bool = False
+    run_id: str = ""
     labels: tuple[tuple[str, str], ...] = field(default=())
 
     def __post_init__(self) -> None:

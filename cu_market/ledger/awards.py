@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
+from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.resources import ResourceVector
+from cu_market.ledger import open_requests
 from cu_market.ledger.interface import AllocationKey, Auction
 from cu_market.ledger.moves import refuse_taken
 from cu_market.ledger.records import (
@@ -87,14 +89,18 @@ def sum_held(connection: Connection, capacity_id: str) -> ResourceVector:
     return ResourceVector(cpu_millis=cpu_millis, memory_bytes=memory_bytes, gpu_count=gpu_count)
 
 
-def record(connection: Connection, auction: Auction, awards: Sequence[Allocation]) -> None:
+def record(
+    connection: Connection,
+    auction: Auction,
+    awards: Sequence[Allocation],
+    asked: Sequence[OpenRequest],
+) -> None:
     """Writes an auction and its awards; nothing if the auction is there already.
 
     Raises:
-        LedgerError: an award's key exists.
+        AwardTakenError: an award's key exists.
     """
-    known = select(AUCTIONS.c.auction_id).where(AUCTIONS.c.auction_id == auction.auction_id)
-    if connection.scalar(known) is not None:
+    if is_recorded(connection, auction):
         return
     _refuse_existing(connection, auction, awards)
     connection.execute(insert(AUCTIONS), auction_row(auction))
@@ -112,6 +118,13 @@ def record(connection: Connection, auction: Auction, awards: Sequence[Allocation
     steps = sorted({(award.run_id, award.step_key) for award in awards})
     connection.execute(supersede, [{"b_run_id": run, "b_step_key": step} for run, step in steps])
     connection.execute(insert(ALLOCATIONS), [allocation_row(award) for award in awards])
+    open_requests.keep(connection, asked)
+
+
+def is_recorded(connection: Connection, auction: Auction) -> bool:
+    """Whether the auction is there already."""
+    known = select(AUCTIONS.c.auction_id).where(AUCTIONS.c.auction_id == auction.auction_id)
+    return connection.scalar(known) is not None
 
 
 def _refuse_existing(

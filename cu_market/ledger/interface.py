@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.curve import UsageCurve
+from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.publication import Publication
 from cu_market.domain.purchase import Purchase, PurchaseState
@@ -31,6 +32,10 @@ class LedgerError(CUMarketError):
     """The ledger cannot be used; the message says why and what to do."""
 
 
+class AwardTakenError(LedgerError):
+    """An award's key has a row already: somebody has awarded that attempt meanwhile."""
+
+
 class LeaseLostError(CUMarketError):
     """The caller's fencing token is no longer the row's, or the state forbids the move."""
 
@@ -44,7 +49,8 @@ class Auction:
         run_id: whose steps were auctioned.
         held_at: aware UTC.
         mode: ``market``, ``recommend`` or ``unit`` (a run priced as one).
-        place: who held it: ``launcher`` or ``executor``.
+        place: who held it: ``launcher``, ``executor``, ``renegotiation``, or ``together``, the
+            auction of another run.
         report: JSON-ready; requests, bids, awards, losses, solver, bound, gap.
     """
 
@@ -105,15 +111,43 @@ class Ledger(Protocol):
 
     # -- auctions and awards
 
-    def record_auction(self, auction: Auction, awards: Sequence[Allocation]) -> None:
+    def record_auction(
+        self,
+        auction: Auction,
+        awards: Sequence[Allocation],
+        asked: Sequence[OpenRequest] = (),
+    ) -> None:
         """Writes an auction and its awards (state AWARDED) together.
 
         Awards of the same (run_id, step_key) that are still AWARDED under an earlier auction
         become RELEASED. Recording the same auction_id again changes nothing.
 
+        Args:
+            auction: the record.
+            awards: of its run's steps.
+            asked: what they answer, over what was kept of these steps before; gone with
+                the run's awards (release_awards, revoke).
+
         Raises:
-            LedgerError: an award's key exists with another auction.
+            AwardTakenError: an award's key exists with another auction.
         """
+
+    def supersede(
+        self, auction: Auction, awards: Sequence[Allocation], asked: Sequence[OpenRequest]
+    ) -> Sequence[Allocation]:
+        """Writes an auction of a run's steps that another run's auction has moved.
+
+        Each award takes the place of the attempt before its own if that is still AWARDED, which
+        becomes RELEASED, so that it can never be leased. Of two that want the same award (its run
+        to lease it, another to move it) the first has it: awards that come too late are left out,
+        and an auction without any is not written.
+
+        Returns:
+            the awards written; those of an auction that is there already, unchanged.
+        """
+
+    def standing(self) -> Sequence[tuple[Allocation, OpenRequest]]:
+        """Returns what is AWARDED and what it was asked for, oldest award first."""
 
     def auctions(self, run_id: str | None = None, limit: int = 100) -> Sequence[Auction]:
         """Returns auctions, newest first."""

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Update, bindparam, case, inser
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Usage
-from cu_market.ledger import purchases
+from cu_market.ledger import open_requests, purchases
 from cu_market.ledger.awards import IS_HELD, OWN_ROW, bound, find, sum_held
 from cu_market.ledger.interface import AllocationKey, Refusal
 from cu_market.ledger.moves import (
@@ -215,6 +215,7 @@ def release_awards(connection: Connection, run_id: str, now: datetime) -> int:
         )
         .values(state=AllocationState.RELEASED.value, ended_at=to_us(now))
     )
+    open_requests.forget(connection, run_id)
     return connection.execute(statement).rowcount
 
 

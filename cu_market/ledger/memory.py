@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.curve import UsageCurve
+from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.publication import Publication
 from cu_market.domain.purchase import OPEN, STANDING, Purchase, PurchaseState
 from cu_market.domain.request import StepIdentity
@@ -33,13 +34,19 @@ class InMemoryLedger:
         self._runs: dict[str, RunLease] = {}
         self._tenders: dict[str, Tender] = {}
         self._purchases: dict[str, Purchase] = {}
+        self._asked: dict[tuple[str, str], OpenRequest] = {}
         self._curves: dict[AllocationKey, tuple[datetime, StepIdentity, UsageCurve]] = {}
         self._published: dict[StepIdentity, Publication] = {}
         self._last_token = 0
         self._noted_at: datetime | None = None
         self.channels = InMemoryChannels(lambda: [lease.run_id for lease in self.live_runs()])
 
-    def record_auction(self, auction: Auction, awards: Sequence[Allocation]) -> None:
+    def record_auction(
+        self,
+        auction: Auction,
+        awards: Sequence[Allocation],
+        asked: Sequence[OpenRequest] = (),
+    ) -> None:
         """Writes an auction and its awards together; see Ledger."""
         moves.check_auction(auction, awards)
         report = json.loads(report_text(auction.auction_id, auction.report))
@@ -54,6 +61,38 @@ class InMemoryLedger:
                 if row.step_key in steps:
                     self._end(row, AllocationState.RELEASED, auction.held_at)
             self._rows.update((award.key, award) for award in awards)
+            self._asked.update(((each.run_id, each.step_key), each) for each in asked)
+
+    def supersede(
+        self, auction: Auction, awards: Sequence[Allocation], asked: Sequence[OpenRequest]
+    ) -> Sequence[Allocation]:
+        """Writes awards in the place of those that are still AWARDED; see Ledger."""
+        moves.check_auction(auction, awards)
+        with self._turn:
+            if auction.auction_id not in self._auctions:
+                rows = self._rows
+                taken = [
+                    award
+                    for award in awards
+                    if moves.is_superseded(rows.get(moves.before(award)), rows.get(award.key))
+                ]
+                steps = {award.step_key for award in taken}
+                if taken:
+                    kept = [each for each in asked if each.step_key in steps]
+                    self.record_auction(auction, taken, kept)
+            wanted = {award.key for award in awards}
+            return moves.oldest_first(
+                row
+                for row in self._rows.values()
+                if row.key in wanted and row.auction_id == auction.auction_id
+            )
+
+    def standing(self) -> Sequence[tuple[Allocation, OpenRequest]]:
+        """Returns what is AWARDED and what it was asked for, oldest award first."""
+        with self._turn:
+            awarded = moves.oldest_first(self._of(None, {AllocationState.AWARDED}))
+            asked = ((row, self._asked.get(row.key[:2])) for row in awarded)
+            return [(row, each) for row, each in asked if each is not None]
 
     def auctions(self, run_id: str | None = None, limit: int = 100) -> Sequence[Auction]:
         """Returns auctions, newest first."""
@@ -176,6 +215,8 @@ class InMemoryLedger:
             awarded = self._of(run_id, {AllocationState.AWARDED})
             for row in awarded:
                 self._end(row, AllocationState.RELEASED, now)
+            for step in [step for step in self._asked if step[0] == run_id]:
+                del self._asked[step]
             return len(awarded)
 
     def revoke(self, run_id: str, *, now: datetime) -> Sequence[Allocation]:

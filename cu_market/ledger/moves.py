@@ -25,8 +25,8 @@ from cu_market.domain.usage import Usage
 from cu_market.ledger.interface import (
     AllocationKey,
     Auction,
+    AwardTakenError,
     LeaseLostError,
-    LedgerError,
     Refusal,
     RunLease,
 )
@@ -83,7 +83,7 @@ def check_auction(auction: Auction, awards: Sequence[Allocation]) -> None:
 def refuse_taken(
     auction: Auction, awards: Sequence[Allocation], owners: Mapping[AllocationKey, str]
 ) -> None:
-    """Raises LedgerError, naming each award whose key has a row already.
+    """Raises AwardTakenError, naming each award whose key has a row already.
 
     Args:
         owners: auction_id of each row that is there, by key.
@@ -94,10 +94,30 @@ def refuse_taken(
         if award.key in owners
     ]
     if taken:
-        raise LedgerError(
+        raise AwardTakenError(
             f"auction {auction.auction_id!r} cannot be recorded: {'; '.join(taken)}; "
             "award the next attempt"
         )
+
+
+def before(award: Allocation) -> AllocationKey:
+    """Returns the key of the attempt that an award takes the place of."""
+    return (award.run_id, award.step_key, award.attempt - 1)
+
+
+def is_superseded(row: Allocation | None, there: Allocation | None) -> bool:
+    """Whether an award may take the place of a row: it is AWARDED, and nobody has moved it yet.
+
+    Args:
+        row: of the attempt before the award's.
+        there: of the award's own attempt.
+    """
+    return row is not None and row.state is AllocationState.AWARDED and there is None
+
+
+def oldest_first(allocations: Iterable[Allocation]) -> list[Allocation]:
+    """Returns allocations by award time and then key."""
+    return sorted(allocations, key=lambda each: (each.awarded_at, *each.key))
 
 
 def refusal(

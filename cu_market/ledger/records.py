@@ -13,6 +13,7 @@ from sqlalchemy import Row
 
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.features import NO_FEATURES, StepFeatures
+from cu_market.domain.open_request import OpenRequest, request_from, request_record
 from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
@@ -243,6 +244,32 @@ def tender_from(row: Row[Any]) -> Tender:
             cpu_millis=row.cpu_millis, memory_bytes=row.memory_bytes, gpu_count=row.gpu_count
         ),
         noted_at=from_us(row.noted_at),
+    )
+
+
+def open_request_row(opened: OpenRequest) -> dict[str, Any]:
+    """Returns the open request's columns."""
+    return {
+        "run_id": opened.run_id,
+        "step_key": opened.step_key,
+        "account": opened.account,
+        "job_name": opened.job_name,
+        "moves": opened.moves,
+        "report": report_text(
+            f"request of {opened.run_id}/{opened.step_key}", request_record(opened.request)
+        ),
+    }
+
+
+def open_request_from(row: Row[Any]) -> OpenRequest:
+    """Returns the open request of a row."""
+    return OpenRequest(
+        run_id=row.run_id,
+        step_key=row.step_key,
+        account=row.account,
+        job_name=row.job_name,
+        moves=row.moves,
+        request=request_from(json.loads(row.report)),
     )
 
 

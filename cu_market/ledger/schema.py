@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0008"
+HEAD = "0009"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -161,6 +161,18 @@ TENDERS = Table(
     _count("noted_at"),
 )
 """One row per run that has waited for room: whose it is, and what it waits for."""
+
+OPEN_REQUESTS = Table(
+    "open_requests",
+    METADATA,
+    _name("run_id", primary_key=True),
+    _name("step_key", primary_key=True),
+    _name("account"),
+    _name("job_name"),
+    _count("moves"),
+    Column("report", Text, nullable=False),
+)
+"""One row per step that was awarded, until its run ends: what it asked for, and who pays."""
 
 CURVES = Table(
     "curves",

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.curve import UsageCurve
+from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.publication import Publication
 from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.request import StepIdentity
@@ -17,8 +18,10 @@ from cu_market.domain.usage import Usage
 from cu_market.ledger import awards as award_sql
 from cu_market.ledger import learned as learned_sql
 from cu_market.ledger import leases as lease_sql
+from cu_market.ledger import open_requests as request_sql
 from cu_market.ledger import past as past_sql
 from cu_market.ledger import purchases as purchase_sql
+from cu_market.ledger import retenders as retender_sql
 from cu_market.ledger import runs as run_sql
 from cu_market.ledger import tenders as tender_sql
 from cu_market.ledger.channel_sql import SqlChannels
@@ -69,13 +72,32 @@ class SqlLedger:
     ) -> None:
         self.close()
 
-    def record_auction(self, auction: Auction, awards: Sequence[Allocation]) -> None:
+    def record_auction(
+        self,
+        auction: Auction,
+        awards: Sequence[Allocation],
+        asked: Sequence[OpenRequest] = (),
+    ) -> None:
         """Writes an auction and its awards together; see Ledger."""
         check_auction(auction, awards)
         self._database.write(
-            lambda connection: award_sql.record(connection, auction, awards),
+            lambda connection: award_sql.record(connection, auction, awards, asked),
             f"run {auction.run_id}",
         )
+
+    def supersede(
+        self, auction: Auction, awards: Sequence[Allocation], asked: Sequence[OpenRequest]
+    ) -> Sequence[Allocation]:
+        """Writes awards in the place of those that are still AWARDED; see Ledger."""
+        check_auction(auction, awards)
+        return self._database.write(
+            lambda connection: retender_sql.supersede(connection, auction, awards, asked),
+            f"run {auction.run_id}",
+        )
+
+    def standing(self) -> Sequence[tuple[Allocation, OpenRequest]]:
+        """Returns what is AWARDED and what it was asked for, oldest award first."""
+        return self._database.read(request_sql.standing)
 
     def auctions(self, run_id: str | None = None, limit: int = 100) -> Sequence[Auction]:
         """Returns auctions, newest first."""
@@ -140,7 +162,9 @@ class SqlLedger:
 
     def release_awards(self, run_id: str, *, now: datetime) -> int:
         """Releases what is still AWARDED to a run; returns how many."""
-        return self._database.write(lambda c: lease_sql.release_awards(c, run_id, now))
+        return self._database.write(
+            lambda c: lease_sql.release_awards(c, run_id, now), f"run {run_id}"
+        )
 
     def revoke(self, run_id: str, *, now: datetime) -> Sequence[Allocation]:
         """Revokes a run's leases, releases its awards; returns its REVOKED rows."""

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_rows import ONE_CU, T0, give_back, take
+from ledger_rows import ONE_CU, T0, an_award, give_back, take
 
 from cu_market.domain.allocation import AllocationState
+from cu_market.ledger.interface import Auction, LeaseLostError
 from cu_market.ledger.sql import open_ledger
 
 pytestmark = pytest.mark.integration
@@ -55,6 +56,31 @@ def loop(url: str, number: int, report: Connection) -> None:
                 give_back(ledger, lease)
             if step == 20:
                 report.send("at work")
+
+
+def race_for_award(url: str, number: int, steps: int, start: Barrier, report: Connection) -> None:
+    """Leases (an even number) or moves (an odd one) the same awards, one after the other."""
+    won = []
+    with open_ledger(url) as ledger:
+        start.wait()
+        for step in (f"step-{k}" for k in range(steps)):
+            if number % 2 == 0:
+                try:
+                    given = take(ledger, "run", step, ONE_CU.times(steps))
+                except LeaseLostError:
+                    continue
+                won.append((step, given is not None and given.attempt))
+                continue
+            theirs = Auction(
+                auction_id=f"{step} by {number}",
+                run_id="run",
+                held_at=T0,
+                mode="market",
+                place="together",
+            )
+            new = an_award("run", step, attempt=2, auction_id=theirs.auction_id)
+            won += [(step, row.attempt) for row in ledger.supersede(theirs, [new], [])]
+    report.send(won)
 
 
 def start_all(target: Callable[..., None], arguments: list[tuple[Any, ...]]) -> list[Any]:
@@ -110,6 +136,34 @@ def test_processes_killed_mid_loop_leave_a_consistent_ledger(url: str, tmp_path:
         file = sqlite3.connect(tmp_path / "ledger.db")
         assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         file.close()
+
+
+def test_an_award_that_processes_lease_and_move_goes_to_one_of_them(url: str) -> None:
+    steps = 40
+    with open_ledger(url) as ledger:
+        awards = [an_award("run", f"step-{k}") for k in range(steps)]
+        held = Auction(
+            auction_id="auction", run_id="run", held_at=T0, mode="market", place="launcher"
+        )
+        ledger.record_auction(held, awards)
+    start = SPAWN.Barrier(4)
+    pairs = start_all(race_for_award, [(url, number, steps, start) for number in range(4)])
+    answers = [connection.recv() for _, connection in pairs]
+    for process, connection in pairs:
+        process.join()
+        connection.close()
+        assert process.exitcode == 0
+    with open_ledger(url) as ledger:
+        rows = {(row.step_key, row.attempt): row.state for row in ledger.allocations()}
+    leased = {step for (step, _), state in rows.items() if state is AllocationState.LEASED}
+    moved = {step for step, attempt in rows if attempt == 2}
+    assert leased | moved == {f"step-{k}" for k in range(steps)}
+    assert not leased & moved
+    for step in moved:  # the old award is gone, the new one waits for its run
+        assert rows[step, 1] is AllocationState.RELEASED
+        assert rows[step, 2] is AllocationState.AWARDED
+    told = [step for number, won in enumerate(answers) for step, _ in won if number % 2]
+    assert sorted(told) == sorted(moved)  # whoever moved one was told so, and nobody else
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="nothing forks on Windows")

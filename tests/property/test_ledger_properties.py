@@ -14,8 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from ledger_rows import T0, an_award
 
 from cu_market.domain.allocation import HOLDING, TRANSITIONS, Allocation, AllocationState
+from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.problem import CUMarketError
-from cu_market.domain.request import StepIdentity
+from cu_market.domain.request import ResourceRequest, StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.ledger.interface import Auction, Ledger, Refusal
@@ -30,7 +31,7 @@ CAPACITY = {
 
 runs = st.sampled_from(["r1", "r2"])
 steps = st.sampled_from(["a", "b", "c"])
-attempts = st.integers(1, 2)
+attempts = st.integers(1, 3)
 keys = st.tuples(runs, steps, attempts)
 tokens = st.integers(0, 12)
 seconds = st.integers(0, 90)
@@ -57,6 +58,13 @@ def usage_of(key: tuple[str, str, int], waited_ms: int | None, ended_at: datetim
         measurement=Measurement(wall_ms=1, cpu_ms=100, peak_memory_bytes=1, waited_ms=waited_ms),
         ending=Ending.OK,
     )
+
+
+def asked(run: str, step: str) -> OpenRequest:
+    request = ResourceRequest(
+        request_id=step, timestamp=T0, duration_ms=1, needs=ResourceVector(cpu_millis=1)
+    )
+    return OpenRequest(run_id=run, step_key=step, account="x", job_name="j", request=request)
 
 
 class Twins(RuleBasedStateMachine):
@@ -121,7 +129,25 @@ class Twins(RuleBasedStateMachine):
             auction_id=auction_id, run_id=run, held_at=self.now, mode="market", place="launcher"
         )
         rows = [self.award((run, *each), auction_id) for each in sorted(wanted)]
-        self.both("record_auction", auction, rows)
+        self.both("record_auction", auction, rows, [asked(run, step) for step in "ab"])
+
+    @rule(run=runs, wanted=st.sets(steps, min_size=1, max_size=3), attempt=st.integers(2, 3))
+    def supersede(self, run: str, wanted: set[str], attempt: int) -> None:
+        self.auctions += 1
+        auction_id = f"auction-{self.auctions}"
+        auction = Auction(
+            auction_id=auction_id, run_id=run, held_at=self.now, mode="market", place="together"
+        )
+        rows = [self.award((run, step, attempt), auction_id) for step in sorted(wanted)]
+        before = {step: self.twins[0].allocation((run, step, attempt - 1)) for step in wanted}
+        taken = self.both("supersede", auction, rows, [asked(run, step) for step in wanted])
+        for row in taken:
+            had = before[row.step_key]
+            assert had is not None
+            assert had.state is AllocationState.AWARDED
+            now = self.twins[0].allocation(had.key)
+            assert now is not None
+            assert now.state is AllocationState.RELEASED  # which nothing leaves
 
     @rule(key=keys, capacity_id=st.sampled_from(["x", "y"]), size=sizes, length=seconds)
     def lease(
@@ -230,6 +256,7 @@ class Twins(RuleBasedStateMachine):
         self.both("usages")
         self.both("auctions")
         self.both("live_runs")
+        self.both("standing")
         for run in ("r1", "r2"):
             self.both("run_lease", run)
         for capacity_id, capacity in CAPACITY.items():
