@@ -11,7 +11,7 @@ most for its money first. Every plan is priced anew at theta = 1 before it is co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from cu_market.domain.plan import Plan
 
@@ -27,6 +27,7 @@ def plan_within(
     *,
     replan: Callable[[int], Plan],
     price: Callable[[Mapping[str, str]], Plan],
+    own: Collection[str] | None = None,
 ) -> Plan:
     """Returns a plan whose expected bill is within the budget, or the cheapest found if none is.
 
@@ -35,30 +36,41 @@ def plan_within(
         budget_microusd: what it may cost.
         replan: the plan where all but money counts by that many thousandths.
         price: the plan of a choice of bids at its true cost.
+        own: request_ids that the budget pays for; None: all.
     """
 
     def weighed(theta: int) -> Plan:
         return price(_choice(replan(theta)))
 
-    if found.money_microusd <= budget_microusd:
+    def bill(of: Plan) -> int:
+        return bill_microusd(of, own)
+
+    if bill(found) <= budget_microusd:
         return found
     cheapest = weighed(0)
-    if cheapest.money_microusd > budget_microusd:
-        return min(found, cheapest, key=lambda plan: (len(plan.unserved), plan.money_microusd))
+    if bill(cheapest) > budget_microusd:
+        return min(found, cheapest, key=lambda plan: (len(plan.unserved), bill(plan)))
     best, dearer = cheapest, found
     low, high = 0, WHOLE
     for _ in range(HALVINGS):
         theta = (low + high) // 2
         plan = weighed(theta)
-        if plan.money_microusd <= budget_microusd:
+        if bill(plan) <= budget_microusd:
             low, best = theta, min(best, plan, key=_rank)
         else:
             high, dearer = theta, plan
     for above in (dearer, found):
-        filled = price(_filled(best, above, budget_microusd))
-        if filled.money_microusd <= budget_microusd:
+        filled = price(_filled(best, above, budget_microusd - bill(best), own))
+        if bill(filled) <= budget_microusd:
             best = min(best, filled, key=_rank)
     return best
+
+
+def bill_microusd(plan: Plan, own: Collection[str] | None = None) -> int:
+    """Returns the expected bill of these requests of a plan; of all where None."""
+    return sum(
+        award.money_microusd for award in plan.awards if own is None or award.request_id in own
+    )
 
 
 def _choice(plan: Plan) -> dict[str, str]:
@@ -69,14 +81,15 @@ def _rank(plan: Plan) -> tuple[int, int]:
     return len(plan.unserved), plan.objective_microusd
 
 
-def _filled(within: Plan, above: Plan, budget_microusd: int) -> dict[str, str]:
+def _filled(within: Plan, above: Plan, left: int, own: Collection[str] | None) -> dict[str, str]:
     """Returns the choice of the plan within the budget, with what more of the dearer one's fits."""
     choice = _choice(within)
-    left = budget_microusd - within.money_microusd
     options: list[tuple[float, str, int]] = []
     for award in within.awards:
         other = above.award_for(award.request_id)
         if other is None or other.cost_microusd >= award.cost_microusd:
+            continue
+        if own is not None and award.request_id not in own:
             continue
         more = other.money_microusd - award.money_microusd
         saves = award.cost_microusd - other.cost_microusd

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from heapq import heapify, heappop, heappush
+from math import inf
 
 from cu_market.dnm.offers import Offer, OfferTable
 from cu_market.dnm.timeline import Timeline
@@ -65,21 +66,34 @@ class Rule(StrEnum):
     LONGEST_TAIL = "longest path to the end first"
     SHORTEST = "least time over value of time first"
     LEAST_SLACK = "least slack first, then shortest"
+    LATEST_START = "what must start first to end in time first"
 
 
 def construct_best(
-    table: OfferTable, *, fixed_starts: bool, chosen: Mapping[int, int] | None = None
+    table: OfferTable,
+    *,
+    fixed_starts: bool,
+    chosen: Mapping[int, int] | None = None,
+    seated: Mapping[int, Placement] | None = None,
 ) -> Schedule:
     """Returns the best of the schedules that the rules give; fixed starts know one rule only.
 
     Long paths first end the run early; where many wait for the same room, short ones first wait
-    less in all (Smith, "Various optimizers for single-stage production", 1956).
+    less in all (Smith, "Various optimizers for single-stage production", 1956). Where runs have
+    different deadlines, the one that must start first goes first.
     """
-    rules = (Rule.LONGEST_TAIL,) if fixed_starts else tuple(Rule)
+    rules = (Rule.LONGEST_TAIL,) if fixed_starts else _rules(table)
     found = [
-        construct(table, fixed_starts=fixed_starts, chosen=chosen, rule=rule) for rule in rules
+        construct(table, fixed_starts=fixed_starts, chosen=chosen, seated=seated, rule=rule)
+        for rule in rules
     ]
     return min(found, key=lambda s: (s.unserved_count, s.objective_microusd))
+
+
+def _rules(table: OfferTable) -> tuple[Rule, ...]:
+    """Returns the rules that differ: with one deadline for all, long paths must start first."""
+    deadlines = {request.latest_finish_ms for request in table.requests}
+    return tuple(r for r in Rule if r is not Rule.LATEST_START or len(deadlines) > 1)
 
 
 def construct(
@@ -87,6 +101,7 @@ def construct(
     *,
     fixed_starts: bool,
     chosen: Mapping[int, int] | None = None,
+    seated: Mapping[int, Placement] | None = None,
     rule: Rule = Rule.LONGEST_TAIL,
 ) -> Schedule:
     """Returns a schedule that fits.
@@ -96,23 +111,30 @@ def construct(
         fixed_starts: start at the request's own earliest start or not at all.
         chosen: bid index by request index, tried before any other bid. A choice that does not fit
             is given up, so that whatever a solver says becomes a schedule that fits.
+        seated: placements that stand, together with those of all parents: they are kept, and hold
+            their room before anything else is placed.
         rule: the order, with free starts.
     """
     timelines = occupied(table)
-    placed: dict[int, Placement | None] = {}
-    ready: dict[int, int] = {}
+    kept = seated or {}
+    for placement in kept.values():
+        occupy(timelines, placement)
+    placed: dict[int, Placement | None] = dict(kept)
+    ready = {i: placement.ready_ms for i, placement in kept.items()}
     wanted = chosen or {}
     for i in _order(table, rule, fixed_starts=fixed_starts, first=wanted):
+        if i in kept:
+            continue
         ready[i] = table.requests[i].earliest_start_ms
         if not fixed_starts:
             ready[i] = max([ready[i], *(_end(table, p, placed, ready) for p in _parents(table, i))])
         preferred = [offer for offer in table.offers[i] if wanted.get(i) == offer.bid]
-        placement = _best(table, preferred, ready[i], timelines, fixed=fixed_starts) or _best(
+        best = _best(table, preferred, ready[i], timelines, fixed=fixed_starts) or _best(
             table, table.offers[i], ready[i], timelines, fixed=fixed_starts
         )
-        placed[i] = placement
-        if placement is not None:
-            occupy(timelines, placement)
+        placed[i] = best
+        if best is not None:
+            occupy(timelines, best)
     return schedule_of(table, placed, ready)
 
 
@@ -230,6 +252,9 @@ def _order(
             return (-request.priority, request.duration_ms / value, -tail, i)
         if rule is Rule.LEAST_SLACK:
             return (-request.priority, table.graph.slack_ms[i], request.duration_ms, i)
+        if rule is Rule.LATEST_START:
+            latest = request.latest_finish_ms
+            return (-request.priority, inf if latest is None else latest - tail, -tail, i)
         return (-request.priority, -tail, i)
 
     if fixed_starts:

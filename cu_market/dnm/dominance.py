@@ -16,7 +16,7 @@ is left does not depend on the order of arrival, and some optimal plan uses noth
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cu_market.dnm.feasibility import refusals
@@ -68,8 +68,14 @@ def drop_dominated(
     requests: Sequence[ResourceRequest],
     bids: Sequence[Bid],
     capacities: Mapping[str, ResourceVector],
+    *,
+    kept_for: Collection[str] = (),
 ) -> tuple[tuple[Bid, ...], tuple[Dominated, ...]]:
     """Returns the bids that are left, in the order given, and those that were dropped.
+
+    Args:
+        requests, bids, capacities: what will be planned.
+        kept_for: bid_ids that stay whatever they are: something stands there already.
 
     Raises:
         InvalidInputError: see offers.bids_in_order.
@@ -97,7 +103,7 @@ def drop_dominated(
         if all(a in better[b] and a < b for b in better[a]):
             kept.append(a)
     for a, bid in enumerate(ordered):
-        if a not in kept:
+        if a not in kept and bid.bid_id not in kept_for:
             by = next(b for b in kept if b in better[a])
             dropped[bid.bid_id] = Dominated(bid=bid, by=ordered[by])
     left = tuple(bid for bid in bids if bid.bid_id not in dropped)

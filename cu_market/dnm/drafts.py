@@ -9,7 +9,8 @@ from cu_market.dnm.bound import floor_bound
 from cu_market.dnm.construction import Schedule, construct_best
 from cu_market.dnm.explain import explain
 from cu_market.dnm.objective import Surcharges
-from cu_market.dnm.offers import OfferTable, tabulate
+from cu_market.dnm.offers import OfferTable, RunningLease, tabulate
+from cu_market.dnm.standing import NOTHING_STANDS, Hold, Standing, bound_table, seats
 from cu_market.dnm.verify import violations
 from cu_market.domain.bid import Bid
 from cu_market.domain.inputs import Place
@@ -27,11 +28,13 @@ class Draft:
         table: its pairs.
         schedule: which of them, and when.
         surcharges: in the pairs' costs.
+        running: what returns to a capacity later.
     """
 
     table: OfferTable
     schedule: Schedule
     surcharges: Surcharges
+    running: Sequence[RunningLease] = ()
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -65,6 +68,7 @@ class Draft:
             self.table.bids,
             capacities,
             awards,
+            running=self.running,
             surcharges=self.surcharges,
         )
         if wrong:
@@ -98,25 +102,31 @@ def draft(
     surcharges: Surcharges,
     choice: Mapping[str, str] | None = None,
     is_strict: bool = False,
+    running: Sequence[RunningLease] = (),
+    standing: Mapping[str, Standing] = NOTHING_STANDS,
+    stays: bool = False,
 ) -> Draft:
     """Returns the construction's schedule, starts free.
 
     Args:
-        requests, bids, capacities, surcharges: as planner.plan.
+        requests, bids, capacities, surcharges, running, standing: as planner.plan.
         choice: bid_id by request_id, tried before any other bid; one that finds no room or time is
             given up.
         is_strict: such a request, or one without a choice, is then not served at all.
+        stays: whatever stands keeps its place and start, not only what must.
 
     Raises:
         InvalidInputError: see offers.tabulate.
     """
-    table = tabulate(requests, bids, capacities, surcharges=surcharges)
+    table = bound_table(
+        tabulate(requests, bids, capacities, running=running, surcharges=surcharges), standing
+    )
     place = {bid.bid_id: b for b, bid in enumerate(table.bids)}
     wanted = choice or {}
     chosen = {
         i: place[wanted[request.request_id]]
         for i, request in enumerate(table.requests)
-        if request.request_id in wanted
+        if wanted.get(request.request_id) in place
     }
     allowed = table
     if is_strict:
@@ -125,5 +135,6 @@ def draft(
             for i, offers in enumerate(table.offers)
         )
         allowed = replace(table, offers=tuple(rows))
-    schedule = construct_best(allowed, fixed_starts=False, chosen=chosen)
-    return Draft(table=table, schedule=schedule, surcharges=surcharges)
+    seated = seats(table, standing, only=None if stays else Hold.ALL)
+    schedule = construct_best(allowed, fixed_starts=False, chosen=chosen, seated=seated)
+    return Draft(table=table, schedule=schedule, surcharges=surcharges, running=running)

@@ -32,7 +32,8 @@ def analyse(requests: Sequence[ResourceRequest]) -> Graph:
     """Returns the critical-path figures of the requests.
 
     ES_i = max(own earliest start, max_{p before i} ES_p + d_p);
-    tail_i = d_i + max_{c after i} tail_c;  slack_i = max_j (ES_j + d_j) - ES_i - tail_i.
+    tail_i = d_i + max_{c after i} tail_c;  slack_i = max_j (ES_j + d_j) - ES_i - tail_i, with j of
+    the same run: that another run ends later makes nothing of this one less urgent.
 
     Raises:
         InvalidInputError: two requests with one id, a dependency on an unknown or on itself, or a
@@ -48,13 +49,18 @@ def analyse(requests: Sequence[ResourceRequest]) -> Graph:
     for i in reversed(order):
         for p in parents[i]:
             tail[p] = max(tail[p], duration[p] + tail[i])
-    makespan = max((start[i] + duration[i] for i in order), default=0)
+    makespan: dict[str, int] = {}
+    for i, request in enumerate(requests):
+        end = start[i] + duration[i]
+        makespan[request.run_id] = max(makespan.get(request.run_id, 0), end)
     return Graph(
         parents=parents,
         order=order,
         earliest_start_ms=tuple(start),
         tail_ms=tuple(tail),
-        slack_ms=tuple(makespan - start[i] - tail[i] for i in range(len(requests))),
+        slack_ms=tuple(
+            makespan[request.run_id] - start[i] - tail[i] for i, request in enumerate(requests)
+        ),
     )
 
 

@@ -29,9 +29,10 @@ from dataclasses import dataclass, replace
 from cu_market.dnm.bound import floor_bound
 from cu_market.dnm.drafts import Draft, draft
 from cu_market.dnm.guesses import guess_places
-from cu_market.dnm.offers import tabulate
+from cu_market.dnm.offers import RunningLease, tabulate
 from cu_market.dnm.planner import CONSTRUCTION, plan
 from cu_market.dnm.solve import Clock, Solver
+from cu_market.dnm.standing import NOTHING_STANDS, Standing, bound_table
 from cu_market.dnm.surcharges import Priced
 from cu_market.domain.bid import Bid
 from cu_market.domain.inputs import Place
@@ -54,12 +55,15 @@ def plan_placed(
     gap: float = 0.01,
     clock: Clock,
     loss_permille: int = MILLIS,
+    running: Sequence[RunningLease] = (),
+    standing: Mapping[str, Standing] = NOTHING_STANDS,
 ) -> Plan:
     """Returns a plan with egress, transfers and expected interruptions in its costs.
 
     Args:
-        requests, bids, capacities, solver, gap: as planner.plan, with free starts.
-        limit_seconds: of the solver's work.
+        requests, bids, capacities, solver, gap, running, standing: as planner.plan, with free
+            starts.
+        limit_seconds: of the solver's work; without any, the best guess alone is followed.
         clock: seconds, only to report times.
         loss_permille: how much an interruption's expected loss counts.
 
@@ -75,14 +79,23 @@ def plan_placed(
             solver=solver,
             limit_seconds=limit_seconds,
             gap=gap,
+            running=running,
+            standing=standing,
             surcharges=priced,
             clock=clock,
         )
     began = clock()
-    relaxed = tabulate(requests, bids, capacities, surcharges=priced)
+    relaxed = bound_table(
+        tabulate(requests, bids, capacities, running=running, surcharges=priced), standing
+    )
     bound = floor_bound(relaxed)
-    placing = _Placing(requests, bids, capacities, priced)
-    best, is_cut = placing.best_of(guess_places(relaxed), until=began + limit_seconds, clock=clock)
+    placing = _Placing(requests, bids, capacities, priced, running, standing)
+    guesses = guess_places(relaxed)
+    if limit_seconds <= 0:
+        guesses = guesses[:1]
+    best, is_cut = placing.best_of(guesses, until=began + limit_seconds, clock=clock)
+    if standing:  # at a tie, all stays where it stands
+        best = min(placing.stays(), best, key=lambda found: found.rank)
     built = clock()
     name = CONSTRUCTION
     cost = best.schedule.objective_microusd
@@ -94,6 +107,8 @@ def plan_placed(
             solver=solver,
             limit_seconds=limit_seconds,
             gap=gap,
+            running=running,
+            standing=standing,
             surcharges=placing.both_ways(best.places()),
             clock=clock,
         )
@@ -117,15 +132,18 @@ def plan_chosen(
     bids: Sequence[Bid],
     capacities: Mapping[str, ResourceVector],
     choice: Mapping[str, str],
+    *,
+    running: Sequence[RunningLease] = (),
+    standing: Mapping[str, Standing] = NOTHING_STANDS,
 ) -> Plan:
     """Returns the plan of a choice of bids with all its costs; where a choice finds no room or
     time, another bid's.
 
     Args:
-        requests, bids, capacities: as plan_placed.
+        requests, bids, capacities, running, standing: as plan_placed.
         choice: bid_id by request_id.
     """
-    placing = _Placing(requests, bids, capacities, Priced())
+    placing = _Placing(requests, bids, capacities, Priced(), running, standing)
     return placing.exact(choice).plan(requests, capacities)
 
 
@@ -165,6 +183,8 @@ class _Placing:
     bids: Sequence[Bid]
     capacities: Mapping[str, ResourceVector]
     priced: Priced
+    running: Sequence[RunningLease]
+    standing: Mapping[str, Standing]
 
     def both_ways(self, places: Mapping[str, Place]) -> Priced:
         """Returns surcharges for choosing: sources feel what their readers would pay."""
@@ -195,12 +215,7 @@ class _Placing:
         seen: list[Mapping[str, Place]] = []
         while places not in seen and len(seen) < ROUNDS:
             seen.append(places)
-            chosen = draft(
-                self.requests,
-                self.bids,
-                self.capacities,
-                surcharges=self.both_ways(places),
-            )
+            chosen = self._draft(self.both_ways(places))
             found = self.exact(chosen.choice())
             places = found.places()
             if best is None or found.rank < best.rank:
@@ -215,18 +230,46 @@ class _Placing:
         with it perhaps the places: it is priced again until they agree. Where they never do, what
         cannot be served as chosen is not served.
         """
-        located = {bid.bid_id: bid.profile.place for bid in self.bids}
         for turn in range(ROUNDS):
-            places = {name: located[bid_id] for name, bid_id in choice.items()}
-            found = draft(
-                self.requests,
-                self.bids,
-                self.capacities,
-                surcharges=replace(self.priced, places=places),
-                choice=choice,
-                is_strict=turn == ROUNDS - 1,
+            places = self._located(choice)
+            found = self._draft(
+                replace(self.priced, places=places), choice, is_strict=turn == ROUNDS - 1
             )
             if found.places() == places:
                 break
             choice = found.choice()
         return found
+
+    def stays(self) -> Draft:
+        """Returns the exact draft in which all that stands stays there, starts and all, where its
+        transfers let it."""
+        names = {request.request_id for request in self.requests}
+        choice = {name: at.bid_id for name, at in self.standing.items() if name in names}
+        places = self._located(choice)
+        found = self._draft(replace(self.priced, places=places), choice, stays=True)
+        return found if found.places() == places else self.exact(found.choice())
+
+    def _located(self, choice: Mapping[str, str]) -> dict[str, Place]:
+        """Returns where a choice of bids leaves what each request writes."""
+        places = {bid.bid_id: bid.profile.place for bid in self.bids}
+        return {name: places[bid_id] for name, bid_id in choice.items() if bid_id in places}
+
+    def _draft(
+        self,
+        surcharges: Priced,
+        choice: Mapping[str, str] | None = None,
+        *,
+        is_strict: bool = False,
+        stays: bool = False,
+    ) -> Draft:
+        return draft(
+            self.requests,
+            self.bids,
+            self.capacities,
+            surcharges=surcharges,
+            choice=choice,
+            is_strict=is_strict,
+            running=self.running,
+            standing=self.standing,
+            stays=stays,
+        )

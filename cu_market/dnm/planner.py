@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cu_market.dnm.bound import floor_bound, lagrangian_bound
-from cu_market.dnm.construction import Schedule, construct_best
+from cu_market.dnm.construction import Placement, Schedule, construct_best
 from cu_market.dnm.descent import descend
 from cu_market.dnm.explain import explain
 from cu_market.dnm.linear import LinearSolver
@@ -14,6 +14,7 @@ from cu_market.dnm.objective import Surcharges, no_surcharge
 from cu_market.dnm.offers import OfferTable, RunningLease, tabulate
 from cu_market.dnm.rows import assemble
 from cu_market.dnm.solve import Clock, Solver, SolverAnswer, no_clock, read_choice
+from cu_market.dnm.standing import NOTHING_STANDS, Hold, Standing, bound_table, seats
 from cu_market.dnm.verify import violations
 from cu_market.dnm.waiting import waiting_bound
 from cu_market.domain.bid import Bid
@@ -51,6 +52,7 @@ def plan(
     gap: float = 0.01,
     fixed_starts: bool = False,
     running: Sequence[RunningLease] = (),
+    standing: Mapping[str, Standing] = NOTHING_STANDS,
     surcharges: Surcharges = no_surcharge,
     clock: Clock = no_clock,
 ) -> Plan:
@@ -77,6 +79,8 @@ def plan(
         gap: (objective - bound) / objective that is good enough.
         fixed_starts: every request starts at its earliest_start_ms, dependencies only say slack.
         running: what returns to a capacity later.
+        standing: by request_id, where requests were placed before, with free starts: the plan is
+            never worse than one that leaves them all there.
         surcharges: pure; what a pair costs beside its lease.
         clock: seconds, only to report times.
 
@@ -99,7 +103,10 @@ def plan(
             clock=clock,
         )
     began = clock()
-    table = tabulate(requests, bids, capacities, running=running, surcharges=surcharges)
+    table = bound_table(
+        tabulate(requests, bids, capacities, running=running, surcharges=surcharges), standing
+    )
+    held = seats(table, standing, only=Hold.ALL)
 
     def check(schedule: Schedule) -> tuple[list[Award], list[Unserved], str]:
         awards, unserved = explain(table, schedule)
@@ -114,12 +121,15 @@ def plan(
         )
         return awards, unserved, "; ".join(f"{v.where}: {v.what}" for v in wrong)
 
-    first = construct_best(table, fixed_starts=fixed_starts)
+    first = construct_best(table, fixed_starts=fixed_starts, seated=held)
     if fixed_starts:
         first = descend(table, first)
+    elif len(held) < len(standing):  # at a tie, all stays where it stands
+        stays = construct_best(table, fixed_starts=False, seated=seats(table, standing))
+        first = min(stays, first, key=lambda found: _rank(found, fixed_starts))
     search = _Search(schedule=first, bound=floor_bound(table), build_seconds=clock() - began)
     if solver is not None and not _is_proven(search.schedule, search.bound, gap):
-        search = _improve(table, search, solver, limit_seconds, gap, fixed_starts, clock)
+        search = _improve(table, search, solver, limit_seconds, gap, fixed_starts, held, clock)
     awards, unserved, wrong = check(search.schedule)
     if wrong and search.schedule is not first:
         search = _Search(
@@ -141,6 +151,7 @@ def _improve(
     limit_seconds: float,
     gap: float,
     fixed_starts: bool,
+    held: Mapping[int, Placement],
     clock: Clock,
 ) -> _Search:
     """Returns the search after the solver's answer, whatever that was."""
@@ -152,7 +163,7 @@ def _improve(
     schedule, name = search.schedule, search.solver
     choice = read_choice(data, answer)
     if choice is not None:
-        found = construct_best(table, fixed_starts=fixed_starts, chosen=choice)
+        found = construct_best(table, fixed_starts=fixed_starts, chosen=choice, seated=held)
         if fixed_starts:
             found = descend(table, found)
         if _rank(found, fixed_starts) < _rank(schedule, fixed_starts):

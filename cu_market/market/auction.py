@@ -2,13 +2,16 @@
 
 One auction:
 
-1. read the run's tags, and the ledger's history of its steps: demand;
-2. ask every provider for bids, in parallel, within a deadline;
-3. plan by integer program (in the solver's own process, killed at its limit);
-4. refuse, before anything is spent, what nobody can serve;
-5. re-check every award against the bids and pools that stand; what was withdrawn is auctioned
+1. read what is leased, and what other runs wait for (``crowd``);
+2. read the run's tags, and the ledger's history of its steps: demand;
+3. ask every provider for bids, in parallel, within a deadline;
+4. plan by integer program (in the solver's own process, killed at its limit), with all that waits
+   (``together``), on the market's and the run's terms (``terms``);
+5. refuse, before anything is spent, what nobody can serve;
+6. re-check every award against the bids and pools that stand; what was withdrawn is auctioned
    again among the rest (``rounds``);
-6. write the auction and its awards in one transaction.
+7. move what the plan moves of other runs (``retender``);
+8. write the auction and its awards in one transaction.
 
 Awards hold no capacity; leases do, and the ledger checks that again when each is taken.
 """
@@ -17,7 +20,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -25,29 +28,34 @@ from typing import Any
 from cu_market.dnm.solve import Solver
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.outline import RunOutline
-from cu_market.domain.plan import Award, Plan
+from cu_market.domain.plan import Plan
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Auction, Ledger
 from cu_market.market.accounts import left_microusd
 from cu_market.market.awarding import allocation_of
+from cu_market.market.beside import (
+    account_of,
+    beside_others_or_late,
+    with_queued,
+)
 from cu_market.market.champions import published_forecaster
+from cu_market.market.crowd import NOBODY, Crowd, read_crowd
 from cu_market.market.past import Past, read_past
-from cu_market.market.replan import Situation
 from cu_market.market.report import auction_report
 from cu_market.market.requests import (
     Demand,
-    in_situation,
     read_specs,
     size_run,
-    without_deadline,
 )
+from cu_market.market.retender import open_requests, together_report, write_moves
 from cu_market.market.rounds import Rounds
 from cu_market.market.scores import measured_scores
 from cu_market.market.settings import MarketSettings
 from cu_market.market.terms import Terms
-from cu_market.market.unserved import MarketUnavailableError, refuse_unserved
+from cu_market.market.together import Together
+from cu_market.market.unserved import MarketUnavailableError
 from cu_market.pse.forecast import Forecaster
 from cu_market.ral.bids import BidRound, collect_bids
 from cu_market.ral.carrier import Carrier
@@ -117,6 +125,7 @@ class Market:
         attempts: Mapping[str, int] | None = None,
         floors: Mapping[str, int] | None = None,
         excluded: Collection[str] = (),
+        queued: Iterable[RunOutline] = (),
         is_wanted: Callable[[], bool] = lambda: True,
     ) -> Cleared:
         """Holds an auction for a run's steps and commits its awards.
@@ -127,6 +136,7 @@ class Market:
             attempts: the ledger attempt of each step's award; 1 unless given.
             floors: bytes by step key that an attempt ended for memory has shown to be too few.
             excluded: cu_ids whose bids do not count: they were awarded and did not deliver.
+            queued: runs that will be launched next: planned with, awarded nothing.
             is_wanted: asked just before the commit; an auction that nobody waits for any more
                 buys nothing.
 
@@ -140,22 +150,34 @@ class Market:
         began = time.monotonic()
         now = self.now()
         mode = self._mode(outline)
-        demand, bids, outcome = self._plan(
-            outline, floors or {}, now, excluded, mode=mode, is_wanted=is_wanted
-        )
+        crowd = with_queued(read_crowd(self.ledger, outline.run_id, now), self, queued, now)
+        demand, bids = self.offers(outline, floors or {}, now, excluded, mode=mode, crowd=crowd)
+        is_buying = mode is not Mode.RECOMMEND
+
+        def planned(demand: Demand, bids: BidRound) -> Together:
+            return beside_others_or_late(self, outline, demand, bids, crowd, may_move=is_buying)
+
+        found, bids = self._rounds(planned, is_wanted).hold(demand, bids)
+        outcome = found.plan
+        if not is_wanted():
+            raise MarketUnavailableError("the auction took longer than its caller waits")
+        moved = write_moves(self.ledger, outline, found, bids, attempts or {}, now)
         auction_id = uuid.uuid4().hex
         seconds = time.monotonic() - began
+        report = auction_report(outline, demand, bids, outcome, seconds=seconds)
+        if crowd.requests or found.is_late:
+            report["together"] = together_report(found, moved)
         auction = Auction(
             auction_id=auction_id,
             run_id=outline.run_id,
             held_at=now,
             mode=str(mode),
             place=place,
-            report=auction_report(outline, demand, bids, outcome, seconds=seconds),
+            report=report,
         )
         allocations = (
             {}
-            if mode is Mode.RECOMMEND
+            if not is_buying
             else {
                 award.request_id: allocation_of(
                     award,
@@ -168,9 +190,8 @@ class Market:
                 for award in outcome.awards
             }
         )
-        if not is_wanted():
-            raise MarketUnavailableError("the auction took longer than its caller waits")
-        self.ledger.record_auction(auction, list(allocations.values()))
+        asked = open_requests(outline, demand, account_of(demand), allocations)
+        self.ledger.record_auction(auction, list(allocations.values()), asked)
         return Cleared(
             auction=auction,
             demand=demand,
@@ -179,68 +200,6 @@ class Market:
             allocations=allocations,
             seconds=time.monotonic() - began,
         )
-
-    def propose(
-        self,
-        outline: RunOutline,
-        situation: Situation,
-        *,
-        floors: Mapping[str, int] | None = None,
-        excluded: Collection[str] = (),
-    ) -> Cleared:
-        """Returns what an auction of steps that have not started would bring now; writes nothing.
-
-        Where the deadline cannot be met any more, the plan is the quickest that bids allow.
-
-        Raises:
-            InvalidInputError, MarketUnavailableError: as clear.
-        """
-        began = time.monotonic()
-        now = self.now()
-        demand, bids = self._ask(outline, floors or {}, now, situation.running_ms)
-        bids = replace(
-            bids,
-            bids=tuple(
-                bid
-                for bid in bids.bids
-                if bid.profile.cu_id not in excluded and not self._only_quotes(bid.provider)
-            ),
-        )
-        demand = in_situation(demand, situation)
-        outcome = self.solve(demand, bids)
-        if outcome.unserved:
-            demand = without_deadline(demand)
-            outcome = self.solve(demand, bids)
-        refuse_unserved(outcome, demand, bids, self.providers)
-        seconds = time.monotonic() - began
-        auction = Auction(
-            auction_id=uuid.uuid4().hex,
-            run_id=outline.run_id,
-            held_at=now,
-            mode=str(Mode.MARKET),
-            place="renegotiation",
-            report=auction_report(outline, demand, bids, outcome, seconds=seconds),
-        )
-        return Cleared(auction=auction, demand=demand, plan=outcome, round=bids, seconds=seconds)
-
-    def commit(
-        self, proposal: Cleared, awards: Sequence[Award], attempts: Mapping[str, int]
-    ) -> dict[str, Allocation]:
-        """Writes some of a proposal's awards with its auction; returns them by step key."""
-        auction = proposal.auction
-        allocations = {
-            award.request_id: allocation_of(
-                award,
-                auction.run_id,
-                auction.auction_id,
-                attempts[award.request_id],
-                auction.held_at,
-                minimum_ms=proposal.round.minimum_ms(award.bid_id),
-            )
-            for award in awards
-        }
-        self.ledger.record_auction(auction, list(allocations.values()))
-        return allocations
 
     def quote(
         self, outline: RunOutline, *, is_wanted: Callable[[], bool] = lambda: True
@@ -252,7 +211,13 @@ class Market:
         """
         began = time.monotonic()
         now = self.now()
-        demand, bids, outcome = self._plan(outline, {}, now, is_wanted=is_wanted)
+        demand, bids = self.offers(outline, {}, now)
+
+        def planned(demand: Demand, bids: BidRound) -> Together:
+            return Together(plan=self.solve(demand, bids))
+
+        found, bids = self._rounds(planned, is_wanted).hold(demand, bids)
+        outcome = found.plan
         if not is_wanted():
             raise MarketUnavailableError("the quote took longer than its caller waits")
         seconds = time.monotonic() - began
@@ -271,7 +236,7 @@ class Market:
         capacities = self.providers[provider].pool().capacities
         return capacities.get(capacity_id, ResourceVector())
 
-    def _plan(
+    def offers(
         self,
         outline: RunOutline,
         floors: Mapping[str, int],
@@ -279,30 +244,47 @@ class Market:
         excluded: Collection[str] = (),
         *,
         mode: Mode = Mode.RECOMMEND,
-        is_wanted: Callable[[], bool] = lambda: True,
-    ) -> tuple[Demand, BidRound, Plan]:
-        demand, bids = self._ask(outline, floors, now)
+        crowd: Crowd = NOBODY,
+        running_ms: Mapping[StepIdentity, Sequence[float]] = NOTHING_RUNS,
+    ) -> tuple[Demand, BidRound]:
+        """Returns the demand, and the bids that count for it; providers are asked for what others
+        wait for too."""
+        demand, bids = self._ask(outline, floors, now, running_ms, crowd)
         standing = tuple(
             bid
             for bid in bids.bids
             if bid.profile.cu_id not in excluded
             and (mode is Mode.RECOMMEND or not self._only_quotes(bid.provider))
         )
-        bids = replace(bids, bids=standing)
-        rounds = Rounds(
+        return demand, replace(bids, bids=standing)
+
+    @property
+    def terms(self) -> Terms:
+        """What plans are made on."""
+        return Terms(settings=self.settings, solver=self.solver, clock=time.monotonic)
+
+    def solve(self, demand: Demand, bids: BidRound, *, is_priced: bool = True) -> Plan:
+        """Returns the plan of a demand at these bids as if nobody else was there; writes nothing.
+
+        Args:
+            demand: what is asked.
+            bids: what is offered.
+            is_priced: whether winners are priced as the market says; else each is priced as bid.
+        """
+        terms, capacities = self.terms, bids.pool.capacities
+        found = terms.plan(demand, bids.bids, capacities)
+        return terms.priced(found, demand, bids.bids, capacities) if is_priced else found
+
+    def _rounds(
+        self, solve: Callable[[Demand, BidRound], Together], is_wanted: Callable[[], bool]
+    ) -> Rounds:
+        return Rounds(
             providers=self.providers,
-            solve=self.solve,
+            solve=solve,
             now=self.now,
             deadline_seconds=self.settings.bid_deadline_seconds,
             is_wanted=is_wanted,
         )
-        outcome, bids = rounds.hold(demand, bids)
-        return demand, bids, outcome
-
-    def solve(self, demand: Demand, bids: BidRound, *, is_priced: bool = True) -> Plan:
-        """Returns the plan of a demand at these bids; writes nothing. See Terms.plan."""
-        terms = Terms(settings=self.settings, solver=self.solver, clock=time.monotonic)
-        return terms.plan(demand, bids.bids, bids.pool.capacities, is_priced=is_priced)
 
     def _mode(self, outline: RunOutline) -> Mode:
         """Returns what is done with a run; where nobody can start anything, only shown."""
@@ -319,6 +301,7 @@ class Market:
         floors: Mapping[str, int],
         now: datetime,
         running_ms: Mapping[StepIdentity, Sequence[float]] = NOTHING_RUNS,
+        crowd: Crowd = NOBODY,
     ) -> tuple[Demand, BidRound]:
         demand = self.size(outline, floors, now, running_ms)
         budget = demand.run.budget_microusd
@@ -329,7 +312,7 @@ class Market:
         self._tell_use()
         bids = collect_bids(
             list(self.providers.values()),
-            demand.requests,
+            (*demand.requests, *crowd.requests),
             now=now,
             deadline_seconds=self.settings.bid_deadline_seconds,
             performance=measured_scores(self.ledger),

@@ -21,7 +21,8 @@ def auction_report(
     Keys: job, expected_cost_usd, solver, budget (what is left of it, whether the plan is expected
     to pass it; None without one), notes (what else to know of how the plan came about, a sentence
     each), bids (one record a bid), problems (what was refused of bids), capacities, steps (one
-    record a step: the request's, with winner, runner_up, losses).
+    record a step: the request's, with winner, runner_up, losses); where other runs wait or the run
+    is late, together (see retender.together_report).
     """
     awards = {award.request_id: award for award in plan.awards}
     return {
@@ -125,10 +126,32 @@ def verdict(report: Mapping[str, Any]) -> str:
     if budget and budget["is_passed"]:
         left = format_usd(round(budget["left_usd"] * MICROUSD))
         passed = f" That is more than the {left} that is left of the run's budget."
+    together = together_words(report.get("together") or {})
     return (
         f"Auction: {len(steps)} steps, {len(report['bids'])} bids, won by "
         f"{', '.join(sorted(winners)) or 'nobody'}; expected cost "
         f"{format_usd(round(report['expected_cost_usd'] * MICROUSD))}; {solver['name']}, "
         f"gap {100 * solver['gap_ratio']:.1f} %{cut}, {report['seconds']:.2f} s."
-        f"{passed}"
+        f"{passed}{together}"
     )
+
+
+def together_words(together: Mapping[str, Any]) -> str:
+    """Returns what an auction says of other runs, in sentences that begin with a space."""
+    words, runs = "", together.get("runs", ())
+    if together.get("is_late"):
+        words += " With what runs now, the run cannot end by its deadline: the quickest was taken."
+    if runs:
+        moved = [sentence for run in runs for sentence in run["moved"]]
+        words += (
+            f" Cleared together with {len(runs)} other run{'s' if len(runs) > 1 else ''} "
+            f"({', '.join(run['job'] for run in runs[:3])}{', ...' if len(runs) > 3 else ''}): "
+            + ("; ".join(moved[:3]) if moved else "nothing of theirs moves")
+            + (f" and {len(moved) - 3} more moves." if len(moved) > 3 else ".")
+        )
+    if together.get("queued"):
+        jobs = ", ".join(run["job"] for run in together["queued"])
+        words += f" Planned with what waits in the queue ({jobs})."
+    if together.get("left_out"):
+        words += f" {together['left_out']} waiting steps of other runs were left out."
+    return words

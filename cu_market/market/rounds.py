@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cu_market.domain.bid import Bid
-from cu_market.domain.plan import Award, Plan
+from cu_market.domain.plan import Award
 from cu_market.domain.profile import ResourcePool
 from cu_market.domain.resources import ResourceVector
 from cu_market.market.requests import Demand
+from cu_market.market.together import Together
 from cu_market.market.unserved import MarketUnavailableError, refuse_unserved
 from cu_market.ral.bids import BidRound, ask_pools
 from cu_market.ral.provider import Provider
@@ -34,7 +35,7 @@ class Rounds:
 
     Attributes:
         providers: by name.
-        solve: plans a demand at the bids of a round.
+        solve: plans a demand at the bids of a round, with what waits beside it.
         now: the clock.
         deadline_seconds: for the providers to say what is still there; the word of one that has
             not said it by then stands: its lease is checked again in any case.
@@ -42,13 +43,14 @@ class Rounds:
     """
 
     providers: Mapping[str, Provider]
-    solve: Callable[[Demand, BidRound], Plan]
+    solve: Callable[[Demand, BidRound], Together]
     now: Callable[[], datetime]
     deadline_seconds: float
     is_wanted: Callable[[], bool]
 
-    def hold(self, demand: Demand, bids: BidRound) -> tuple[Plan, BidRound]:
-        """Returns a plan whose winners stand, each withdrawal in its notes, and the bids left.
+    def hold(self, demand: Demand, bids: BidRound) -> tuple[Together, BidRound]:
+        """Returns a plan whose winners stand, and whoever it moves, each withdrawal in its notes,
+        and the bids that are left.
 
         Raises:
             InvalidInputError, NoRoomYetError, MarketUnavailableError: see refuse_unserved; or
@@ -58,29 +60,32 @@ class Rounds:
         for number in range(1, MAX_ROUNDS + 1):
             if told and not self.is_wanted():
                 raise MarketUnavailableError(f"{'; '.join(told)}; the caller waits no longer")
-            outcome = self.solve(demand, bids)
+            found = self.solve(demand, bids)
+            outcome = found.plan
             if told and outcome.unserved:
                 left = ", ".join(entry.request_id for entry in outcome.unserved)
                 raise MarketUnavailableError(f"{'; '.join(told)}; nobody else serves {left} now")
             refuse_unserved(outcome, demand, bids, self.providers)
-            gone = self.withdrawn(outcome, bids)
+            awards = (*outcome.awards, *(move.award for move in found.moves))
+            gone = self.withdrawn(awards, bids)
             if not gone:
-                return replace(outcome, notes=(*told, *outcome.notes)), bids
-            told.append(f"round {number}: {_sentence(outcome, gone)}")
+                told_in = replace(outcome, notes=(*told, *outcome.notes))
+                return replace(found, plan=told_in), bids
+            told.append(f"round {number}: {_sentence(awards, gone)}")
             left_over = tuple(bid for bid in bids.bids if bid.bid_id not in gone)
             bids = replace(bids, bids=left_over)
         raise MarketUnavailableError(f"no plan stood after {MAX_ROUNDS} rounds: {'; '.join(told)}")
 
-    def withdrawn(self, outcome: Plan, bids: BidRound) -> dict[str, str]:
+    def withdrawn(self, awards: Sequence[Award], bids: BidRound) -> dict[str, str]:
         """Returns why winning bids no longer stand, by bid_id."""
         offered = {bid.bid_id: bid for bid in bids.bids}
-        winners = sorted({award.provider for award in outcome.awards})
+        winners = sorted({award.provider for award in awards})
         pools = ask_pools(
             [self.providers[name] for name in winners], deadline_seconds=self.deadline_seconds
         )
         now = self.now()
         gone: dict[str, str] = {}
-        for award in outcome.awards:
+        for award in awards:
             bid = offered[award.bid_id]
             reason = _expired(bid, now)
             if not reason and award.provider in pools:
@@ -107,10 +112,10 @@ def _missing(award: Award, bid: Bid, before: ResourcePool, after: ResourcePool) 
     return f"its room has become too small for {award.request_id}: {short[0]}" if short else ""
 
 
-def _sentence(outcome: Plan, gone: Mapping[str, str]) -> str:
+def _sentence(awards: Sequence[Award], gone: Mapping[str, str]) -> str:
     parts = []
     for bid_id, reason in gone.items():
-        own: Sequence[Award] = [award for award in outcome.awards if award.bid_id == bid_id]
+        own = [award for award in awards if award.bid_id == bid_id]
         steps = ", ".join(award.request_id for award in own)
         parts.append(f"{own[0].resource_id} was withdrawn ({reason}), which had won {steps}")
     return "; ".join(parts)

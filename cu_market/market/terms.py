@@ -5,18 +5,23 @@
 3. Where that passes what is left of the run's budget, a cheaper plan is sought
    (``dnm/budget.py``).
 4. Where the market pays second prices, winners are priced (``dnm/second_price.py``).
+
+Where others are planned with (``together``), 1 and 2 are done for all of them, and 3 and 4 for the
+run's own steps: its budget bounds its own bill, and nobody else's price is this auction's matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cu_market.dnm.budget import HALVINGS, WHOLE, plan_within
+from cu_market.dnm.budget import HALVINGS, WHOLE, bill_microusd, plan_within
 from cu_market.dnm.dominance import Dominated, drop_dominated, tell_dominated
+from cu_market.dnm.offers import RunningLease
 from cu_market.dnm.placing import places_of, plan_chosen, plan_placed
 from cu_market.dnm.second_price import at_second_prices
 from cu_market.dnm.solve import Clock, Solver
+from cu_market.dnm.standing import NOTHING_STANDS, Standing
 from cu_market.dnm.surcharges import Priced
 from cu_market.dnm.verify import violations
 from cu_market.domain.bid import Bid
@@ -52,81 +57,115 @@ class Terms:
         bids: Sequence[Bid],
         capacities: Mapping[str, ResourceVector],
         *,
-        is_priced: bool = True,
+        running: Sequence[RunningLease] = (),
+        standing: Mapping[str, Standing] = NOTHING_STANDS,
+        own: Collection[str] | None = None,
+        limit_seconds: float | None = None,
     ) -> Plan:
-        """Returns the plan of a demand; nothing is written.
+        """Returns the plan of a demand with everything priced as bid; nothing is written.
 
         Args:
             demand: what is asked.
             bids: those that stand.
-            capacities: the room of each pool by capacity_id.
-            is_priced: whether winners are priced as the market says; else each is priced as bid.
+            capacities: the room of each pool by capacity_id, free from now on.
+            running: what returns to a capacity later.
+            standing: where requests were placed before; their bids are not dropped.
+            own: request_ids that what is left of the budget is for; None: all.
+            limit_seconds: of the solver; 0: none is asked. None: as the settings say.
 
         Raises:
             InvalidInputError, CUMarketError: as dnm.planner.plan.
         """
-        found = self._plan(demand, bids, capacities, self.settings.solve_seconds)
-        if is_priced and self.settings.pricing is Pricing.SECOND_PRICE and not found.unserved:
-            priced = self._at_second_prices(found, demand, bids, capacities)
-            if _is_within(priced, demand) or not _is_within(found, demand):
-                return priced
-            note = "second price: it would pass what is left of the budget; all are paid as bid"
-            found = replace(found, notes=(*found.notes, note))
-        return found
-
-    def _plan(
-        self,
-        demand: Demand,
-        bids: Sequence[Bid],
-        capacities: Mapping[str, ResourceVector],
-        limit_seconds: float,
-    ) -> Plan:
-        left, dropped = drop_dominated(demand.requests, bids, capacities)
+        limit = self.settings.solve_seconds if limit_seconds is None else limit_seconds
+        requests = demand.requests
+        held = {place.bid_id for place in standing.values()}
+        left, dropped = drop_dominated(requests, bids, capacities, kept_for=held)
 
         def planned(theta: int, seconds: float) -> Plan:
             """Returns the plan where all but money counts by that many thousandths."""
-            requests = demand.requests
-            if theta < WHOLE:
-                requests = tuple(_less_hurried(request, theta) for request in requests)
             return plan_placed(
-                requests,
+                [_less_hurried(each, theta, own) for each in requests],
                 left,
                 capacities,
-                solver=self.solver,
+                solver=self.solver if limit > 0 else None,
                 limit_seconds=seconds,
                 clock=self.clock,
                 loss_permille=theta,
+                running=running,
+                standing=standing,
             )
 
-        found = planned(WHOLE, limit_seconds)
+        def priced_as_chosen(choice: Mapping[str, str]) -> Plan:
+            return plan_chosen(
+                requests, left, capacities, choice, running=running, standing=standing
+            )
+
+        found = planned(WHOLE, limit)
         notes = _dropped_note(dropped)
-        if not _is_within(found, demand):
-            budget, full = demand.left_microusd or 0, found
+        budget = demand.left_microusd
+        if budget is not None and bill_microusd(found, own) > budget:
+            wanted = bill_microusd(found, own)
             found = plan_within(
                 found,
                 budget,
-                replan=lambda theta: planned(theta, limit_seconds / (HALVINGS + 1)),
-                price=lambda choice: plan_chosen(demand.requests, left, capacities, choice),
+                replan=lambda theta: planned(theta, limit / (HALVINGS + 1)),
+                price=priced_as_chosen,
+                own=own,
             )
-            notes.append(_budget_note(budget, full, found))
+            notes.append(_budget_note(budget, wanted, bill_microusd(found, own)))
         priced = Priced(places=places_of(found, left))
-        found = tell_dominated(found, demand.requests, dropped, priced)
+        found = tell_dominated(found, requests, dropped, priced)
         return replace(found, notes=(*notes, *found.notes))
 
-    def _at_second_prices(
+    def priced(
         self,
         found: Plan,
         demand: Demand,
         bids: Sequence[Bid],
         capacities: Mapping[str, ResourceVector],
+        *,
+        running: Sequence[RunningLease] = (),
+        others: Sequence[ResourceRequest] = (),
+        standing: Mapping[str, Standing] = NOTHING_STANDS,
     ) -> Plan:
+        """Returns a run's plan with its winners priced as the market says.
+
+        Args:
+            found: its own plan, priced as bid.
+            demand: what it asks.
+            bids, capacities, running: as it was planned.
+            others: what was planned with it.
+            standing: where that is, all of it: it stays there, whoever is absent.
+
+        Raises:
+            CUMarketError: what is paid does not verify, which is a defect.
+        """
+        if self.settings.pricing is not Pricing.SECOND_PRICE or found.unserved:
+            return found
         until = self.clock() + self.settings.second_price_seconds
+        names = {request.request_id for request in demand.requests}
 
         def left_seconds() -> float:
             return min(self.settings.solve_seconds, until - self.clock())
 
-        def without(others: Sequence[Bid]) -> Plan:
-            return self._plan(demand, others, capacities, max(0.01, left_seconds()))
+        def without(left: Sequence[Bid]) -> Plan:
+            """Returns the run's plan without a provider; who stands there takes nobody's room."""
+            offered = {bid.bid_id for bid in left}
+            there = [each for each in others if standing[each.request_id].bid_id in offered]
+            whole = self.plan(
+                replace(demand, requests=(*demand.requests, *there)),
+                left,
+                capacities,
+                running=running,
+                standing={each.request_id: standing[each.request_id] for each in there},
+                own=names,
+                limit_seconds=max(0.01, left_seconds()),
+            )
+            return replace(
+                whole,
+                awards=tuple(each for each in whole.awards if each.request_id in names),
+                unserved=tuple(each for each in whole.unserved if each.request_id in names),
+            )
 
         priced = at_second_prices(
             found,
@@ -136,27 +175,39 @@ class Terms:
             has_time=lambda: left_seconds() > 0,
         )
         surcharges = Priced(places=places_of(found, bids))
-        wrong = violations(demand.requests, bids, capacities, priced.awards, surcharges=surcharges)
+        wrong = violations(
+            demand.requests,
+            bids,
+            capacities,
+            priced.awards,
+            running=running,
+            surcharges=surcharges,
+        )
         if wrong:
             said = "; ".join(f"{v.where}: {v.what}" for v in wrong)
             raise CUMarketError(f"what is paid does not verify: {said}; report it")
-        return priced
+        if _is_within(priced, demand) or not _is_within(found, demand):
+            return priced
+        note = "second price: it would pass what is left of the budget; all are paid as bid"
+        return replace(found, notes=(*found.notes, note))
 
 
 def _is_within(found: Plan, demand: Demand) -> bool:
     return demand.left_microusd is None or found.money_microusd <= demand.left_microusd
 
 
-def _less_hurried(request: ResourceRequest, theta: int) -> ResourceRequest:
+def _less_hurried(
+    request: ResourceRequest, theta: int, own: Collection[str] | None
+) -> ResourceRequest:
+    if own is not None and request.request_id not in own:
+        return request
     value = request.value_of_time_microusd_per_hour * theta // WHOLE
     return replace(request, value_of_time_microusd_per_hour=value)
 
 
-def _budget_note(budget: int, full: Plan, found: Plan) -> str:
-    left, wanted, gets = (
-        format_usd(amount) for amount in (budget, full.money_microusd, found.money_microusd)
-    )
-    if found.money_microusd > budget:
+def _budget_note(budget: int, full: int, found: int) -> str:
+    left, wanted, gets = (format_usd(amount) for amount in (budget, full, found))
+    if found > budget:
         return (
             f"budget: {left} of it is left, and even the cheapest plan is expected to cost {gets}: "
             "what would pass it waits for more, or fails, as on_budget says"

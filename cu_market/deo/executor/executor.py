@@ -54,6 +54,7 @@ from cu_market.domain.spec import Mode, OnMarketFailure
 from cu_market.ledger.interface import Auction
 from cu_market.market.auction import Market
 from cu_market.market.opening import close_market, open_market
+from cu_market.market.retender import TOGETHER
 from cu_market.market.settings import MarketSettings
 from cu_market.market.unserved import NoRoomYetError
 from cu_market.ral.local.process import current_holder
@@ -264,9 +265,11 @@ class MarketExecutor(Executor):
         waiting = market.ledger.allocations(run_id=outline.run_id, states=[AllocationState.AWARDED])
         awards = {award.step_key: award for award in waiting}
         if all(step.step_key in awards for step in outline.steps):
-            auctions = market.ledger.auctions(outline.run_id, limit=1)
-            if auctions:
-                return awards, auctions[0], False
+            # What others' auctions have moved since is taken over as the run goes.
+            held = market.ledger.auctions(outline.run_id)
+            auction = next((each for each in held if each.place != TOGETHER), None)
+            if auction is not None:
+                return awards, auction, False
         if len(market.providers) == 1:
             # Nobody else can win: its worker loads the code while the auction is held.
             workers.prewarm(*market.providers.values())

@@ -63,6 +63,8 @@ class Loop:
                 yield from self._interrupt()
             self._endings.take_back()
             if not run.is_stopping:
+                if run.negotiation.not_started():
+                    yield from run.retendered.take_over()
                 yield from self._renegotiator.review()
                 yield from self._starter.start_ready()
             for arrival in run.workers.poll(self._timeout()):

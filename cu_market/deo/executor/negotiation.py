@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from cu_market.dagster_compat.measured_outputs import MeasuredOutputs
 from cu_market.dagster_compat.outline import template_key
+from cu_market.deo.executor.award_book import AwardBook
 from cu_market.deo.executor.inputs import is_as_last, is_told
 from cu_market.deo.executor.leases import Leases
 from cu_market.deo.executor.origins import Origins
 from cu_market.deo.executor.usage import usage_of
-from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.allocation import Allocation
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.features import StepFeatures
 from cu_market.domain.outline import RunOutline, StepOutline
@@ -23,9 +24,10 @@ from cu_market.domain.problem import CUMarketError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.spec import OnOom, Risk, SizingMode
 from cu_market.domain.usage import Ending, Measurement
-from cu_market.ledger.interface import Auction, Refusal
+from cu_market.ledger.interface import Auction, AwardTakenError, Refusal
 from cu_market.market.accounts import DEFAULT_ACCOUNT
-from cu_market.market.auction import Cleared, Market, step_report
+from cu_market.market.auction import Cleared, Market
+from cu_market.market.proposals import commit
 from cu_market.market.purse import Purse
 from cu_market.market.replan import Move
 from cu_market.market.requests import (
@@ -78,10 +80,7 @@ class Negotiation:
         self.market = market
         self._outline = outline
         self._steps = {step.step_key: step for step in outline.steps}
-        self._awards = dict(awards)
-        self._reports: dict[str, Mapping[str, Any]] = {
-            step["step"]: step for step in auction.report["steps"]
-        }
+        self._book = AwardBook(market.ledger, outline.run_id, awards, auction)
         run, self._specs = read_specs(outline)
         self._said = merged_specs(outline)
         purse = Purse(
@@ -94,44 +93,41 @@ class Negotiation:
         self.outputs = MeasuredOutputs()
         self._resized: set[str] = set()
         self._big_enough: set[tuple[StepIdentity, int | None, StepFeatures, int]] = set()
-        self._attempts: dict[str, int] = defaultdict(int)
         self._floors: dict[str, int] = {}
         self._lost: dict[str, int] = defaultdict(int)
         self._revocations: dict[str, int] = defaultdict(int)
         self._leased: set[str] = set()
-        self.moves_made: dict[str, int] = defaultdict(int)
         self._withdrawn: dict[str, float] = {}
         self._origins = Origins(market)
 
+    # -- awards
+
     def count_past_attempts(self) -> None:
         """Counts on from what the ledger has of this run: a key is leased once."""
-        for row in self.market.ledger.allocations(run_id=self._outline.run_id):
-            award = self._awards.get(row.step_key)
-            if row.leased_at is not None:
-                self._origins.note(row)
-            if award is None or award.key != row.key:
-                self._attempts[row.step_key] = max(self._attempts[row.step_key], row.attempt)
+        for lease in self._book.count_past_attempts():
+            self._origins.note(lease)
 
     def note_begun(self, step_keys: Iterable[str]) -> None:
         """Notes steps that another run worker has begun: they are not moved any more."""
         for step_key in step_keys:
             self._leased |= {step_key, template_key(step_key)}
 
-    # -- awards
-
     def award(self, step_key: str) -> Allocation:
         """Returns the award under which the step's next attempt would be leased."""
-        own = self._awards.get(step_key)
-        award = own if own is not None else self._awards[template_key(step_key)]
-        attempt = self._attempts[step_key] + 1
-        if award.step_key == step_key and award.attempt == attempt:
-            return award
-        return replace(award, step_key=step_key, attempt=attempt, state=AllocationState.AWARDED)
+        return self._book.award(step_key)
 
     def report(self, step_key: str) -> Mapping[str, Any]:
         """Returns what the auction said of the step."""
-        found = self._reports.get(step_key)
-        return found if found is not None else self._reports[template_key(step_key)]
+        return self._book.report(step_key)
+
+    def take_over(self) -> list[Auction]:
+        """Takes over what other runs' auctions have moved; returns those auctions, oldest first."""
+        return self._book.take_over()
+
+    @property
+    def moves_made(self) -> Mapping[str, int]:
+        """How often each step's award was moved of free will."""
+        return self._book.moves_made
 
     # -- leases and bills
 
@@ -140,7 +136,9 @@ class Negotiation:
         outcome = self.leases.take(award, holder)
         if isinstance(outcome, Allocation):
             self._origins.note(outcome)
-            self._attempts[award.step_key] = award.attempt
+            self._book.attempts[award.step_key] = award.attempt
+            if template_key(award.step_key) not in self._leased:
+                self._book.end_template(award.step_key, self.market.now())
             self._leased |= {award.step_key, template_key(award.step_key)}
         return outcome
 
@@ -262,7 +260,7 @@ class Negotiation:
         return tuple(
             step.step_key
             for step in self._outline.steps
-            if step.step_key in self._awards and step.step_key not in self._leased
+            if step.step_key in self._book and step.step_key not in self._leased
         )
 
     def remaining(self, steps: Collection[str]) -> RunOutline:
@@ -282,20 +280,20 @@ class Negotiation:
         return self._step(step_key).depends_on
 
     def move(self, proposal: Cleared, moves: Sequence[Move]) -> None:
-        """Writes the new awards and takes them over; the old ones are released with it."""
+        """Writes the new awards and takes them over; the old ones are released with it.
+
+        Raises:
+            AwardTakenError: another run's auction has moved one of them meanwhile.
+        """
         attempts = {move.award.request_id: move.before.attempt + 1 for move in moves}
         if not moves:
             return
-        taken = self.market.commit(proposal, [move.award for move in moves], attempts)
-        for move in moves:
-            step_key = move.award.request_id
-            self._awards[step_key] = taken[step_key]
-            self._attempts[step_key] = taken[step_key].attempt - 1
-            if move.is_elsewhere and not move.is_forced:
-                self.moves_made[step_key] += 1
-            report = step_report(proposal.auction.report, step_key)
-            if report is not None:
-                self._reports[step_key] = report
+        made = Counter(self._book.moves_made)
+        made.update(m.award.request_id for m in moves if m.is_elsewhere and not m.is_forced)
+        taken = commit(self.market, proposal, [move.award for move in moves], attempts, made)
+        self._book.moves_made.update(made)
+        for row in taken.values():
+            self._book.adopt(row, proposal.auction)
 
     def floors(self) -> Mapping[str, int]:
         """Returns bytes by step key that attempts ended for memory have shown to be too few."""
@@ -340,7 +338,7 @@ class Negotiation:
     def retries_memory(self, step_key: str) -> bool:
         """Whether a step ended for memory is to be tried again with more."""
         spec = self._said[self._step(step_key).step_key]
-        return spec.on_oom is not OnOom.FAIL and self._attempts[step_key] < MAX_MEMORY_ATTEMPTS
+        return spec.on_oom is not OnOom.FAIL and self._book.attempts[step_key] < MAX_MEMORY_ATTEMPTS
 
     def renegotiate_memory(self, lease: Allocation, measurement: Measurement) -> None:
         """Holds a new auction for a step ended for memory, with the bound it has shown.
@@ -368,23 +366,21 @@ class Negotiation:
         self._reauction(step_key)
 
     def _reauction(self, step_key: str, without: Collection[str] = frozenset()) -> None:
-        own = self._awards.get(step_key)
-        attempt = self._attempts[step_key] + 1
-        if own is not None and own.attempt == attempt:
-            attempt += 1  # that key is the earlier auction's
+        attempt = self._book.next_attempt(step_key)
         step = self._measured(step_key)
-        cleared = self.market.clear(
-            replace(self._outline, steps=(step,), tags=tags_for(self._outline, step)),
-            place="executor",
-            attempts={step_key: attempt},
-            floors=self._floors,
-            excluded=self._excluded().union(without),
-        )
-        self._attempts[step_key] = attempt - 1
-        self._awards[step_key] = cleared.allocations[step_key]
-        report = step_report(cleared.auction.report, step_key)
-        if report is not None:
-            self._reports[step_key] = report
+        while True:
+            try:
+                cleared = self.market.clear(
+                    replace(self._outline, steps=(step,), tags=tags_for(self._outline, step)),
+                    place="executor",
+                    attempts={step_key: attempt},
+                    floors=self._floors,
+                    excluded=self._excluded().union(without),
+                )
+                break
+            except AwardTakenError:
+                attempt += 1  # another run's auction has moved the award meanwhile
+        self._book.adopt(cleared.allocations[step_key], cleared.auction)
 
     # -- details
 

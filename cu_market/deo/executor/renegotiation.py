@@ -28,7 +28,9 @@ from cu_market.dnm.renegotiation import Spread, left_ms
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.units import format_usd, usd_to_microusd
+from cu_market.ledger.interface import AwardTakenError
 from cu_market.market.auction import Cleared
+from cu_market.market.proposals import propose
 from cu_market.market.replan import Situation, choose_moves
 
 logger = logging.getLogger(__name__)
@@ -108,8 +110,12 @@ class Renegotiator:
 
     def _propose(self, outline: RunOutline, situation: Situation) -> Cleared:
         negotiation = self._run.negotiation
-        return negotiation.market.propose(
-            outline, situation, floors=negotiation.floors(), excluded=negotiation.excluded()
+        return propose(
+            negotiation.market,
+            outline,
+            situation,
+            floors=negotiation.floors(),
+            excluded=negotiation.excluded(),
         )
 
     def _situation(self, steps: tuple[str, ...]) -> Situation:
@@ -160,7 +166,11 @@ class Renegotiator:
         if not moves and "; ".join(causes) in self._told:
             return  # said before, and still nothing to do about it
         self._told.add("; ".join(causes))
-        negotiation.move(proposal, moves)
+        try:
+            negotiation.move(proposal, moves)
+        except AwardTakenError:
+            logger.info("an award was moved meanwhile", extra={"action": "renegotiate"})
+            return  # the next review looks at what stands then
         sentence = f"Renegotiated, since {'; '.join(causes)}: {verdict}."
         if moves:
             sentence += " " + "; ".join(move.sentence() for move in moves[:MAX_ROWS]) + "."

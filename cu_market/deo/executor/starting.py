@@ -20,7 +20,7 @@ from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.executor.workers import WarmWorker
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.problem import CUMarketError
-from cu_market.ledger.interface import Refusal
+from cu_market.ledger.interface import LeaseLostError, Refusal
 
 ATTEMPT_METADATA = "cu/attempt"
 """Of STEP_WORKER_STARTING: which of the ledger's attempts the events that follow are of."""
@@ -58,7 +58,8 @@ class Starter:
 
     def _start_ready(self) -> Iterator[DagsterEvent]:
         for step_key in list(self._run.unleased):
-            if time.monotonic() >= self._run.not_before.get(step_key, 0.0):
+            is_due = time.monotonic() >= self._run.not_before.get(step_key, 0.0)
+            if is_due and not self._run.retendered.gives_way(step_key):
                 yield from self._lease_and_start(step_key)
         room = self._run.max_concurrent - len(self._run.attempts) - len(self._run.unleased)
         if room <= 0:
@@ -88,7 +89,9 @@ class Starter:
             yield from self._lease_and_start(step.key)
 
     def _obstacle(self, step_key: str, going: set[str]) -> Refusal | str | None:
-        """Returns why a step cannot start now: no room, or its worker is still loading."""
+        """Returns why a step cannot start now: others go first, no room, or its worker loads."""
+        if self._run.retendered.gives_way(step_key):
+            return "gives way"
         self._leave_withdrawn(step_key)
         self._run.negotiation.resize(step_key)
         award = self._run.negotiation.award(step_key)
@@ -126,7 +129,13 @@ class Starter:
         worker = self._worker(award)
         if not worker.is_ready and not self._is_exclusive(award):
             return
-        outcome = self._run.negotiation.lease(award, worker.worker.holder)
+        try:
+            outcome = self._run.negotiation.lease(award, worker.worker.holder)
+        except LeaseLostError:
+            yield from self._run.retendered.take_over(at_once=True)
+            if self._run.negotiation.award(step_key).key == award.key:
+                raise  # nobody has moved it: it was taken back
+            return  # leased as it stands now, in the next turn
         context = self._run.unleased[step_key]
         if isinstance(outcome, Refusal):
             yield from self._tell_waiting(step_key, outcome, award)

@@ -20,6 +20,7 @@ from cu_market.dagster_compat.engine import (
 from cu_market.dagster_compat.entries import EntryIdentity, identity_of
 from cu_market.dagster_compat.gate import GatedExecution
 from cu_market.deo.executor.negotiation import Negotiation
+from cu_market.deo.executor.retendered import Retendered
 from cu_market.deo.executor.workers import WarmWorker, Workers
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.problem import CUMarketError
@@ -114,6 +115,7 @@ class RunState:
             taken back, or the only CU that serves it did not deliver.
         is_stopping: whether an interrupt has come: no more is started.
         is_left: whether another run worker takes over: what can be adopted is left running.
+        retendered: what of its awards other runs' auctions have moved.
     """
 
     executor: Executor
@@ -130,6 +132,10 @@ class RunState:
     not_before: dict[str, float] = field(default_factory=dict)
     is_stopping: bool = False
     is_left: bool = False
+    retendered: Retendered = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.retendered = Retendered(self.negotiation, self.context)
 
     def has_work(self) -> bool:
         """Returns whether an attempt goes on, or one may still start."""

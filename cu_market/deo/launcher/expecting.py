@@ -44,6 +44,7 @@ from cu_market.market.accounts import DEFAULT_ACCOUNT
 from cu_market.market.ahead import Want
 from cu_market.market.auction import Cleared, Market
 from cu_market.market.awarding import allocation_of
+from cu_market.market.proposals import propose
 from cu_market.market.replan import Situation
 from cu_market.market.startups import known_lags, known_startups
 from cu_market.ral.places import (
@@ -171,7 +172,7 @@ class Expecting:
         if not is_routed or is_recommending(self._market.settings.mode, outline.tags):
             return []
         outline = replace(outline, run_id="")
-        cleared = self._market.propose(outline, Situation(earliest_ms={}))
+        cleared = propose(self._market, outline, Situation(earliest_ms={}))
         environment = {PRELOAD_VARIABLE: json.dumps(code)}
         found: dict[tuple[WorkerKey, str], Tentative] = {}
         for award in _first_awards(cleared, outline):

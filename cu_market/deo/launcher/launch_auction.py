@@ -13,6 +13,7 @@ from cu_market.dagster_compat.executor_config import executor_of
 from cu_market.dagster_compat.launcher import LaunchRunContext
 from cu_market.dagster_compat.outline import outline_of_snapshot
 from cu_market.deo.announcements import auction_event
+from cu_market.deo.launcher.queued import queued_outlines
 from cu_market.deo.recommendation import (
     is_recommending,
     recommendation_event,
@@ -46,7 +47,12 @@ def auction_for_launch(
         return _recommend(market, outline, is_wanted)
     executor, branch = executor_of(run, snapshot)
     if executor == MARKET and branch in (None, MARKET):
-        cleared = market.clear(outline, place="launcher", is_wanted=is_wanted)
+        cleared = market.clear(
+            outline,
+            place="launcher",
+            is_wanted=is_wanted,
+            queued=queued_outlines(instance, run.run_id),
+        )
         sentence, data = auction_event(cleared.auction)
         tags = {
             "cu/auction_id": cleared.auction.auction_id,

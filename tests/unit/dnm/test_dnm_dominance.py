@@ -87,6 +87,13 @@ def test_of_equal_bids_the_first_in_canonical_order_stays() -> None:
     assert left(ONE, first, second) == left(ONE, second, first) == ["x"]
 
 
+def test_a_bid_at_which_something_stands_is_kept() -> None:
+    worse, worst = offers("a", 150_000), offers("c", 160_000)
+    bids, dropped = drop_dominated(ONE, [worse, BETTER, worst], {}, kept_for={"a"})
+    assert [bid.bid_id for bid in bids] == ["a", "b"]
+    assert [(each.bid.bid_id, each.by.bid_id) for each in dropped] == [("c", "b")]
+
+
 def test_a_dropped_bid_is_told_with_what_it_would_have_cost() -> None:
     worse, useless = offers("a", 150_000), offers("tiny", 150_000, gib=1)
     requests = [asks("r", gib=2)]
