@@ -60,8 +60,44 @@ def firm() -> None:
     pushing()
 
 
+def _mark(context: dg.OpExecutionContext, config: Marks) -> None:
+    with (Path(config.folder) / f"{context.run_id}.{context.op.name}").open("a") as file:
+        file.write("ran\n")
+
+
+@dg.op(tags=compute(cpu=1, memory="64MiB", duration="10s", sizing="fixed"))
+def before(context: dg.OpExecutionContext, config: Marks) -> int:
+    _mark(context, config)
+    (Path(config.folder) / "begun").touch()
+    deadline = time.monotonic() + 120
+    while not (Path(config.folder) / "go").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return 0
+
+
+@dg.op(tags=compute(cpu=1, memory="64MiB", duration="300s", sizing="fixed"))
+def long_one(context: dg.OpExecutionContext, config: Marks, value: int) -> int:
+    _mark(context, config)
+    return value
+
+
+@dg.op(tags=compute(cpu=1, memory="64MiB", duration="5s", sizing="fixed"))
+def quick_one(context: dg.OpExecutionContext, config: Marks) -> None:
+    _mark(context, config)
+
+
+@dg.job(executor_def=market_executor)
+def patient() -> None:
+    long_one(before())
+
+
+@dg.job(executor_def=market_executor)
+def urgent() -> None:
+    quick_one()
+
+
 # Steps that share a pool take several times as long as a run worker takes to ask for the next one:
 # an account that does not ask at the moment is not owed what it does not take.
-defs = dg.Definitions(
-    jobs=[_many("few", 4, 0.3), _many("some", 24, 0.7), _many("lots", 48, 0.7), cheap, firm]
-)
+MANY = [_many("few", 4, 0.3), _many("some", 24, 0.7), _many("lots", 48, 0.7)]
+
+defs = dg.Definitions(jobs=[*MANY, cheap, firm, patient, urgent])

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from execution_record import HERE, Bench
+from execution_record import Bench
+from running import Running, wait_until
 
 from cu_market.domain.allocation import Allocation, AllocationState
 
@@ -35,38 +32,6 @@ def marks(tmp_path: Path) -> Path:
     folder = tmp_path / "marks"
     folder.mkdir()
     return folder
-
-
-class Running:
-    """A run worker in a process of its own."""
-
-    def __init__(self, name: str, folder: Path, said: Mapping[str, Any], **tags: str) -> None:
-        named = {f"cu/{key}": value for key, value in tags.items()}
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, str(HERE / "account_run.py"), name, str(folder)),
-                *(json.dumps(said), json.dumps(named)),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-
-    def end(self) -> str:
-        """Returns the run's id once it has ended."""
-        out, _ = self._process.communicate(timeout=240)
-        return out.split()[-1]
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def core_seconds(rows: Sequence[Allocation], start: datetime, end: datetime) -> float:
