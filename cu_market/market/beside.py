@@ -58,6 +58,7 @@ def beside_others(
     crowd: Crowd,
     *,
     may_move: bool,
+    is_priced: bool = True,
 ) -> Together:
     """Returns the run's plan beside what is leased, together with what waits.
 
@@ -67,6 +68,7 @@ def beside_others(
         bids: the auction's.
         crowd: what else is asked of the pools.
         may_move: whether others' steps may be moved.
+        is_priced: whether winners are priced as the market says; else each is priced as bid.
     """
 
     names = {request.request_id for request in demand.requests}
@@ -105,6 +107,8 @@ def beside_others(
     found = planned(crowd)
     if found.plan.unserved and found.queued:  # whoever is launched goes before whoever is not
         found = planned(replace(crowd, queued=()))
+    if not is_priced:
+        return found
     others, standing = _as_planned(found, bids)
     paid = market.terms.priced(
         found.plan,

@@ -19,7 +19,9 @@ def last_input_bytes(history: Sequence[Usage]) -> int | None:
     return next((usage.input_bytes for usage in history if usage.input_bytes is not None), None)
 
 
-def inputs_of(step: StepOutline, steps: Sequence[StepOutline], past: Past) -> tuple[InputData, ...]:
+def inputs_of(
+    step: StepOutline, steps: Mapping[str, StepOutline], past: Past
+) -> tuple[InputData, ...]:
     """Returns what a step reads, source by source; what is neither known nor told by its past is
     left out.
 
@@ -29,21 +31,22 @@ def inputs_of(step: StepOutline, steps: Sequence[StepOutline], past: Past) -> tu
 
     Args:
         step: with what this run knows of its sources.
-        steps: of the same auction: a source among them is placed by it.
+        steps: of the same auction, by key: a source among them is placed by it.
         past: of the steps.
     """
+    if not step.sources:
+        return ()
     known = {data.source: data for data in step.inputs}
     sources = list(dict.fromkeys(source for source, _ in step.sources))
-    shares = _shares(sources, {each.step_key: each for each in steps}, past)
+    shares = _shares(sources, steps, past)
     total = last_input_bytes(past.of(step.identity))
-    planned = {each.step_key for each in steps}
     found: list[InputData] = []
     for source in sources:
         data = known.get(source, InputData(source=source, size_bytes=None))
         size = data.size_bytes
         if size is None and total is not None:
             size = total * shares[source] // sum(shares.values())
-        if size and (data.place is not None or source in planned):
+        if size and (data.place is not None or source in steps):
             found.append(InputData(source=source, size_bytes=size, place=data.place))
     return tuple(found)
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.outline import RunOutline
-from cu_market.domain.plan import Award
+from cu_market.domain.plan import Award, Plan
 from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Auction
 from cu_market.market.auction import Cleared, Market
@@ -32,7 +32,9 @@ def propose(
 ) -> Cleared:
     """Returns what an auction of steps that have not started would bring now; writes nothing.
 
-    Where the deadline cannot be met any more, the plan is the quickest that bids allow.
+    Where the deadline cannot be met any more, the plan is the quickest that bids allow. What moves
+    while a run goes is paid as bid: the harm that a winner spares others is that of a few steps
+    left, and where a run is late, of minutes at any price.
 
     Args:
         market: open.
@@ -56,10 +58,17 @@ def propose(
         running_ms=situation.running_ms,
     )
     demand = in_situation(demand, situation)
-    outcome = beside_others(market, outline, demand, bids, crowd, may_move=False).plan
+
+    def planned() -> Plan:
+        together = beside_others(
+            market, outline, demand, bids, crowd, may_move=False, is_priced=False
+        )
+        return together.plan
+
+    outcome = planned()
     if outcome.unserved:
         demand = without_deadline(demand)
-        outcome = beside_others(market, outline, demand, bids, crowd, may_move=False).plan
+        outcome = planned()
     refuse_unserved(outcome, demand, bids, market.providers)
     seconds = time.monotonic() - began
     auction = Auction(

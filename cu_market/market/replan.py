@@ -88,6 +88,7 @@ def choose_moves(
     *,
     moves_made: Mapping[str, int],
     latest_finish_ms: int | None,
+    is_repriced: bool = True,
 ) -> tuple[list[Move], str]:
     """Returns the moves to make, and the verdict in words; no move where it is not worth it.
 
@@ -98,6 +99,8 @@ def choose_moves(
         current: the awards that stand, by step key.
         moves_made: free moves of each step so far.
         latest_finish_ms: what is left of the deadline, or None.
+        is_repriced: whether what stays pays today's price; where it pays a second price, that
+            stands, since it follows from others' bids of then.
     """
     offered = {bid.profile.cu_id: bid for bid in bids}
     by_id = {bid.bid_id: bid for bid in bids}
@@ -146,7 +149,8 @@ def choose_moves(
     repriced = [
         move
         for move in candidates
-        if not move.is_elsewhere
+        if is_repriced
+        and not move.is_elsewhere
         and not move.is_forced
         and move.award.price_microusd_per_hour != move.before.price_microusd_per_hour
     ]

@@ -155,6 +155,7 @@ def size_run(
     model = forecaster or LearnedForecaster()
     sized: dict[str, SizedStep] = {}
     requests: list[ResourceRequest] = []
+    by_key = {step.step_key: step for step in outline.steps}
     for step in outline.steps:
         spec = specs[step.step_key]
         forecast = _forecast(step, past, model)
@@ -171,7 +172,7 @@ def size_run(
         )
         size = _raised(size, (floors or {}).get(step.step_key, 0))
         sized[step.step_key] = size
-        inputs = inputs_of(step, outline.steps, past)
+        inputs = inputs_of(step, by_key, past)
         requests.append(_request(step, size, run, now, settings, inputs))
     return Demand(requests=tuple(requests), sized=sized, run=run)
 

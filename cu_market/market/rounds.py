@@ -22,7 +22,13 @@ from cu_market.domain.profile import ResourcePool
 from cu_market.domain.resources import ResourceVector
 from cu_market.market.requests import Demand
 from cu_market.market.together import Together
-from cu_market.market.unserved import MarketUnavailableError, refuse_unserved
+from cu_market.market.unserved import (
+    MarketUnavailableError,
+    NoRoomYetError,
+    named,
+    no_room_left,
+    refuse_unserved,
+)
 from cu_market.ral.bids import BidRound, ask_pools
 from cu_market.ral.provider import Provider
 
@@ -63,8 +69,7 @@ class Rounds:
             found = self.solve(demand, bids)
             outcome = found.plan
             if told and outcome.unserved:
-                left = ", ".join(entry.request_id for entry in outcome.unserved)
-                raise MarketUnavailableError(f"{'; '.join(told)}; nobody else serves {left} now")
+                raise no_room_left(outcome, demand, bids, self.providers, told)
             refuse_unserved(outcome, demand, bids, self.providers)
             awards = (*outcome.awards, *(move.award for move in found.moves))
             gone = self.withdrawn(awards, bids)
@@ -74,7 +79,7 @@ class Rounds:
             told.append(f"round {number}: {_sentence(awards, gone)}")
             left_over = tuple(bid for bid in bids.bids if bid.bid_id not in gone)
             bids = replace(bids, bids=left_over)
-        raise MarketUnavailableError(f"no plan stood after {MAX_ROUNDS} rounds: {'; '.join(told)}")
+        raise NoRoomYetError(f"no plan stood after {MAX_ROUNDS} rounds: {'; '.join(told)}")
 
     def withdrawn(self, awards: Sequence[Award], bids: BidRound) -> dict[str, str]:
         """Returns why winning bids no longer stand, by bid_id."""
@@ -116,6 +121,6 @@ def _sentence(awards: Sequence[Award], gone: Mapping[str, str]) -> str:
     parts = []
     for bid_id, reason in gone.items():
         own = [award for award in awards if award.bid_id == bid_id]
-        steps = ", ".join(award.request_id for award in own)
+        steps = named([award.request_id for award in own])
         parts.append(f"{own[0].resource_id} was withdrawn ({reason}), which had won {steps}")
     return "; ".join(parts)

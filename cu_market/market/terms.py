@@ -25,13 +25,14 @@ from cu_market.dnm.standing import NOTHING_STANDS, Standing
 from cu_market.dnm.surcharges import Priced
 from cu_market.dnm.verify import violations
 from cu_market.domain.bid import Bid
-from cu_market.domain.plan import Plan
+from cu_market.domain.plan import LossReason, Plan
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import format_usd
 from cu_market.market.requests import Demand
 from cu_market.market.settings import MarketSettings, Pricing
+from cu_market.market.unserved import named
 
 TOLD = 5
 """So many dropped bids are named in a note; each step's losses have them all."""
@@ -102,6 +103,17 @@ class Terms:
 
         found = planned(WHOLE, limit)
         notes = _dropped_note(dropped)
+        risky = _without_time_for_a_retry(found)
+        if risky:  # better where it may be lost than nowhere
+            requests = tuple(
+                replace(each, retry_must_fit=each.retry_must_fit and each.request_id not in risky)
+                for each in requests
+            )
+            found = planned(WHOLE, limit)
+            notes.append(
+                f"{named(risky)}: nobody else serves it in time, so it may go to spot that leaves "
+                "no time for a retry"
+            )
         budget = demand.left_microusd
         if budget is not None and bill_microusd(found, own) > budget:
             wanted = bill_microusd(found, own)
@@ -176,7 +188,7 @@ class Terms:
         )
         surcharges = Priced(places=places_of(found, bids))
         wrong = violations(
-            demand.requests,
+            [replace(each, retry_must_fit=False) for each in demand.requests],
             bids,
             capacities,
             priced.awards,
@@ -194,6 +206,15 @@ class Terms:
 
 def _is_within(found: Plan, demand: Demand) -> bool:
     return demand.left_microusd is None or found.money_microusd <= demand.left_microusd
+
+
+def _without_time_for_a_retry(found: Plan) -> list[str]:
+    """Returns what is unserved only since spot that would serve it leaves no time for a retry."""
+    return [
+        entry.request_id
+        for entry in found.unserved
+        if any(loss.reason is LossReason.NO_RETRY for loss in entry.losses)
+    ]
 
 
 def _less_hurried(

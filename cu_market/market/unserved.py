@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from cu_market.domain.plan import LossReason, Plan
 from cu_market.domain.problem import CUMarketError, InvalidInputError, Problem
@@ -11,6 +11,9 @@ from cu_market.domain.units import format_bytes, format_usd
 from cu_market.market.requests import Demand
 from cu_market.ral.bids import BidRound
 from cu_market.ral.provider import Provider, Refilling
+
+TOLD = 5
+"""So many steps are named in a sentence."""
 
 
 class MarketUnavailableError(CUMarketError):
@@ -45,6 +48,33 @@ def refuse_unserved(
     raise NoRoomYetError(f"nobody has room now: {said}")
 
 
+def no_room_left(
+    outcome: Plan,
+    demand: Demand,
+    bids: BidRound,
+    providers: Mapping[str, Provider],
+    told: Sequence[str],
+) -> MarketUnavailableError:
+    """Returns what to raise where a withdrawal has left steps that nobody else serves now.
+
+    Args:
+        outcome, demand, bids, providers: as refuse_unserved.
+        told: each withdrawal.
+    """
+    requests = {request.request_id: request for request in demand.requests}
+    left = [entry.request_id for entry in outcome.unserved]
+    said = f"{'; '.join(told)}; nobody else serves {named(left)} now"
+    if all(_is_for_later(requests[name], bids, providers) for name in left):
+        return NoRoomYetError(said)
+    return MarketUnavailableError(said)
+
+
+def named(steps: Sequence[str]) -> str:
+    """Returns the steps' names for a sentence: five, and how many more."""
+    more = f" and {len(steps) - TOLD} more" if len(steps) > TOLD else ""
+    return ", ".join(steps[:TOLD]) + more
+
+
 def _is_for_later(
     request: ResourceRequest, bids: BidRound, providers: Mapping[str, Provider]
 ) -> bool:
@@ -65,7 +95,9 @@ def _problems(
         request = requests[unserved.request_id]
         losses = [*unserved.losses, *bids.refusals_for(request)]
         said = "; ".join(f"{loss.resource_id}: {loss.detail}" for loss in losses)
-        where, value, remedy = _in_the_way(request, {loss.reason for loss in losses})
+        # A dominated bid was not looked at further: who dominates it says what is in the way.
+        reasons = {loss.reason for loss in losses} - {LossReason.DOMINATED}
+        where, value, remedy = _in_the_way(request, reasons)
         problems.append(
             Problem(
                 where=f"step '{request.request_id}'{where}",

@@ -44,9 +44,12 @@ class Origins:
             return None
         key = (lease.provider, lease.resource_id)
         if key not in self._known:
+            provider = self._market.providers.get(lease.provider)
+            if provider is None:  # of an earlier run worker, configured no more
+                return None
             try:
-                profiles = self._market.providers[lease.provider].pool().profiles
-            except OSError:  # away: asked again the next time
+                profiles = provider.pool().profiles
+            except Exception:  # away, or at fault: asked again the next time
                 logger.warning("provider is silent", extra={"action": "place"}, exc_info=True)
                 return None
             places = {profile.cu_id: profile.place for profile in profiles}

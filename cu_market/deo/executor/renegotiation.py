@@ -32,6 +32,7 @@ from cu_market.ledger.interface import AwardTakenError
 from cu_market.market.auction import Cleared
 from cu_market.market.proposals import propose
 from cu_market.market.replan import Situation, choose_moves
+from cu_market.market.settings import Pricing
 
 logger = logging.getLogger(__name__)
 
@@ -162,6 +163,7 @@ class Renegotiator:
             {step: negotiation.award(step) for step in still},
             moves_made=negotiation.moves_made,
             latest_finish_ms=proposal.demand.requests[0].latest_finish_ms,
+            is_repriced=negotiation.market.settings.pricing is Pricing.PAY_AS_BID,
         )
         if not moves and "; ".join(causes) in self._told:
             return  # said before, and still nothing to do about it

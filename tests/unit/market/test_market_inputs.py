@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -48,8 +49,12 @@ A, B = step("a"), step("b")
 READER = step("c", "a", "b")
 
 
+def by_key(steps: Sequence[StepOutline]) -> dict[str, StepOutline]:
+    return {each.step_key: each for each in steps}
+
+
 def sizes(reader: StepOutline, known: Past, *steps: StepOutline) -> dict[str, int | None]:
-    return {data.source: data.size_bytes for data in inputs_of(reader, steps, known)}
+    return {data.source: data.size_bytes for data in inputs_of(reader, by_key(steps), known)}
 
 
 def test_what_was_read_last_is_shared_out_by_what_the_sources_wrote() -> None:
@@ -65,15 +70,15 @@ def test_where_one_source_is_not_known_all_count_alike() -> None:
 def test_what_this_run_has_measured_comes_first_with_its_place() -> None:
     measured = replace(READER, inputs=(InputData(source="a", size_bytes=GB, place=X),))
     known = past(attempt("c", read=8 * GB))
-    assert inputs_of(measured, (B, measured), known) == (
+    assert inputs_of(measured, by_key((B, measured)), known) == (
         InputData(source="a", size_bytes=GB, place=X),
         InputData(source="b", size_bytes=4 * GB),
     )
 
 
 def test_a_source_that_is_neither_placed_nor_in_the_plan_says_nothing() -> None:
-    assert inputs_of(READER, (READER,), past(attempt("c", read=8 * GB))) == ()
-    assert inputs_of(READER, (A, B, READER), Past()) == ()
+    assert inputs_of(READER, by_key((READER,)), past(attempt("c", read=8 * GB))) == ()
+    assert inputs_of(READER, by_key((A, B, READER)), Past()) == ()
 
 
 @pytest.mark.parametrize(("gigabytes", "winner"), [(1, "cheap/cu"), (20, "near/cu")])
