@@ -12,6 +12,7 @@ most for its money first. Every plan is priced anew at theta = 1 before it is co
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from cu_market.domain.plan import Plan
 
@@ -28,6 +29,7 @@ def plan_within(
     replan: Callable[[int], Plan],
     price: Callable[[Mapping[str, str]], Plan],
     own: Collection[str] | None = None,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> Plan:
     """Returns a plan whose expected bill is within the budget, or the cheapest found if none is.
 
@@ -37,10 +39,12 @@ def plan_within(
         replan: the plan where all but money counts by that many thousandths.
         price: the plan of a choice of bids at its true cost.
         own: request_ids that the budget pays for; None: all.
+        has_time: asked before each halving; without it the best so far is returned, as cut.
     """
 
     def weighed(theta: int) -> Plan:
-        return price(_choice(replan(theta)))
+        planned = replan(theta)
+        return replace(price(_choice(planned)), is_cut=planned.is_cut)
 
     def bill(of: Plan) -> int:
         return bill_microusd(of, own)
@@ -52,7 +56,11 @@ def plan_within(
         return min(found, cheapest, key=lambda plan: (len(plan.unserved), bill(plan)))
     best, dearer = cheapest, found
     low, high = 0, WHOLE
+    is_cut = False
     for _ in range(HALVINGS):
+        if not has_time():
+            is_cut = True
+            break
         theta = (low + high) // 2
         plan = weighed(theta)
         if bill(plan) <= budget_microusd:
@@ -62,8 +70,8 @@ def plan_within(
     for above in (dearer, found):
         filled = price(_filled(best, above, budget_microusd - bill(best), own))
         if bill(filled) <= budget_microusd:
-            best = min(best, filled, key=_rank)
-    return best
+            best = min(best, replace(filled, is_cut=best.is_cut), key=_rank)
+    return replace(best, is_cut=best.is_cut or is_cut)
 
 
 def bill_microusd(plan: Plan, own: Collection[str] | None = None) -> int:

@@ -34,6 +34,9 @@ from cu_market.market.requests import Demand
 from cu_market.market.settings import MarketSettings, Pricing
 from cu_market.market.unserved import named
 
+LEAST_BUDGET_SECONDS = 0.3
+"""For the search of a plan within the budget, also where no solver is asked."""
+
 TOLD = 5
 """So many dropped bids are named in a note; each step's losses have them all."""
 
@@ -101,6 +104,7 @@ class Terms:
                 requests, left, capacities, choice, running=running, standing=standing
             )
 
+        until = self.clock() + max(limit, LEAST_BUDGET_SECONDS)
         found = planned(WHOLE, limit)
         notes = _dropped_note(dropped)
         risky = _without_time_for_a_retry(found)
@@ -123,6 +127,7 @@ class Terms:
                 replan=lambda theta: planned(theta, limit / (HALVINGS + 1)),
                 price=priced_as_chosen,
                 own=own,
+                has_time=lambda: self.clock() < until,
             )
             notes.append(_budget_note(budget, wanted, bill_microusd(found, own)))
         priced = Priced(places=places_of(found, left))
