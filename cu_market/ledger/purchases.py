@@ -66,7 +66,7 @@ def sum_beside(
 def use(connection: Connection, capacity_id: str, run_id: str, holder: str, now: datetime) -> None:
     """Marks as used what this run has taken with that worker: its lease has the room now."""
     query = select(PURCHASES).where(PURCHASES.c.capacity_id == capacity_id, _is_own(run_id, holder))
-    for row in connection.execute(query).all():
+    for row in connection.execute(query.with_for_update()).all():
         _store(connection, used_purchase(purchase_from(row), now))
 
 

@@ -52,7 +52,7 @@ class Foresight:
     ) -> tuple[Worker, Purchase] | None:
         """Returns a worker that was started ahead and serves this launch, or None."""
         self._asked_at = self._asked_at or self._market.now()
-        foresight = foresighted(provider)
+        foresight = foresighted(provider) if self._market.settings.ahead.enabled else None
         if foresight is None:
             return None
         try:

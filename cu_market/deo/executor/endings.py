@@ -163,7 +163,9 @@ class Endings:
             except OSError:
                 logger.exception("not reaped now, but later", extra={"action": "reap"})
         kind = gone.end.kind if gone.end is not None else EndKind.EXITED
-        if not gone.worker.is_ready and kind is EndKind.EXITED:
+        # One that was bought ahead may have waited too long: another follows.
+        was_bought = gone.worker.purchase is not None
+        if not gone.worker.is_ready and kind is EndKind.EXITED and not was_bought:
             said = gone.end.detail if gone.end is not None else f"exit code {gone.exit_code}"
             raise WorkerFailedError(
                 f"a market worker ended while loading the code of job "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -75,6 +76,11 @@ class RecommendOnly(CUMarketError):
     def __init__(self, message: str, data: EngineEventData | None) -> None:
         super().__init__(message)
         self.data = data
+
+
+ADOPTABLE_SECONDS = 300.0
+"""A run worker that takes over and finds no market waits for it so long, whatever the rule: steps
+of the run may go on in pods, which end themselves after it unless told otherwise."""
 
 
 class MarketExecutor(Executor):
@@ -210,6 +216,7 @@ class MarketExecutor(Executor):
         for them where the run says so."""
         has_told = False
         inherited: Inheritance | None = None
+        alone_from = time.monotonic() + ADOPTABLE_SECONDS if plan_context.resume_from_failure else 0
         while True:
             market: Market | None = None
             try:
@@ -233,7 +240,14 @@ class MarketExecutor(Executor):
                 is_for_room = isinstance(error, NoRoomYetError) and not is_recommending(
                     self._settings.mode, outline.tags
                 )
-                if not is_for_room and self._failure_rule(outline) is not OnMarketFailure.WAIT:
+                rule = self._failure_rule(outline)
+                if (
+                    rule is OnMarketFailure.NATIVE
+                    and inherited is None
+                    and time.monotonic() < alone_from
+                ):
+                    rule = OnMarketFailure.WAIT  # its steps may still run where nobody looks
+                if not is_for_room and rule is not OnMarketFailure.WAIT:
                     if inherited is not None and market is not None:
                         give_up(market, outline.run_id, workers)
                     raise
@@ -356,7 +370,6 @@ class MarketExecutor(Executor):
                     yield from loop.run()
                 except SupersededError as error:
                     is_superseded = True
-                    logger.warning("superseded", extra={"action": "superseded"})
                     raise interrupted_error() from error
                 except DagsterExecutionInterruptedError:
                     is_left = state.is_left
@@ -375,8 +388,9 @@ class MarketExecutor(Executor):
                         )
                     raise
         finally:
-            if is_superseded:
+            if is_superseded or lifeline.is_superseded():
                 workers.leave()
+                _leave_at_once()
             elif is_left:
                 # No goodbye: the run goes on, and whoever looks at its lease waits for a successor.
                 negotiation.leases.settle_all(spared=workers.leave())
@@ -387,6 +401,14 @@ class MarketExecutor(Executor):
         yield DagsterEvent.engine_event(
             context, "Market executor: all steps have ended", EngineEventData()
         )
+
+
+def _leave_at_once() -> NoReturn:
+    """Ends this process, whose run another one has taken over: any return or error would have
+    Dagster write an end into that one's run."""
+    logger.warning("superseded: this run worker ends", extra={"action": "superseded"})
+    logging.shutdown()
+    os._exit(1)
 
 
 def _waiting_event(error: Exception, *, is_for_room: bool) -> tuple[str, EngineEventData]:

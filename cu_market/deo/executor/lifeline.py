@@ -51,6 +51,14 @@ class Lifeline:
         if leases is not None:
             leases.renew()
 
+    def is_superseded(self) -> bool:
+        """Whether the run has another run worker now; False where the ledger does not say."""
+        try:
+            held = self._market.ledger.run_lease(self._run_id)
+        except CUMarketError:
+            return False
+        return held is not None and held.holder != self._holder
+
     def end(self) -> None:
         """Says goodbye."""
         self._market.ledger.end_run(self._run_id, now=self._market.now())

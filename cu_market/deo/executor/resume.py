@@ -21,6 +21,7 @@ from cu_market.dagster_compat.engine import PlanOrchestrationContext
 from cu_market.dagster_compat.entries import EntryIdentity, identity_of
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.dagster_compat.outline import template_key
+from cu_market.deo.executor.lifeline import Lifeline
 from cu_market.deo.executor.starting import ATTEMPT_METADATA
 from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.executor.workers import WarmWorker, Workers
@@ -29,6 +30,7 @@ from cu_market.domain.outline import RunOutline
 from cu_market.ledger.interface import LeaseLostError
 from cu_market.market.auction import Market
 from cu_market.market.standing import give_back
+from cu_market.ral.local.process import current_holder
 from cu_market.ral.provider import Adopting
 
 logger = logging.getLogger(__name__)
@@ -115,21 +117,29 @@ def take_over(
 ) -> Inheritance:
     """Adopts what runs on of an earlier run worker's; ends and bills the rest of what it held."""
     run_id = outline.run_id
+    before = market.ledger.run_lease(run_id)
+    # From now on an earlier run worker that still lives is refused, and no daemon ends the run.
+    Lifeline(market, run_id, current_holder()).renew()
     entries = instance.all_logs(run_id)
     told = Told.by([e.dagster_event for e in entries if e.dagster_event is not None])
     held = market.ledger.allocations(run_id=run_id, states=HOLDING)
-    adopted = list(_adopt(market, outline, workers, held, told))
-    _end_rest(market, run_id, {lease.fencing_token: lease for lease, _ in adopted})
-    attempts: dict[str, int] = {}
-    for row in market.ledger.allocations(run_id=run_id):
-        attempts[row.step_key] = max(row.attempt, attempts.get(row.step_key, 0))
+    try:
+        adopted = list(_adopt(market, outline, workers, held, told))
+        spared = {lease.fencing_token: lease for lease, _ in adopted}
+        _end_rest(market, run_id, spared, None if before is None else before.holder)
+        attempts: dict[str, int] = {}
+        for row in market.ledger.allocations(run_id=run_id):
+            attempts[row.step_key] = max(row.attempt, attempts.get(row.step_key, 0))
+    except BaseException:
+        workers.end_all()  # nobody would read what they tell
+        raise
     return Inheritance(entries=entries, told=told, adopted=adopted, attempts=attempts)
 
 
 def give_up(market: Market, run_id: str, workers: Workers) -> None:
     """Ends also what was adopted: the run goes on without the market."""
     workers.end_all()
-    _end_rest(market, run_id, {})
+    _end_rest(market, run_id, {}, None)
 
 
 def _adopt(
@@ -141,13 +151,14 @@ def _adopt(
 ) -> Iterator[tuple[Allocation, WarmWorker]]:
     tags = {step.step_key: step.tags for step in outline.steps}
     found: dict[str, WarmWorker] = {}
+    silent: set[str] = set()
     for lease in held:
         if (lease.step_key, lease.attempt) not in told.begun or not lease.holder:
             continue
         worker = found.get(lease.holder)
-        if worker is None:
+        if worker is None and lease.provider not in silent:
             own = tags.get(lease.step_key) or tags.get(template_key(lease.step_key), {})
-            worker = _adopt_worker(market, workers, lease, own)
+            worker = _adopt_worker(market, workers, lease, own, silent)
         if worker is not None:
             found[lease.holder] = worker
             worker.streams.add(lease.fencing_token)
@@ -155,8 +166,13 @@ def _adopt(
 
 
 def _adopt_worker(
-    market: Market, workers: Workers, lease: Allocation, tags: Mapping[str, str]
+    market: Market,
+    workers: Workers,
+    lease: Allocation,
+    tags: Mapping[str, str],
+    silent: set[str],
 ) -> WarmWorker | None:
+    """Returns the lease's worker, or None; adds its provider to those that do not answer."""
     provider = market.providers.get(lease.provider)
     if provider is None:
         return None
@@ -167,20 +183,26 @@ def _adopt_worker(
             logger.exception("not adopted", extra={"action": "adopt", "worker": lease.holder})
             if pause is not None:
                 time.sleep(pause)
+    silent.add(lease.provider)
     return None
 
 
-def _end_rest(market: Market, run_id: str, spared: Mapping[int, Allocation]) -> None:
-    """Ends, bills and removes what is held of the run but these leases and their workers."""
+def _end_rest(
+    market: Market, run_id: str, spared: Mapping[int, Allocation], before: str | None
+) -> None:
+    """Ends, bills and removes what is held of the run but these leases and their workers.
+
+    Args:
+        before: the holder of the earlier run worker, where it is known.
+    """
     ledger, now = market.ledger, market.now()
-    before = ledger.run_lease(run_id)
     held = ledger.allocations(run_id=run_id, states=HOLDING)
     ledger.revoke_leases([row.key for row in held if row.fencing_token not in spared], now=now)
     ledger.release_awards(run_id, now=now)
     revoked = ledger.allocations(run_id=run_id, states=[AllocationState.REVOKED])
     holders = sorted({row.holder for row in revoked if row.holder})
     if before is not None:
-        holders.append(before.holder)
+        holders.append(before)
     for provider in market.providers.values():
         if not provider.capabilities.reap:
             continue

@@ -9,17 +9,21 @@ import os
 import socket
 import sys
 
-from cu_market.deo.worker.preload import prepare
 from cu_market.deo.worker.zygote import Zygote
-from cu_market.ral.local.standby import await_run, open_standby, standby_of
+from cu_market.ral.local.variables import STANDBY_VARIABLE
 
 CHANNEL_FD_VARIABLE = "CU_MARKET_CHANNEL_FD"
 
 
 def main() -> int:
     """Serves until the channel closes."""
-    standby = standby_of(os.environ)
-    if standby is not None:
+    if STANDBY_VARIABLE in os.environ:
+        # Imported here: what a worker imports, every run waits for.
+        from cu_market.deo.worker.preload import prepare
+        from cu_market.ral.local.standby import await_run, open_standby, standby_of
+
+        standby = standby_of(os.environ)
+        assert standby is not None  # the variable is set
         listener = open_standby(standby)
         prepared = prepare()
         channel = await_run(listener, standby)

@@ -168,16 +168,20 @@ class Zygote:
 
     def _load(self, outline: Frame) -> None:
         self._outline = outline
-        try:
-            from cu_market.dagster_compat.step_execution import LoadedRun, RunOutline
+        stale = changed_since(self._prepared.stamps if self._prepared is not None else {})
+        if stale is not None:  # what is loaded is not what the run is to run: each step loads anew
+            self._unsafe = f"{stale} has changed since it was loaded ahead"
+        else:
+            try:
+                from cu_market.dagster_compat.step_execution import LoadedRun, RunOutline
 
-            loaded = LoadedRun(RunOutline(**outline))
-            loaded.load_code()
-        except BaseException:  # noqa: BLE001 - the user's import may raise anything, SystemExit too
-            self._send({"kind": "failed", "error": traceback.format_exc()})
-            return
-        self._loaded = loaded
-        self._unsafe = self._reason_not_to_fork()
+                loaded = LoadedRun(RunOutline(**outline))
+                loaded.load_code()
+            except BaseException:  # noqa: BLE001 - an import may raise anything, SystemExit too
+                self._send({"kind": "failed", "error": traceback.format_exc()})
+                return
+            self._loaded = loaded
+            self._unsafe = reason_not_to_fork()
         gc.collect()
         gc.freeze()  # keeps the collector from touching, and so copying, the shared pages
         self._baseline_bytes = process_private_bytes(psutil.Process())
@@ -189,12 +193,6 @@ class Zygote:
                 "no_fork": self._unsafe,
             }
         )
-
-    def _reason_not_to_fork(self) -> str | None:
-        changed = changed_since(self._prepared.stamps) if self._prepared is not None else None
-        if changed is not None:
-            return f"{changed} has changed since it was loaded ahead"
-        return reason_not_to_fork()
 
     # -- steps
 

@@ -28,12 +28,12 @@ from cu_market.ral.local.process import (
     is_alive,
     parse_holder,
 )
+from cu_market.ral.local.variables import STANDBY_VARIABLE
 from cu_market.ral.local.worker_process import LocalWorker, collect_ended
 from cu_market.ral.provider import HolderStatus, Standby, WorkerLaunch
 
 IS_POSSIBLE = sys.platform == "linux"
 
-STANDBY_VARIABLE = "CU_MARKET_STANDBY_SECONDS"
 STANDBY_SECONDS = 30.0
 """How long a worker stands by that nobody looks after."""
 

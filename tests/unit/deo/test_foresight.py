@@ -19,7 +19,7 @@ from cu_market.domain.resources import ResourceVector
 from cu_market.ledger.interface import Refusal
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.market.auction import Market
-from cu_market.market.settings import MarketSettings
+from cu_market.market.settings import AheadSettings, MarketSettings
 from cu_market.market.standing import give_back, give_way
 from cu_market.market.startups import Startups, known_lags, known_startups, note_startups
 from cu_market.ral.places import WorkerKey, fit_of
@@ -70,7 +70,7 @@ class Bench:
         self.provider = FakeAhead()
         self.ledger = InMemoryLedger()
         self.market = Market(
-            settings=MarketSettings(),
+            settings=MarketSettings(ahead=AheadSettings(enabled=True)),
             ledger=self.ledger,
             providers=[cast("Provider", self.provider)],
             now=lambda: NOW,

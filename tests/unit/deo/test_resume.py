@@ -298,7 +298,30 @@ def test_a_provider_that_is_away_for_long_has_nothing_to_adopt(
     monkeypatch.setattr(left.pods, "adopt", MagicMock(side_effect=OSError("away")))
     found = take_over(left.market, left.instance, left.outline, left.workers)
     assert found.adopted == []
-    assert len(slept) == 3 * len(module._LOOK_AGAIN_SECONDS)
+    assert slept == list(module._LOOK_AGAIN_SECONDS)  # not once more for each of its leases
+
+
+def test_what_was_adopted_is_ended_where_the_rest_cannot_be(
+    left: Left, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(left.market.ledger, "revoke_leases", MagicMock(side_effect=OSError("away")))
+    with pytest.raises(OSError, match="away"):
+        take_over(left.market, left.instance, left.outline, left.workers)
+    assert left.pods.pods["pod:runs"].closed
+
+
+def test_the_run_is_held_before_anything_is_adopted(
+    left: Left, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def adopt(*_: object) -> None:
+        lease = left.market.ledger.run_lease("run")
+        seen.append("" if lease is None else lease.holder)
+
+    monkeypatch.setattr(left.workers, "adopt", adopt)
+    take_over(left.market, left.instance, left.outline, left.workers)
+    assert set(seen) == {module.current_holder()}
 
 
 def test_without_the_market_nothing_is_kept(left: Left) -> None:
