@@ -8,8 +8,12 @@ import pytest
 from kubernetes_cluster import KubernetesCluster
 from postgres_server import PASSWORD_VARIABLE
 
+from cu_market.conformance.adoption import AdoptionConformance
+from cu_market.conformance.offers import OffersConformance
+from cu_market.conformance.runs import RunsConformance
 from cu_market.conformance.suite import ProviderConformance
 from cu_market.conformance.tested import Configured
+from cu_market.conformance.workers import WorkersConformance
 
 pytestmark = [
     pytest.mark.timeout(200),
@@ -26,8 +30,10 @@ class TestKubernetes(ProviderConformance):
         self.configured = Configured(name="cluster", options=cluster.options())
 
 
-class TestKubernetesThroughTheDatabase(ProviderConformance):
-    """All of it again, where exec is not used."""
+class TestKubernetesThroughTheDatabase(
+    OffersConformance, WorkersConformance, AdoptionConformance, RunsConformance
+):
+    """All of it again, where exec is not used, but for CUs started ahead: there are none."""
 
     @pytest.fixture(autouse=True)
     def _on_the_cluster(self, cluster: KubernetesCluster, pod_ledger: dict[str, Any]) -> None:
