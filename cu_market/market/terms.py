@@ -37,9 +37,6 @@ from cu_market.market.unserved import named
 LEAST_BUDGET_SECONDS = 0.3
 """For the search of a plan within the budget, also where no solver is asked."""
 
-TOLD = 5
-"""So many dropped bids are named in a note; each step's losses have them all."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
@@ -248,6 +245,5 @@ def _dropped_note(dropped: Sequence[Dominated]) -> list[str]:
     """Returns which bids were dropped, in one sentence, or nothing."""
     if not dropped:
         return []
-    named = [f"{each.bid.profile.cu_id} ({each.by.profile.cu_id})" for each in dropped[:TOLD]]
-    more = f" and {len(dropped) - TOLD} more" if len(dropped) > TOLD else ""
-    return [f"dominated, and dropped for the one in brackets: {', '.join(named)}{more}"]
+    cus = [f"{each.bid.profile.cu_id} ({each.by.profile.cu_id})" for each in dropped]
+    return [f"dominated, and dropped for the one in brackets: {named(cus)}"]

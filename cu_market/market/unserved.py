@@ -13,7 +13,7 @@ from cu_market.ral.bids import BidRound
 from cu_market.ral.provider import Provider, Refilling
 
 TOLD = 5
-"""So many steps are named in a sentence."""
+"""So many names stand in a sentence."""
 
 
 class MarketUnavailableError(CUMarketError):
@@ -69,10 +69,10 @@ def no_room_left(
     return MarketUnavailableError(said)
 
 
-def named(steps: Sequence[str]) -> str:
-    """Returns the steps' names for a sentence: five, and how many more."""
-    more = f" and {len(steps) - TOLD} more" if len(steps) > TOLD else ""
-    return ", ".join(steps[:TOLD]) + more
+def named(names: Sequence[str]) -> str:
+    """Returns names for a sentence: TOLD of them, and how many more there are."""
+    more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
+    return ", ".join(names[:TOLD]) + more
 
 
 def _is_for_later(

@@ -33,7 +33,7 @@ from cu_market.dnm.renegotiation.margins import margins_ms
 from cu_market.dnm.renegotiation.remaining import Spread
 from cu_market.dnm.schedule.seeds import tails
 from cu_market.dnm.schedule.workload import MachineType, Task, Workload
-from cu_market.domain.units import MS_PER_HOUR
+from cu_market.domain.units import MILLIS, MS_PER_HOUR
 
 DUE_Z = 4.0
 """At 2, of the same replays the mean finish was 1.7 % late and the worst percentile 25 %."""
@@ -43,6 +43,7 @@ TOLERANCE_RATIO = 0.02
 bills its start-up: at 0.005 the replays cost 2 % more and ended 0.5 % sooner."""
 
 SMALL_CPU_MILLIS = 2000
+"""Two cores: the least that two steps of one core can share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,16 +216,15 @@ class Dispatcher:
             if at is not None:
                 longer = max(0, at + takes - cu.until())
                 price = cu.cu.machine.price_microusd_per_hour
-                options.append((at, longer * price, cu.cu.cu_id, cu, takes))
+                options.append((at, longer * price, cu.cu.cu_id, cu, takes, longer))
         now = [option for option in options if option[0] == now_ms]
         if now:
-            _, growth, _, cu, takes = min(now, key=lambda option: option[1:3])
+            _, growth, _, cu, takes, longer = min(now, key=lambda option: option[1:3])
             if not growth:
                 return self._start(task, cu, now_ms, takes)
             if now_ms < by_plan:
                 return Decision(task_id=task.task_id, wake_ms=by_plan)
             machine, alone = self._cheapest(task, rest, wanted)
-            longer = growth // max(1, cu.cu.machine.price_microusd_per_hour)
             if _share(cu.cu.machine, task, longer, rest) <= alone:
                 return self._start(task, cu, now_ms, takes)
             return Decision(task_id=task.task_id, machine=machine)
@@ -232,7 +232,7 @@ class Dispatcher:
             return Decision(task_id=task.task_id, wake_ms=by_plan)
         latest = max(now_ms, due) + self._tolerance_ms
         if options:
-            at, _, _, cu, takes = min(options, key=lambda option: option[:3])
+            at, _, _, cu, takes, _ = min(options, key=lambda option: option[:3])
             if at <= latest:
                 cu.waiting.append(_span(task, at, takes))
                 return Decision(task_id=task.task_id, wake_ms=latest + 1)
@@ -244,7 +244,7 @@ class Dispatcher:
 
     def _takes_ms(self, machine: MachineType, task: Task) -> int:
         mean = self._mean_ms[task.task_id]
-        return -(-mean * 1000 // machine.performance_millis)
+        return -(-mean * MILLIS // machine.performance_millis)
 
     def _cheapest(self, task: Task, rest: int, wanted: int) -> tuple[MachineType, float]:
         """Returns the type to buy for a task and what its share of one costs.
