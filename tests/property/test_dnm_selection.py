@@ -69,11 +69,15 @@ def test_arrays_say_what_pairs_say(given_input: Input) -> None:
     arrays = tabulate(requests, bids, capacities, running=running, surcharges=Priced())
     assert (arrays.requests, arrays.bids) == (table.requests, table.bids)
     found = {
-        (i, b): (int(arrays.costs[i, b]), int(arrays.money[i, b]), int(arrays.takes_ms[i, b]))
+        (i, b): (int(arrays.costs[i, b]), int(arrays.behind[i, b]))
         for i, b in np.argwhere(arrays.costs < INFEASIBLE)
     }
+    begins = [request.earliest_start_ms for request in arrays.requests]
     assert found == {
-        (offer.request, offer.bid): (offer.floor_microusd, offer.money_microusd, offer.expected_ms)
+        (offer.request, offer.bid): (
+            offer.floor_microusd,
+            len({at for at in begins if at < begins[offer.request] + offer.expected_ms}),
+        )
         for offers in table.offers
         for offer in offers
     }

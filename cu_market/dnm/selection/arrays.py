@@ -37,10 +37,7 @@ class Selection:
     Attributes:
         requests, bids: in canonical order.
         costs: (n, m) micro-dollars; INFEASIBLE where the bid cannot serve the request.
-        money: (n, m) micro-dollars.
-        takes_ms: (n, m) expected time, start-up included.
         after_ms: (n,) reference time of what waits for each, until the run's end.
-        prices: (n, m) micro-dollars an hour of one lease.
         penalties: (n,) micro-dollars for leaving a request unserved.
         first: (n,) index of the request's start among the distinct starts.
         behind: (n, m) index of the first distinct start at or after the pair's end.
@@ -53,10 +50,7 @@ class Selection:
     requests: tuple[ResourceRequest, ...]
     bids: tuple[Bid, ...]
     costs: Whole
-    money: Whole
-    takes_ms: Whole
     after_ms: Whole
-    prices: Whole
     penalties: Whole
     first: Whole
     behind: Places
@@ -90,29 +84,27 @@ def tabulate(
     after = _whole(tail - r.duration_ms for tail, r in zip(graph.tail_ms, asked, strict=True))
     least = _whole(b.minimum_ms for b in offered)[None, :]
     shape = (len(asked), len(offered))
-    takes, prices, money, costs = (np.empty(shape, dtype=np.int64) for _ in range(4))
+    costs = np.empty(shape, dtype=np.int64)
     feasible = np.empty(shape, dtype=bool)
+    behind = np.empty(shape, dtype=np.int32)
+    begin = _whole(r.earliest_start_ms for r in asked)
+    starts, first = np.unique(begin, return_inverse=True)
     for begin_row in range(0, len(asked), ROWS_AT_ONCE):
         rows = slice(begin_row, begin_row + ROWS_AT_ONCE)
         some = asked[rows]
         extra_money, losses, extra_ms = _surcharges(some, offered, surcharges)
-        takes[rows] = np.maximum(1, _takes_ms(some, offered) + extra_ms)
-        prices[rows] = _prices(some, offered)
+        takes = np.maximum(1, _takes_ms(some, offered) + extra_ms)
+        prices = _prices(some, offered)
         quantity = _whole(r.quantity for r in some)[:, None]
-        lease = _half_even(prices[rows] * np.maximum(takes[rows], least), MS_PER_HOUR)
+        lease = _half_even(prices * np.maximum(takes, least), MS_PER_HOUR)
         spent = lease * quantity + extra_money
-        late = takes[rows] - _whole(r.duration_ms for r in some)[:, None] - slack[rows, None]
+        late = takes - _whole(r.duration_ms for r in some)[:, None] - slack[rows, None]
         value = _whole(r.value_of_time_microusd_per_hour for r in some)[:, None]
-        money[rows] = spent
         costs[rows] = spent + losses + _half_even(value * np.maximum(late, 0), MS_PER_HOUR)
-        feasible[rows] = _feasible(some, offered, takes[rows], prices[rows], after[rows])
+        feasible[rows] = _feasible(some, offered, takes, prices, after[rows])
+        behind[rows] = np.searchsorted(starts, begin[rows, None] + takes, side="left")
     dearest = int(costs[feasible].max()) if feasible.any() else 0
     costs[~feasible] = INFEASIBLE
-    begin = _whole(r.earliest_start_ms for r in asked)
-    starts, first = np.unique(begin, return_inverse=True)
-    behind = np.empty(shape, dtype=np.int32)
-    for i, at in enumerate(begin.tolist()):
-        behind[i] = np.searchsorted(starts, at + takes[i], side="left")
     rooms, uses = _rooms(asked, offered, capacities, running, feasible)
     limits = np.zeros((len(rooms), len(starts)), dtype=np.int64)
     for k, room in enumerate(rooms):
@@ -121,10 +113,7 @@ def tabulate(
         requests=asked,
         bids=offered,
         costs=costs,
-        money=money,
-        takes_ms=takes,
         after_ms=after,
-        prices=prices,
         penalties=np.where(feasible.any(axis=1), 10 * dearest + 1, 0).astype(np.int64),
         first=first.astype(np.int64),
         behind=behind,

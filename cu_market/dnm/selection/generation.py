@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from cu_market.dnm.linear import LinearAnswer, LinearProgram
 from cu_market.dnm.selection.arrays import INFEASIBLE, Selection, Whole
@@ -77,11 +78,11 @@ def select(
         left: seconds left.
     """
     order = np.argsort(-selection.costs.min(axis=1, initial=INFEASIBLE), kind="stable")
-    first = place(selection, order, selection.costs)
+    first = place(selection, order, selection.costs.__getitem__)
     found = Found(choice=first.choice.copy(), cost=first.cost(), bound=0)
     multipliers, found.bound = subgradient(selection, found.cost)
     reduced = reduced_costs(selection, multipliers)
-    guided = place(selection, order, reduced)
+    guided = place(selection, order, reduced.__getitem__)
     improve(guided, passes=1)
     found.keep(guided, "construction")
     if not found.is_proven(gap) and open_program is not None:
@@ -111,7 +112,7 @@ def _generate(
         if not answer.values or not answer.duals:
             found.is_cut = answer.is_cut
             return
-        reduced, lower = master.price(answer)
+        lower = master.price(answer, out=reduced)
         has_risen = lower > found.bound + found.bound // RISING
         found.bound = max(found.bound, lower)
         rows, columns = master.exceeded(answer), master.joining(reduced)
@@ -131,12 +132,10 @@ def _round(
 ) -> None:
     """Builds selections on the values: what is whole first, then by reduced cost."""
     shares = master.shares(answer)
-    surest = shares.max(axis=1, initial=0.0)
+    surest = np.array([max(each.values(), default=0.0) for each in shares])
     dearest = selection.costs.min(axis=1, initial=INFEASIBLE)
     order = np.lexsort((-dearest, -np.round(surest, 3)))
-    preference = np.multiply(shares, -1e12, out=shares)  # both are large
-    preference += reduced / 2.0**SHIFT
-    holding = place(selection, order, preference)
+    holding = place(selection, order, _guided(reduced, shares, 2.0**SHIFT))
     improve(holding)
     found.keep(holding, "HiGHS")
 
@@ -169,7 +168,22 @@ def _finish(
     found.is_cut |= answer.is_cut
     if answer.values:
         shares = master.shares(answer)
-        order = np.argsort(-shares.max(axis=1, initial=0.0), kind="stable")
-        holding = place(selection, order, selection.costs - shares * 1e12)
+        surest = np.array([max(each.values(), default=0.0) for each in shares])
+        order = np.argsort(-surest, kind="stable")
+        holding = place(selection, order, _guided(selection.costs, shares, 1.0))
         improve(holding)
         found.keep(holding, "HiGHS")
+
+
+def _guided(
+    costs: Whole, shares: list[dict[int, float]], unit: float
+) -> Callable[[int], npt.NDArray[np.float64]]:
+    """Returns what ranks a request's bids: their values first, then their costs."""
+
+    def row(request: int) -> npt.NDArray[np.float64]:
+        found: npt.NDArray[np.float64] = costs[request] / unit
+        for b, share in shares[request].items():
+            found[b] -= share * 1e12  # costs are large as well
+        return found
+
+    return row

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from cu_market.dnm.linear import LinearAnswer, LinearProgram, LinearRow
-from cu_market.dnm.selection.arrays import INFEASIBLE, Flags, Selection, Whole
-from cu_market.dnm.selection.multipliers import SHIFT, Prices, bound, near, reduced_costs, whole
+from cu_market.dnm.selection.arrays import INFEASIBLE, ROWS_AT_ONCE, Flags, Selection, Whole
+from cu_market.dnm.selection.multipliers import SHIFT, Prices, bound, near, reduced_costs, rounded
 from cu_market.dnm.selection.rounding import UNSERVED
 
 JOINING_COLUMNS = 12
+LEAST_SHARE = 1e-9
 WORST_ROWS = 4
 """Rows of a room that join at a time: those that are exceeded most."""
 
@@ -46,6 +47,7 @@ class Master:
         self.pairs = [(int(i), int(b)) for i, b in np.argwhere(wanted)]
         self._first = len(self.pairs)
         self._units: dict[int, float] = {}
+        self._numbers: dict[Any, Any] = {}
         self.holders = self._holders()
         self.rows = self._needed()
         self.known = set(self.rows)
@@ -76,50 +78,58 @@ class Master:
             incumbent=tuple(known),
         )
 
-    def price(self, answer: LinearAnswer) -> tuple[Whole, int]:
-        """Returns reduced costs and the bound at the duals."""
+    def price(self, answer: LinearAnswer, out: Whole) -> int:
+        """Writes reduced costs at the duals to out, (n, m), and returns the bound there."""
         s = self.selection
-        prices: Prices = np.zeros(s.limits.shape)
-        for (room, t), dual in zip(self.rows, answer.duals[len(s.requests) :], strict=False):
-            prices[room, t] = max(0.0, -dual) / self._unit(room)
-        multipliers = whole(prices)
-        reduced = reduced_costs(s, multipliers)
-        return reduced, bound(s, multipliers, reduced)
+        multipliers = np.zeros(s.limits.shape, dtype=np.int64)
+        duals = answer.duals[len(s.requests) :][: len(self.rows)]
+        units = [self._unit(room) for room, _ in self.rows[: len(duals)]]
+        prices = rounded(-np.asarray(duals, dtype=float) / np.asarray(units, dtype=float))
+        for (room, t), price in zip(self.rows, prices.tolist(), strict=False):
+            multipliers[room, t] = price
+        reduced_costs(s, multipliers, out=out)
+        return bound(s, multipliers, out)
 
-    def shares(self, answer: LinearAnswer) -> Prices:
-        """Returns (n, m) the values of the pairs."""
-        found = np.zeros(self.selection.costs.shape)
-        columns = self._columns(np.arange(len(self.pairs)))
-        found[self.asked, self.hosts] = np.asarray(answer.values)[columns]
+    def shares(self, answer: LinearAnswer) -> list[dict[int, float]]:
+        """Returns by request the values above 0 of its pairs, by bid."""
+        found: list[dict[int, float]] = [{} for _ in self.selection.requests]
+        values = np.asarray(answer.values)[self._columns(np.arange(len(self.pairs)))]
+        for k in np.flatnonzero(values > LEAST_SHARE).tolist():
+            i, b = self.pairs[k]
+            found[i][b] = float(values[k])
         return found
 
     def exceeded(self, answer: LinearAnswer) -> list[tuple[int, int]]:
         """Returns (room, start) rows that the values exceed and the program does not have."""
         s = self.selection
-        shares = self.shares(answer)
-        change = np.zeros((s.limits.shape[0], s.limits.shape[1] + 1))
-        for i, b in np.argwhere(shares > 1e-9):
-            for room, amounts in s.uses[b]:
-                held = shares[i, b] * amounts[i]
-                change[room, s.first[i]] += held
-                change[room, s.behind[i, b]] -= held
-        over = np.cumsum(change, axis=1)[:, :-1] - s.limits
-        slack = 1e-6 * np.maximum(s.limits.max(axis=1, initial=1), 1)[:, None]
-        found = [(int(r), int(t)) for r, t in np.argwhere(over > slack)]
-        worst: dict[int, list[tuple[float, int]]] = {}
-        for room, t in found:
-            if (room, t) not in self.known:
-                worst.setdefault(room, []).append((-float(over[room, t]), t))
-        return [
-            (room, t) for room, most in sorted(worst.items()) for _, t in sorted(most)[:WORST_ROWS]
-        ]
+        change: dict[int, Prices] = {}
+        for i, held_there in enumerate(self.shares(answer)):
+            for b, share in held_there.items():
+                for room, amounts in s.uses[b]:
+                    if room not in change:
+                        change[room] = np.zeros(s.limits.shape[1] + 1)
+                    held = share * amounts[i]
+                    change[room][s.first[i]] += held
+                    change[room][s.behind[i, b]] -= held
+        found: list[tuple[int, int]] = []
+        for room, changes in sorted(change.items()):
+            limits = s.limits[room]
+            over = np.cumsum(changes)[:-1] - limits
+            exceeded = np.flatnonzero(over > 1e-6 * max(int(limits.max(initial=1)), 1)).tolist()
+            worst = sorted((-float(over[t]), t) for t in exceeded if (room, t) not in self.known)
+            found += [(room, t) for _, t in worst[:WORST_ROWS]]
+        return found
 
     def joining(self, reduced: Whole) -> Flags:
         """Returns pairs outside whose reduced cost is below what their request pays now."""
-        inside = np.where(self.wanted, reduced, INFEASIBLE).min(axis=1)
-        least = np.minimum(inside, self.selection.penalties << SHIFT)
-        better = (reduced < least[:, None] - (1 << SHIFT)) & ~self.wanted
-        found: Flags = better & near(np.where(better, reduced, INFEASIBLE), JOINING_COLUMNS)
+        found = np.zeros(reduced.shape, dtype=bool)
+        for begin in range(0, len(reduced), ROWS_AT_ONCE):
+            rows = slice(begin, begin + ROWS_AT_ONCE)
+            some, wanted = reduced[rows], self.wanted[rows]
+            inside = np.where(wanted, some, INFEASIBLE).min(axis=1)
+            least = np.minimum(inside, self.selection.penalties[rows] << SHIFT)
+            better = (some < least[:, None] - (1 << SHIFT)) & ~wanted
+            found[rows] = better & near(np.where(better, some, INFEASIBLE), JOINING_COLUMNS)
         return found
 
     def grow(self, live: Live, rows: list[tuple[int, int]], columns: Flags) -> None:
@@ -204,8 +214,13 @@ class Master:
         pairs, _, first, behind, held = self.holders[room]
         there = np.flatnonzero((first <= t) & (t < behind))
         unit = self._unit(room)
+        amounts = (held[there] / unit).tolist()
         return LinearRow(
-            columns=tuple(self._columns(pairs[there]).tolist()),
-            coefficients=tuple((held[there] / unit).tolist()),
+            columns=tuple(map(self._number, self._columns(pairs[there]).tolist())),
+            coefficients=tuple(map(self._number, amounts)),
             upper=float(self.selection.limits[room, t]) / unit,
         )
+
+    def _number(self, value: Any) -> Any:
+        """Returns one object for equal numbers: a program holds each of few a million times."""
+        return self._numbers.setdefault((value.__class__, value), value)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from cu_market.dnm.selection.arrays import INFEASIBLE, Flags, Selection, Whole
+from cu_market.dnm.selection.arrays import INFEASIBLE, ROWS_AT_ONCE, Flags, Selection, Whole
 
 SHIFT = 8
 Prices = npt.NDArray[np.float64]
@@ -23,25 +23,41 @@ LARGEST_PRICE = 2.0**40
 ITERATIONS = 40
 
 
-def whole(prices: Prices) -> Whole:
-    """Returns usable multipliers: (R, T) multiples of 2^-SHIFT; what is no price counts as 0."""
+def rounded(prices: Prices) -> Whole:
+    """Returns usable multipliers, multiples of 2^-SHIFT; what is no price counts as 0."""
     usable = np.where(np.isfinite(prices) & (prices > 0), np.minimum(prices, LARGEST_PRICE), 0.0)
     found: Whole = np.rint(usable * 2**SHIFT).astype(np.int64)
     return found
 
 
-def reduced_costs(selection: Selection, multipliers: Whole) -> Whole:
-    """Returns (n, m) costs with rooms paid for, in multiples of 2^-SHIFT micro-dollars."""
-    infeasible = selection.costs == INFEASIBLE
-    total = selection.costs << SHIFT  # what overflows is infeasible and set below
-    sums = np.zeros((multipliers.shape[0], multipliers.shape[1] + 1), dtype=np.int64)
-    np.cumsum(multipliers, axis=1, out=sums[:, 1:])
+def whole(prices: Prices) -> Whole:
+    """Returns (R, T) usable multipliers, room by room: few have a price, and R T is large."""
+    found = np.zeros(prices.shape, dtype=np.int64)
+    for room in np.flatnonzero(prices.any(axis=1)).tolist():
+        found[room] = rounded(prices[room])
+    return found
+
+
+def reduced_costs(selection: Selection, multipliers: Whole, out: Whole | None = None) -> Whole:
+    """Returns (n, m) costs with rooms paid for, in multiples of 2^-SHIFT micro-dollars.
+
+    Args:
+        selection: the input.
+        multipliers: see whole.
+        out: (n, m) to write them to; a new array by default.
+    """
+    # What overflows is infeasible and set below.
+    total: Whole = np.left_shift(selection.costs, SHIFT, out=out)
+    sums: dict[int, Whole] = {}
+    for room in np.flatnonzero(multipliers.any(axis=1)).tolist():
+        sums[room] = np.zeros(multipliers.shape[1] + 1, dtype=np.int64)
+        np.cumsum(multipliers[room], out=sums[room][1:])
     for b, used in enumerate(selection.uses):
         for room, amounts in used:
-            if sums[room, -1]:
+            if room in sums:
                 paid = sums[room][selection.behind[:, b]] - sums[room][selection.first]
                 total[:, b] += paid * amounts
-    total[infeasible] = INFEASIBLE
+    total[selection.costs == INFEASIBLE] = INFEASIBLE
     return total
 
 
@@ -72,9 +88,10 @@ def subgradient(
     prices = np.zeros((rooms, moments))
     best, best_bound, factor, stale = whole(prices), -(2**62), 1.0, 0
     requests, units = np.arange(len(selection.requests)), _units(selection)
+    reduced = np.empty_like(selection.costs)
     for _ in range(iterations):
         multipliers = whole(prices)
-        reduced = reduced_costs(selection, multipliers)
+        reduced_costs(selection, multipliers, out=reduced)
         choice = reduced.argmin(axis=1)
         served = reduced[requests, choice] < selection.penalties << SHIFT
         found = bound(selection, multipliers, reduced)
@@ -86,7 +103,8 @@ def subgradient(
                 factor, stale = factor / 2, 0
                 prices = best / 2.0**SHIFT
                 continue
-        excess = usage(selection, np.where(served, choice, -1)) - selection.limits
+        excess = usage(selection, np.where(served, choice, -1))
+        excess -= selection.limits
         # Where a room is not priced and not exceeded, nothing pulls.
         pull = np.where((prices > 0) | (excess > 0), excess, 0) / units
         norm = float((pull**2).sum())
@@ -112,7 +130,8 @@ def usage(selection: Selection, choice: Whole) -> Whole:
         for room, amounts in selection.uses[b]:
             np.add.at(change[room], selection.first[members], amounts[members])
             np.add.at(change[room], selection.behind[members, b], -amounts[members])
-    return np.cumsum(change, axis=1)[:, :moments]
+    np.cumsum(change, axis=1, out=change)
+    return change[:, :moments]
 
 
 def near(reduced: Whole, count: int) -> Flags:
@@ -120,6 +139,8 @@ def near(reduced: Whole, count: int) -> Flags:
     found = np.zeros(reduced.shape, dtype=bool)
     count = min(count, reduced.shape[1])
     if count:
-        lowest = np.argpartition(reduced, count - 1, axis=1)[:, :count]
-        np.put_along_axis(found, lowest, True, axis=1)
+        for begin in range(0, len(reduced), ROWS_AT_ONCE):
+            rows = slice(begin, begin + ROWS_AT_ONCE)
+            lowest = np.argpartition(reduced[rows], count - 1, axis=1)[:, :count]
+            np.put_along_axis(found[rows], lowest, True, axis=1)
     return found & (reduced < INFEASIBLE)

@@ -10,7 +10,7 @@ import numpy as np
 
 from cu_market.dnm.feasibility import refusals
 from cu_market.dnm.linear import LinearAnswer, LinearProgram, LinearRow, LinearSolver
-from cu_market.dnm.objective import Surcharges
+from cu_market.dnm.objective import Surcharges, expected_ms, money_microusd
 from cu_market.dnm.offers import RunningLease
 from cu_market.dnm.selection.arrays import INFEASIBLE, Selection, tabulate
 from cu_market.dnm.selection.generation import Found, select
@@ -146,7 +146,7 @@ def _outcome(
         b = int(found.choice[i])
         if b == UNSERVED:
             every = range(len(selection.bids))
-            losses = tuple(_loss(holding, i, k, None) for k in every)
+            losses = tuple(_loss(holding, i, k, None, surcharges) for k in every)
             unserved.append(Unserved(request_id=request.request_id, losses=losses))
             continue
         cost = int(selection.costs[i, b])
@@ -162,25 +162,26 @@ def _outcome(
                 resource_id=bid.profile.cu_id,
                 capacity_id=bid.profile.capacity_id,
                 size=bid.size_for(request.needs),
-                price_microusd_per_hour=int(selection.prices[i, b]),
+                price_microusd_per_hour=bid.price_for(request.needs),
                 start_ms=request.earliest_start_ms,
-                expected_ms=int(selection.takes_ms[i, b]),
-                money_microusd=int(selection.money[i, b]),
+                expected_ms=expected_ms(request, bid, beside),
+                money_microusd=money_microusd(request, bid, beside),
                 cost_microusd=cost,
                 loss_microusd=beside.loss_microusd,
                 egress_microusd=beside.microusd,
                 transfer_ms=beside.extra_ms,
-                losses=tuple(_loss(holding, i, k, cost) for k in others),
+                losses=tuple(_loss(holding, i, k, cost, surcharges) for k in others),
             )
         )
     return awards, unserved
 
 
-def _loss(holding: Holding, i: int, b: int, paid: int | None) -> Loss:
+def _loss(holding: Holding, i: int, b: int, paid: int | None, surcharges: Surcharges) -> Loss:
     selection = holding.selection
     request, bid, cost = selection.requests[i], selection.bids[b], int(selection.costs[i, b])
     if cost >= INFEASIBLE:
-        takes, after = int(selection.takes_ms[i, b]), int(selection.after_ms[i])
+        takes = expected_ms(request, bid, surcharges(request, bid))
+        after = int(selection.after_ms[i])
         reasons = refusals(request, bid, expected_ms=takes, after_ms=after)
         reason, detail = reasons[0][0], "; ".join(said for _, said in reasons)
         told: int | None = None

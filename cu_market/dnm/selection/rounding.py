@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -70,19 +70,22 @@ class Holding:
 
 
 def place(
-    selection: Selection, order: Sequence[int] | Whole, preference: npt.NDArray[np.number]
+    selection: Selection,
+    order: Sequence[int] | Whole,
+    preference: Callable[[int], npt.NDArray[np.number]],
 ) -> Holding:
     """Returns a selection that fits: each request on the bid of least preference with room.
 
     Args:
         selection: the input.
         order: of the requests.
-        preference: (n, m); ties by cost, then by canonical order.
+        preference: (m,) of a request; ties by cost, then by canonical order.
     """
     holding = Holding(selection)
     for i in order:
         options = np.flatnonzero(selection.costs[i] < INFEASIBLE)
-        ranked = options[np.lexsort((options, selection.costs[i][options], preference[i][options]))]
+        preferred = preference(int(i))[options]
+        ranked = options[np.lexsort((options, selection.costs[i][options], preferred))]
         for b in ranked:
             if holding.fits(int(i), int(b)):
                 holding.put(int(i), int(b))

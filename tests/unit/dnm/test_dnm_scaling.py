@@ -12,6 +12,7 @@ from cu_market.dnm.selection.arrays import tabulate
 from cu_market.dnm.solve import InProcessSolver
 from cu_market.domain.bid import Rates
 from cu_market.domain.scaling import Scaling
+from cu_market.domain.units import lease_cost_microusd
 
 SERIAL = Scaling(waiting_ms=0, serial_ms=HOUR)
 SHARED = Scaling(waiting_ms=0, serial_ms=HOUR // 10, parallel_ms=HOUR * 9 // 10, most_millis=16_000)
@@ -55,6 +56,7 @@ def test_both_planners_take_the_same_times() -> None:
     table = tabulate(requests, bids, {"cap": cut.profile.size})
     for i, request in enumerate(table.requests):
         for k, bid in enumerate(table.bids):
-            assert table.takes_ms[i, k] == bid.duration_of(request)
+            price, takes_ms = bid.price_for(request.needs), bid.duration_of(request)
+            assert table.costs[i, k] == lease_cost_microusd(price, takes_ms)
     by_id = {bid.bid_id: bid for bid in bids}
     assert by_id["cut"].duration_of(requests[2]) == HOUR  # one core is cut for it
