@@ -13,12 +13,14 @@ start soonest first:
 A step is due at its L_i - d_i (``margins``), DUE_Z standard deviations before its path would be
 late: a start that came too soon costs nothing as long as it is in a pool.
 
-What a step pays of a CU that it has for x, c_i of C cores its own, while R core-milliseconds of
-other work could still fill the rest:
+What a step pays of a CU of C cores that is had for x for it, while it runs for d on c_i of them and
+R core-milliseconds of other work could fill the rest:
 
-    price x (c_i + idle) / C,     idle = max(0, (C - c_i) x - R) / x
+    price (c_i d + idle) / C,     idle = max(0, C x - c_i d - R)
 
-and of a new one's start-up the share that it has of what waits now.
+R is all that has not started where a CU is had for longer; where one is bought, what is expected to
+run within x: work that comes later would find it idle. Of a new one's start-up a step pays the
+share that it has of what waits now, or c_i / C where nothing would be idle.
 
 Replays of recorded workflows at a forecast error of 0.3 and their shortest finish: see
 docs/decisions/0007-accounts-and-renegotiation.md.
@@ -175,28 +177,50 @@ class Dispatcher:
         pool = [self._occupied(cu, now_ms) for cu in sorted(held, key=lambda cu: cu.cu_id)]
         waiting = [tasks[index[name]] for name in ready]
         waiting.sort(key=lambda task: (self.due_ms[task.task_id], task.task_id))
-        rest = sum(self._mean_ms[name] * tasks[index[name]].cpu_millis for name in unstarted)
+        left = self._expected(now_ms, held, planned_ms, set(unstarted))
         decisions: list[Decision] = []
         soon = now_ms + self._soon_ms
         for k, task in enumerate(waiting):
-            own = self._mean_ms[task.task_id] * task.cpu_millis
+            own = left.pop(task.task_id)
             wanted = task.cpu_millis + sum(
                 other.cpu_millis
                 for other in waiting[k + 1 :]
                 if min(self.due_ms[other.task_id], planned_ms[other.task_id]) <= soon
             )
             planned = planned_ms[task.task_id]
-            decision = self._decide(task, now_ms, pool, planned, rest - own, wanted)
+            decision = self._decide(task, now_ms, pool, planned, list(left.values()), wanted)
             if decision.machine is not None:
                 name = f"new {k}"
                 bought = BusyCU(cu_id=name, machine=decision.machine, running=(), last_ms=now_ms)
                 pool.append(_Held(cu=bought))
                 self._start(task, pool[-1], now_ms, self._takes_ms(decision.machine, task))
                 decision = replace(decision, cu_id=name)
-            if decision.cu_id is not None:
-                rest -= own
+            if decision.cu_id is None:
+                left[task.task_id] = own
             decisions.append(decision)
         return decisions
+
+    def _expected(
+        self,
+        now_ms: int,
+        held: Sequence[BusyCU],
+        planned_ms: Mapping[str, int],
+        unstarted: Collection[str],
+    ) -> dict[str, _Span]:
+        """Returns when each step that has not started is expected to run: not before its plan."""
+        tasks, parents = self._workload.tasks, self._workload.parents
+        ends = {name: end for cu in held for name, end in cu.running}
+        found: dict[str, _Span] = {}
+        for i in self._workload.order:
+            task = tasks[i]
+            if task.task_id not in unstarted:
+                continue
+            before = [ends.get(tasks[p].task_id, now_ms) for p in parents[i]]
+            due = self.due_ms[task.task_id]
+            begin = max([now_ms, min(due, planned_ms.get(task.task_id, due)), *before])
+            found[task.task_id] = _span(task, begin, self._mean_ms[task.task_id])
+            ends[task.task_id] = found[task.task_id][1]
+        return found
 
     def _decide(
         self,
@@ -204,7 +228,7 @@ class Dispatcher:
         now_ms: int,
         pool: Sequence[_Held],
         planned_ms: int,
-        rest: int,
+        left: Sequence[_Span],
         wanted: int,
     ) -> Decision:
         due = self.due_ms[task.task_id]
@@ -224,8 +248,9 @@ class Dispatcher:
                 return self._start(task, cu, now_ms, takes)
             if now_ms < by_plan:
                 return Decision(task_id=task.task_id, wake_ms=by_plan)
-            machine, alone = self._cheapest(task, rest, wanted)
-            if _share(cu.cu.machine, task, longer, rest) <= alone:
+            machine, alone = self._cheapest(task, now_ms, left, wanted)
+            rest = sum(span[2] * (span[1] - span[0]) for span in left)
+            if _share(cu.cu.machine, task, longer, longer, rest) <= alone:
                 return self._start(task, cu, now_ms, takes)
             return Decision(task_id=task.task_id, machine=machine)
         if now_ms < by_plan:
@@ -236,7 +261,7 @@ class Dispatcher:
             if at <= latest:
                 cu.waiting.append(_span(task, at, takes))
                 return Decision(task_id=task.task_id, wake_ms=latest + 1)
-        return Decision(task_id=task.task_id, machine=self._cheapest(task, rest, wanted)[0])
+        return Decision(task_id=task.task_id, machine=self._cheapest(task, now_ms, left, wanted)[0])
 
     def _start(self, task: Task, cu: _Held, now_ms: int, takes: int) -> Decision:
         cu.running.append(_span(task, now_ms, takes))
@@ -246,21 +271,30 @@ class Dispatcher:
         mean = self._mean_ms[task.task_id]
         return -(-mean * MILLIS // machine.performance_millis)
 
-    def _cheapest(self, task: Task, rest: int, wanted: int) -> tuple[MachineType, float]:
+    def _cheapest(
+        self, task: Task, now_ms: int, left: Sequence[_Span], wanted: int
+    ) -> tuple[MachineType, float]:
         """Returns the type to buy for a task and what its share of one costs.
 
         No type larger than SMALL_CPU_MILLIS or the task, while there is one: a larger CU stands
         idle in more of its cores when what it took together ends at different times.
         """
         best: tuple[float, str, MachineType] | None = None
+        within: dict[int, int] = {}
         for machine in self._workload.machines:
             if not _holds(machine, task):
                 continue
             is_larger = machine.cpu_millis > max(SMALL_CPU_MILLIS, task.cpu_millis)
-            takes = max(self._takes_ms(machine, task), machine.minimum_ms - machine.startup_ms)
+            takes = self._takes_ms(machine, task)
+            longest = max(takes, machine.minimum_ms - machine.startup_ms)
+            if longest not in within:  # most types are equally fast
+                within[longest] = _work_within(left, now_ms, now_ms + longest)
+            rest = within[longest]
             filled = max(task.cpu_millis, min(machine.cpu_millis, wanted))
+            if task.cpu_millis * takes + rest >= machine.cpu_millis * longest:
+                filled = machine.cpu_millis
             startup = machine.startup_ms * machine.price_microusd_per_hour / MS_PER_HOUR
-            cost = _share(machine, task, takes, rest) + startup * task.cpu_millis / filled
+            cost = _share(machine, task, longest, takes, rest) + startup * task.cpu_millis / filled
             option = (cost + (1e18 if is_larger else 0.0), machine.name, machine)
             if best is None or option[:2] < best[:2]:
                 best = option
@@ -275,12 +309,16 @@ class Dispatcher:
         return held
 
 
-def _share(machine: MachineType, task: Task, takes: float, rest: int) -> float:
-    """Returns micro-dollars of the task's share of a CU that is had for so long for it."""
-    other = (machine.cpu_millis - task.cpu_millis) * takes
-    idle = max(0.0, other - rest) / max(1.0, takes)
-    hours = takes / MS_PER_HOUR
-    return machine.price_microusd_per_hour * hours * (task.cpu_millis + idle) / machine.cpu_millis
+def _share(machine: MachineType, task: Task, longer: int, takes: int, rest: int) -> float:
+    """Returns micro-dollars of the task's share of a CU that is had for longer for it."""
+    used = task.cpu_millis * takes
+    idle = max(0, machine.cpu_millis * longer - used - rest)
+    return machine.price_microusd_per_hour / MS_PER_HOUR * (used + idle) / machine.cpu_millis
+
+
+def _work_within(spans: Sequence[_Span], begin: int, end: int) -> int:
+    """Returns the core-milliseconds of the spans that fall into [begin, end)."""
+    return sum(s[2] * max(0, min(end, s[1]) - max(begin, s[0])) for s in spans)
 
 
 def _holds(machine: MachineType, task: Task) -> bool:

@@ -79,6 +79,29 @@ def test_two_due_steps_share_a_new_cu_of_two_cores() -> None:
     assert second == Decision(task_id="t1", cu_id=first.cu_id)
 
 
+def test_work_that_comes_once_a_cu_would_be_over_does_not_fill_it() -> None:
+    first = tasks(16_000)[0]
+    later = Task(task_id="later", duration_ms=10**6, cpu_millis=1000, memory_bytes=2**30)
+    asked = dispatcher((first, later), 1_016_000)
+    waiting = ["t0", "later"]
+    (far,) = asked.decide(0, [], ["t0"], {"t0": 0, "later": 16_000}, waiting)
+    assert far.machine is SINGLE
+    (near,) = asked.decide(0, [], ["t0"], {"t0": 0, "later": 0}, waiting)
+    assert near.machine is SMALL
+
+
+def test_what_follows_within_the_least_billed_time_fills_a_cu() -> None:
+    first = tasks(1_000)[0]
+    after = [
+        Task(task_id=f"c{k}", duration_ms=13_000, cpu_millis=1000, memory_bytes=1, parents=("t0",))
+        for k in range(3)
+    ]
+    names = ["t0", *(task.task_id for task in after)]
+    asked = dispatcher((first, *after), 14_000)
+    (found,) = asked.decide(0, [], ["t0"], dict.fromkeys(names, 0), names)
+    assert found.machine is SMALL
+
+
 def test_room_that_a_more_urgent_step_waits_for_is_not_promised_twice() -> None:
     asked = dispatcher(tasks(1_000_000, 999_000, 100_000, 100_000), 1_000_000)
     held = [busy(("t2", 10_000), ("t3", 900_000))]
