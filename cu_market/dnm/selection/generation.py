@@ -132,7 +132,7 @@ def _round(
 ) -> None:
     """Builds selections on the values: what is whole first, then by reduced cost."""
     shares = master.shares(answer)
-    surest = np.array([max(each.values(), default=0.0) for each in shares])
+    surest = _surest(shares)
     dearest = selection.costs.min(axis=1, initial=INFEASIBLE)
     order = np.lexsort((-dearest, -np.round(surest, 3)))
     holding = place(selection, order, _guided(reduced, shares, 2.0**SHIFT))
@@ -168,11 +168,16 @@ def _finish(
     found.is_cut |= answer.is_cut
     if answer.values:
         shares = master.shares(answer)
-        surest = np.array([max(each.values(), default=0.0) for each in shares])
+        surest = _surest(shares)
         order = np.argsort(-surest, kind="stable")
         holding = place(selection, order, _guided(selection.costs, shares, 1.0))
         improve(holding)
         found.keep(holding, "HiGHS")
+
+
+def _surest(shares: list[dict[int, float]]) -> npt.NDArray[np.float64]:
+    """Returns each request's largest value."""
+    return np.array([max(each.values(), default=0.0) for each in shares])
 
 
 def _guided(
