@@ -148,6 +148,32 @@ class Buy:
     expires_at: datetime
 
 
+def purchase_of(buy: Buy, *, buyer: str, now: datetime) -> Purchase:
+    """Returns the purchase as it is to be written, bought now by that process."""
+    want = buy.want
+    return Purchase(
+        purchase_id=want.want_id,
+        provider=want.provider,
+        resource_id=want.resource_id,
+        capacity_id=want.capacity_id,
+        size=want.size,
+        price_microusd_per_hour=want.price_microusd_per_hour,
+        code_location=want.code_location,
+        job=want.job,
+        step_key=want.step_key,
+        source=want.source,
+        account=want.account,
+        fit=want.fit,
+        expected_at=want.expected_at,
+        waiting_saved_microusd=buy.terms.waiting_saved_microusd,
+        holding_microusd=buy.terms.holding_microusd,
+        reason=buy.terms.reason,
+        buyer=buyer,
+        started_at=now,
+        expires_at=buy.expires_at,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ahead:
     """What is to be done now.

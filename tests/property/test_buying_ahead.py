@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cu_market.domain.purchase import OPEN, Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
-from cu_market.market.ahead import Buy, Want, plan_ahead, plan_purchase
+from cu_market.market.ahead import Want, plan_ahead, plan_purchase, purchase_of
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR_MS = 3_600_000
@@ -194,37 +194,12 @@ def a_want(**fields: object) -> Want:
 FREE = {"c": ResourceVector(cpu_millis=8000)}
 
 
-def bought_by(buy: Buy) -> Purchase:
-    want = buy.want
-    return Purchase(
-        purchase_id=want.want_id,
-        provider=want.provider,
-        resource_id=want.resource_id,
-        capacity_id=want.capacity_id,
-        size=want.size,
-        price_microusd_per_hour=want.price_microusd_per_hour,
-        code_location=want.code_location,
-        job=want.job,
-        step_key=want.step_key,
-        source=want.source,
-        account=want.account,
-        fit=want.fit,
-        expected_at=want.expected_at,
-        waiting_saved_microusd=buy.terms.waiting_saved_microusd,
-        holding_microusd=buy.terms.holding_microusd,
-        reason=buy.terms.reason,
-        buyer="me",
-        started_at=NOW,
-        expires_at=buy.expires_at,
-    )
-
-
 def test_the_life_of_a_purchase() -> None:
     want = a_want()
     (buy,) = plan_ahead([want], [], now=NOW, free=FREE, most=4).buys
     assert "nightly is scheduled at 12:00:10 UTC" in buy.terms.reason
     assert "20.0 s of waiting saved are worth 20000 micro-dollars" in buy.terms.reason
-    made = bought_by(buy)
+    made = purchase_of(buy, buyer="me", now=NOW)
     # Bought once; kept until the launch, and while that may be late.
     kept = plan_ahead([want], [made], now=NOW, free=FREE, most=4)
     assert (kept.buys, kept.releases) == ((), ())
@@ -243,7 +218,7 @@ def test_the_life_of_a_purchase() -> None:
 
 def test_it_is_kept_for_the_next_launch_where_that_is_cheaper() -> None:
     (buy,) = plan_ahead([a_want()], [], now=NOW, free=FREE, most=4).buys
-    made = bought_by(buy)
+    made = purchase_of(buy, buyer="me", now=NOW)
     now = NOW + timedelta(seconds=15)
     near = a_want(want_id="near", expected_at=NOW + timedelta(seconds=120))
     plan = plan_ahead([near], [made], now=now, free=FREE, most=4)
@@ -268,5 +243,5 @@ def test_a_launch_whose_run_takes_long_to_ask_is_bought_for_later() -> None:
 def test_one_that_was_let_go_is_not_bought_again() -> None:
     want = a_want()
     (buy,) = plan_ahead([want], [], now=NOW, free=FREE, most=4).buys
-    gone = replace(bought_by(buy), state=PurchaseState.LET_GO)
+    gone = replace(purchase_of(buy, buyer="me", now=NOW), state=PurchaseState.LET_GO)
     assert plan_ahead([want], [gone], now=NOW, free=FREE, most=4).buys == ()

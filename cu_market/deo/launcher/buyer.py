@@ -26,7 +26,7 @@ from cu_market.deo.launcher.expecting import Expecting, Tentative
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.purchase import OPEN, Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
-from cu_market.market.ahead import Buy, Want, plan_ahead
+from cu_market.market.ahead import Buy, Want, plan_ahead, purchase_of
 from cu_market.market.auction import Market
 from cu_market.market.standing import end_worker, give_back, let_go
 from cu_market.ral.local.process import current_holder, is_alive
@@ -170,27 +170,7 @@ class Buyer:
 
     def _buy(self, buy: Buy, tentative: Tentative, now: datetime) -> None:
         want = buy.want
-        wanted = Purchase(
-            purchase_id=want.want_id,
-            provider=want.provider,
-            resource_id=want.resource_id,
-            capacity_id=want.capacity_id,
-            size=want.size,
-            price_microusd_per_hour=want.price_microusd_per_hour,
-            code_location=want.code_location,
-            job=want.job,
-            step_key=want.step_key,
-            source=want.source,
-            account=want.account,
-            fit=want.fit,
-            expected_at=want.expected_at,
-            waiting_saved_microusd=buy.terms.waiting_saved_microusd,
-            holding_microusd=buy.terms.holding_microusd,
-            reason=buy.terms.reason,
-            buyer=self._holder,
-            started_at=now,
-            expires_at=buy.expires_at,
-        )
+        wanted = purchase_of(buy, buyer=self._holder, now=now)
         capacity = self._market.capacity(want.capacity_id, want.provider)
         made = self._market.ledger.buy(wanted, capacity=capacity)
         if made != wanted:
