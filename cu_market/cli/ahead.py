@@ -4,17 +4,45 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cu_market.cli.deployment import Deployment
-from cu_market.cli.output import make_table
-from cu_market.domain.purchase import Purchase
+import typer
+
+from cu_market.cli.deployment import Deployment, open_deployment
+from cu_market.cli.exits import NothingFoundError
+from cu_market.cli.homes import find_home
+from cu_market.cli.options import Home, Json
+from cu_market.cli.output import make_console, make_table, write_json
 from cu_market.domain.units import MICROUSD, format_usd
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from cu_market.domain.purchase import Purchase
+
 KEPT = 100_000
+
+
+def ahead(
+    job: Annotated[str | None, typer.Option("--job", help="Only for this job.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many.")] = 50,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List CUs that were started ahead of need: for which launch, why, and whether it used them."""
+    with open_deployment(find_home(home)) as deployment:
+        document = ahead_document(deployment, job=job, limit=limit)
+    if not document["purchases"]:
+        remedy = "it buys once a job has been launched by its schedule and measured"
+        if not document["enabled"]:
+            remedy = "set ahead: {enabled: true} among the market's settings in dagster.yaml"
+        raise NothingFoundError(f"nothing was bought ahead: {remedy}")
+    if as_json:
+        write_json(document)
+        return
+    console = make_console()
+    for shown in ahead_tables(document):
+        console.print(shown, markup=False)
 
 
 def ahead_document(deployment: Deployment, *, job: str | None, limit: int) -> dict[str, Any]:

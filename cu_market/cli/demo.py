@@ -6,17 +6,18 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from cu_market.cli.deployment import Deployment, open_deployment
 from cu_market.cli.exits import CommandError
 from cu_market.cli.explain import explain_document
-from cu_market.cli.homes import locked
-from cu_market.cli.output import make_error_console
+from cu_market.cli.homes import base_home, locked, prepare_demo_home
+from cu_market.cli.options import Json
+from cu_market.cli.output import make_error_console, write_json
 from cu_market.cli.pool import pool_document
 from cu_market.cli.processes import Child, children, ended_by_sigterm
-from cu_market.market.bill import read_bill
-from cu_market.market.comparison import savings, static_cost
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
@@ -26,6 +27,44 @@ LOCATION, JOB = "flights", "flights_job"
 POLL_SECONDS = 0.2
 BAR_RATIO = 0.6
 """The last run should cost at most this share of what it would have at the first run's sizes."""
+
+
+def demo(
+    home: Annotated[
+        str | None,
+        typer.Option(
+            "--home",
+            help="Directory with the dagster.yaml to use; the demo works in its subdirectory "
+            "'demo'. Left out: $DAGSTER_HOME, else ./dagster_home.",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            help="Delete what earlier demos left there, so that the first run knows nothing."
+        ),
+    ] = True,
+    runs: Annotated[int, typer.Option(min=1, max=20, help="How many runs.")] = 3,
+    timeout: Annotated[int, typer.Option(min=10, help="Seconds until it gives up.")] = 240,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Also write what is printed as SVG files into here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a real pipeline three times through Dagster's daemon, and print the bills.
+
+    The first run is sized by what its code declares, the later ones by what the first was measured
+    to need. Everything stays on this machine.
+    """
+    from cu_market.cli.summary import print_summary
+
+    base = Path(home).absolute() if home else base_home()
+    demo_home = prepare_demo_home(base, is_fresh=fresh)
+    document = run_demo(demo_home, count=runs, timeout_seconds=timeout)
+    if as_json:
+        write_json(document)
+    else:
+        print_summary(document, pictures)
 
 
 def run_demo(home: Path, *, count: int, timeout_seconds: int) -> dict[str, Any]:
@@ -141,6 +180,9 @@ def _cancel(instance: DagsterInstance, run_id: str) -> None:
 
 def _document(deployment: Deployment, run_ids: list[str]) -> dict[str, Any]:
     """Returns the runs' reports, bills and comparisons."""
+    from cu_market.market.bill import read_bill
+    from cu_market.market.comparison import savings, static_cost
+
     ledger = deployment.ledger
     first = ledger.allocations(run_id=run_ids[0])
     runs = []

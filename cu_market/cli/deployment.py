@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cu_market.cli.exits import NothingFoundError
-from cu_market.ledger.interface import Ledger
-from cu_market.market.settings import MarketSettings
-from cu_market.ral.provider import Provider
+
+if TYPE_CHECKING:
+    from cu_market.ledger.interface import Ledger
+    from cu_market.market.settings import MarketSettings
+    from cu_market.ral.provider import Provider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +63,8 @@ def read_settings(home: Path) -> MarketSettings:
     Raises:
         InvalidInputError: with every problem.
     """
+    from cu_market.market.settings import MarketSettings
+
     path = home / "dagster.yaml"
     if not path.is_file():
         return MarketSettings()

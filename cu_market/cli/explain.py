@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from cu_market.cli.deployment import find_run, open_deployment
 from cu_market.cli.exits import NothingFoundError
-from cu_market.cli.output import make_table
-from cu_market.domain.tags import nearest_name
+from cu_market.cli.homes import find_home
+from cu_market.cli.options import Home, Json
+from cu_market.cli.output import make_console, make_table, write_json
 from cu_market.domain.units import MICROUSD, format_bytes, format_usd
-from cu_market.ledger.interface import Auction, Ledger
-from cu_market.market.bill import read_bill
-from cu_market.market.report import asked, verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from cu_market.ledger.interface import Auction, Ledger
+
 
 _BESIDE = ("egress_usd", "expected_loss_usd")
+
+
+def explain(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or 'last'.")
+    ],
+    step: Annotated[str | None, typer.Argument(metavar="STEP", help="One step in detail.")] = None,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            "--wait", min=0, help="First wait for the run's end, at most so many seconds."
+        ),
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Tell why each step of a run got the CU it got: asked, bids, winner, losers and why."""
+
+    where = find_home(home)
+    if wait is not None:
+        from cu_market.cli.awaiting import await_run
+
+        await_run(where, run, wait)
+    with open_deployment(where) as deployment:
+        run_id = find_run(deployment.ledger, run)
+        document = explain_document(deployment.ledger, run_id, step)
+    if as_json:
+        write_json(document)
+        return
+    console = make_console()
+    for shown in explain_tables(document):
+        console.print(shown, markup=False)
 
 
 def explain_document(ledger: Ledger, run_id: str, step_key: str | None) -> dict[str, Any]:
@@ -26,6 +61,8 @@ def explain_document(ledger: Ledger, run_id: str, step_key: str | None) -> dict[
     Raises:
         NothingFoundError: the run was never auctioned, or has no such step.
     """
+    from cu_market.market.bill import read_bill
+
     auctions = [_auction(auction) for auction in ledger.auctions(run_id)]
     bill = read_bill(ledger, run_id)
     lines = {line.name: line.to_record() for line in bill.by_step}
@@ -46,6 +83,8 @@ def explain_document(ledger: Ledger, run_id: str, step_key: str | None) -> dict[
 
 def explain_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
     """Returns what a person reads: the verdict, then a table of steps, or one step in detail."""
+    from cu_market.market.report import verdict
+
     shown: list[RenderableType | str] = []
     billed = {line["name"]: line for line in document["billed"]}
     for auction in document["auctions"]:
@@ -94,6 +133,8 @@ def steps_table(
 
 
 def _step_row(step: Mapping[str, Any], line: Mapping[str, Any] | None, name: str) -> Sequence[str]:
+    from cu_market.market.report import asked
+
     winner, loser = step["winner"], step["runner_up"]
     used = ("", "", "", "")
     where = winner["resource_id"] if winner else "nobody"
@@ -114,6 +155,8 @@ def _step_row(step: Mapping[str, Any], line: Mapping[str, Any] | None, name: str
 
 def _step_table(step: Mapping[str, Any], bids: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Returns every bid for one step: the winner first, then who lost and why."""
+    from cu_market.market.report import asked
+
     rows: list[Sequence[str]] = []
     winner = step["winner"]
     prices = {bid["cu_id"]: bid["performance_score"] for bid in bids}
@@ -195,6 +238,8 @@ def _only(
     auctions: Sequence[dict[str, Any]], step_key: str, billed: set[str]
 ) -> list[dict[str, Any]]:
     """Returns the auctions that had the step, or the mapped step's template, cut down to it."""
+    from cu_market.domain.tags import nearest_name
+
     names = {step_key}
     if "[" in step_key:
         names.add(f"{step_key[: step_key.index('[')]}[?]")

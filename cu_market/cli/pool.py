@@ -8,21 +8,35 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cu_market.cli.deployment import Deployment
-from cu_market.cli.output import make_table
-from cu_market.domain.profile import ResourcePool
+from cu_market.cli.deployment import Deployment, open_deployment
+from cu_market.cli.homes import find_home
+from cu_market.cli.options import Home, Json
+from cu_market.cli.output import make_console, make_table, write_json
 from cu_market.domain.units import MICROUSD, format_bytes, format_usd
-from cu_market.market.scores import measured_scores
-from cu_market.pse.performance import PRIOR_MILLIS
-from cu_market.ral.asking import Answer, ask_all
-from cu_market.ral.provider import Provider
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from cu_market.domain.profile import ResourcePool
+    from cu_market.ral.asking import Answer
+    from cu_market.ral.provider import Provider
+
 
 DEADLINE_SECONDS = 20.0
 """For all providers together. A person may wait for longer than an auction does."""
+
+
+def pool(home: Home = None, as_json: Json = False) -> None:
+    """Show every provider, its state, its CUs: price, room in all, free room, measured speed."""
+    with open_deployment(find_home(home)) as deployment:
+        document = pool_document(deployment)
+    if as_json:
+        write_json(document)
+    else:
+        console = make_console()
+        console.print(pool_table(document))
+        for line in pool_notices(document):
+            console.print(line, markup=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +84,11 @@ def pool_document(deployment: Deployment) -> dict[str, Any]:
 
     One that does not answer is listed with what it said instead, and no CUs.
     """
+    from cu_market.domain.profile import ResourcePool
+    from cu_market.market.scores import measured_scores
+    from cu_market.pse.performance import PRIOR_MILLIS
+    from cu_market.ral.asking import ask_all
+
     delivered = deployment.ledger.delivered()
     scores = measured_scores(deployment.ledger)
     providers = []

@@ -10,22 +10,62 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from cu_market.cli.deployment import read_settings
-from cu_market.cli.exits import CommandError
-from cu_market.cli.output import make_table
+from cu_market.cli.exits import CommandError, ExitCode
+from cu_market.cli.homes import find_home_or_none
+from cu_market.cli.options import Home, Json
+from cu_market.cli.output import make_console, make_table, write_json
 from cu_market.domain.problem import InvalidInputError, Problem
-from cu_market.ledger.location import Reference
-from cu_market.market.carriage import check_carriage
-from cu_market.market.settings import MarketSettings
-from cu_market.ral.registry import DEFAULT_CONFIG, list_kinds, load_providers
 
 if TYPE_CHECKING:
     import pytest
     from rich.console import RenderableType
 
+    from cu_market.ledger.location import Reference
+
 SUITE = "cu_market.conformance.configured"
+
+provider_app = typer.Typer(help="Kinds of providers, and the suite that each must pass.")
+
+
+@provider_app.command("list")
+def provider_list(as_json: Json = False) -> None:
+    """List the kinds of providers that are installed."""
+    document = kinds_document()
+    if as_json:
+        write_json(document)
+    else:
+        make_console().print(kinds_table(document))
+
+
+@provider_app.command("test")
+def provider_test(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="One that is configured, or an installed kind.")
+    ],
+    only: Annotated[str, typer.Option("-k", help="Only tests whose words match.")] = "",
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Run the conformance suite on a provider: its offers, its workers, runs and their bills.
+
+    Starts real workers where the provider does, and ends them. Needs pytest:
+    pip install 'cu-market[conformance]'.
+    """
+    document = run_suite(find_tested(find_home_or_none(home), name), only)
+    if as_json:
+        write_json(document)
+    else:
+        console = make_console()
+        console.print(suite_verdict(document), markup=False)
+        if document["passed"] < len(document["tests"]):
+            console.print(suite_table(document))
+    if document["failed"]:
+        raise typer.Exit(int(ExitCode.FAILED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +89,10 @@ def find_tested(home: Path | None, name: str) -> Tested:
     Raises:
         InvalidInputError: neither, or options that cannot be used.
     """
+    from cu_market.market.carriage import check_carriage
+    from cu_market.market.settings import MarketSettings
+    from cu_market.ral.registry import DEFAULT_CONFIG, list_kinds, load_providers
+
     settings = read_settings(home) if home is not None else MarketSettings()
     configured = settings.providers or DEFAULT_CONFIG
     if name in configured:

@@ -5,14 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from cu_market.cli.exits import NothingFoundError
-from cu_market.cli.output import make_table
+from cu_market.cli.homes import find_home
+from cu_market.cli.options import Home, Json
+from cu_market.cli.output import make_console, make_table, write_json
 from cu_market.cli.pool import notice_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+
+def quote(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's id, its beginning, or 'last'.")
+    ],
+    points: Annotated[int, typer.Option(min=5, max=50, help="Of the curve.")] = 7,
+    picture: Annotated[
+        Path | None, typer.Option(help="Also draw the curve: FILE.svg or FILE.png.")
+    ] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what a run would cost now and when it would end, and cost against deadline.
+
+    Nothing is bought. CUs that are only quoted (price catalogues) count, too.
+    """
+    document = quote_document(find_home(home), run, points=points)
+    if picture is not None:
+        draw_quote(document, picture)
+    if as_json:
+        write_json(document)
+        return
+    console = make_console()
+    console.print(quote_table(document))
+    for name, notice in document["notices"].items():
+        console.print(f"{name}: {notice}", markup=False)
 
 
 def quote_document(home: Path, said: str, *, points: int) -> dict[str, Any]:

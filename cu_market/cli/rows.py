@@ -3,16 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cu_market.cli.output import make_table
+import typer
+
+from cu_market.cli.deployment import find_run, open_deployment
+from cu_market.cli.exits import NothingFoundError
+from cu_market.cli.homes import find_home
+from cu_market.cli.options import Home, Json
+from cu_market.cli.output import make_console, make_table, write_json
 from cu_market.domain.allocation import AllocationState
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.units import MICROUSD, format_bytes, format_usd
-from cu_market.ledger.interface import Ledger
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from cu_market.ledger.interface import Ledger
+
+
+def ledger(
+    run: Annotated[
+        str | None, typer.Option("--run", help="Only this run: id, its beginning, or 'last'.")
+    ] = None,
+    state: Annotated[
+        list[str] | None, typer.Option("--state", help="Only rows in this state; repeatable.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="At most so many rows.")] = 50,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """List the ledger's allocations: who holds or held what, its state, its cost."""
+    parse_states(state or ())
+    with open_deployment(find_home(home)) as deployment:
+        run_id = find_run(deployment.ledger, run) if run else None
+        document = ledger_document(
+            deployment.ledger, run_id=run_id, states=state or (), limit=limit
+        )
+    if not document["allocations"]:
+        remedy = "leave out --state" if state else "run something: cu-market demo, or a job"
+        raise NothingFoundError(f"the ledger has no such rows: {remedy}")
+    if as_json:
+        write_json(document)
+    else:
+        make_console().print(ledger_table(document))
 
 
 def parse_states(said: Sequence[str]) -> list[AllocationState] | None:

@@ -6,9 +6,12 @@ import csv
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from cu_market.cli.output import make_table
+import typer
+
+from cu_market.cli.options import Json
+from cu_market.cli.output import make_console, make_table, write_json
 from cu_market.domain.problem import InvalidInputError, Problem
 
 if TYPE_CHECKING:
@@ -16,6 +19,59 @@ if TYPE_CHECKING:
 
     from cu_market.sim.replay import Outcome
     from cu_market.sim.study import Case
+
+
+def simulate(
+    workflows: Annotated[
+        list[Path], typer.Argument(metavar="WORKFLOW.json...", help="WfFormat 1.5 files.")
+    ],
+    catalog: Annotated[list[Path], typer.Option("--catalog", help="Price catalogue; repeatable.")],
+    policy: Annotated[
+        list[str] | None, typer.Option("--policy", help="Only these; repeatable.")
+    ] = None,
+    deadline_factor: Annotated[
+        float, typer.Option(min=0.1, help="Deadline, times the static machine's finish.")
+    ] = 1.0,
+    spot: Annotated[Path | None, typer.Option(help="Spot trace.")] = None,
+    spot_price_ratio: Annotated[
+        float, typer.Option(min=0, max=1, help="Spot price, where the catalogue has none.")
+    ] = 0.35,
+    runtime_error: Annotated[float, typer.Option(min=0, help="Sigma of the forecast.")] = 0.0,
+    replays: Annotated[int, typer.Option(min=1, help="Of each policy.")] = 100,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Limit of each plan.")] = 5.0,
+    seed: Annotated[int, typer.Option(help="Of errors and trace offsets.")] = 0,
+    schedule_out: Annotated[
+        Path | None, typer.Option(help="Folder for schedules: DIR/workflow/policy.csv.")
+    ] = None,
+    picture_out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for pictures: DIR/workflow/policy.png and cost-finish.png."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Replay recorded workflows on virtual time through the planner, policy beside policy."""
+    documents = simulate_documents(
+        workflows,
+        catalog,
+        policy or (),
+        spot=spot,
+        schedule_out=schedule_out,
+        picture_out=picture_out,
+        seconds=seconds,
+        options={
+            "deadline_factor": deadline_factor,
+            "runtime_error": runtime_error,
+            "replays": replays,
+            "seed": seed,
+            "spot_permille": round(1000 * spot_price_ratio),
+        },
+    )
+    if as_json:
+        write_json(documents[0] if len(documents) == 1 else documents)
+        return
+    console = make_console()
+    for document in documents:
+        console.print(simulate_table(document))
 
 
 def simulate_documents(

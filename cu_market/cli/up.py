@@ -12,14 +12,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Annotated
+
+import typer
 
 from cu_market.cli.exits import CommandError
-from cu_market.cli.homes import locked
+from cu_market.cli.homes import find_home, find_workspace, locked
+from cu_market.cli.options import Home, Json
 from cu_market.cli.output import make_error_console, write_json
 from cu_market.cli.processes import Child, children
 
 HOST = "127.0.0.1"
 START_SECONDS = 90
+
+
+def up(
+    home: Home = None,
+    workspace: Annotated[
+        str | None,
+        typer.Option(
+            "--workspace", "-w", help="Left out: ./workspace.yaml, else the one in the home."
+        ),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535)] = 3000,
+    as_json: Json = False,
+) -> None:
+    """Open Dagster's UI and daemon on 127.0.0.1, in the home where the demo ran.
+
+    Runs until ^C. With --json it prints the address and the home first.
+    """
+    found = find_home(home)
+    bring_up(found, find_workspace(workspace, found), port, as_json=as_json)
 
 
 def bring_up(home: Path, workspace: Path, port: int, *, as_json: bool) -> None:

@@ -44,3 +44,9 @@ def test_what_every_process_imports_is_light(code: str) -> None:
 def test_a_run_worker_that_negotiates_never_imports_the_solver() -> None:
     code = "import cu_market.deo.executor.executor, cu_market.market.opening"
     assert loaded_by(code) & {"pulp", "highspy", "sklearn", "mlflow", "pandas"} == set()
+
+
+def test_the_command_line_loads_what_is_heavy_only_where_a_command_runs() -> None:
+    unwanted = "{'dagster', 'pydantic', 'numpy'}"
+    code = f"import cu_market.cli.app, sys\nassert not {unwanted} & {{*sys.modules}}"
+    assert loaded_by(code) == set()
