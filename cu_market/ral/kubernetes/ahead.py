@@ -11,16 +11,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from cu_market.ral.kubernetes.api import ClusterApi, ClusterError, Json
+from cu_market.ral.kubernetes.config import KubernetesConfig
 from cu_market.ral.kubernetes.endings import end_of, is_running
 from cu_market.ral.kubernetes.exec_channel import ExecChannel
 from cu_market.ral.kubernetes.host import SOCKET_PREFIX, TOKEN_VARIABLE
+from cu_market.ral.kubernetes.making import PodMaker, new_token
+from cu_market.ral.kubernetes.own_pods import OwnPods
 from cu_market.ral.kubernetes.pods import (
     ATTEMPT_ANNOTATION,
     RUN_LABEL,
@@ -31,6 +33,7 @@ from cu_market.ral.kubernetes.pods import (
     token_of,
 )
 from cu_market.ral.kubernetes.session import Session
+from cu_market.ral.kubernetes.warm_pod import WarmPod
 from cu_market.ral.provider import Standby, WorkerLaunch
 
 NO_ENVIRONMENT: Mapping[str, str] = {}
@@ -53,11 +56,6 @@ def described(launch: WorkerLaunch) -> WorkerLaunch:
     return replace(launch, environment=NO_ENVIRONMENT)
 
 
-def new_token() -> str:
-    """Returns what opens a session."""
-    return secrets.token_hex(16)
-
-
 def greeting(token: str) -> bytes:
     """Returns what process 1 is greeted with: refused once a run worker has taken the session."""
     session = Session(token, epoch=0)
@@ -78,44 +76,62 @@ def _token_of(pod: Json) -> str:
 
 
 class PodsAhead:
-    """Looks after pods that stand by, and has run workers take them over.
+    """Starts pods that stand by, looks after them, and has run workers take them over.
 
     Args:
         api: the cluster's.
-        path: of the pods of their namespace.
-        python: the interpreter in them.
-        disconnect_seconds: a pod that nobody has reached for so long ends itself.
+        provider: its name.
+        config: its configuration.
+        pods: its own.
+        maker: makes them, and reaches those that are taken over.
     """
 
     def __init__(
-        self, api: ClusterApi, path: str, *, python: str, disconnect_seconds: float
+        self,
+        api: ClusterApi,
+        provider: str,
+        config: KubernetesConfig,
+        *,
+        pods: OwnPods,
+        maker: PodMaker,
     ) -> None:
         self._api = api
-        self._path = path
-        self._python = python
-        self._greet_seconds = disconnect_seconds / 3
+        self._provider = provider
+        self._pods = pods
+        self._maker = maker
+        self._python = config.python
+        self._greet_seconds = config.disconnect_seconds / 3
         self._greeted: dict[str, float] = {}
 
-    def create(self, manifest: Mapping[str, Any]) -> None:
-        """Makes a pod.
+    def fit(self, launch: WorkerLaunch) -> str:
+        """Returns what tells pods apart beside their size.
 
         Raises:
-            ClusterError: refused, or the API does not answer.
+            InvalidInputError: as PodMaker.manifest.
         """
-        self._api.create(self._path, manifest)
+        return fit_of_manifest(self._maker.manifest(described(launch), ""))
 
-    def look_after(self, name: str) -> Standby:
+    def start(self, launch: WorkerLaunch) -> str:
+        """Makes a pod that nobody is connected to; returns its holder.
+
+        Raises:
+            InvalidInputError: as PodMaker.manifest.
+            ClusterError: refused, or the cluster does not answer.
+        """
+        assert launch.allocation is not None
+        self._api.create(self._pods.path, self._maker.manifest(launch, new_token()))
+        return self._pods.holder_of(launch.allocation)
+
+    def look_after(self, holder: str) -> Standby:
         """Returns how a pod gets on; it is ready when its container runs.
 
         Raises:
-            ClusterError: the API does not answer.
+            ClusterError: the cluster does not answer.
         """
-        try:
-            pod = self._api.get(f"{self._path}/{name}")
-        except ClusterError as error:
-            if error.status != 404:
-                raise
-            pod = None
+        name = self._pods.name_of(holder)
+        if name is None:
+            return Standby.GONE
+        pod = self._pods.read(name)
         if pod is None or end_of(pod, is_gone=False) is not None:
             self._greeted.pop(name, None)
             return Standby.GONE
@@ -143,20 +159,26 @@ class PodsAhead:
             channel.send(greeting(token))
             channel.is_readable(GREETING_SECONDS)
 
-    def take_over(
-        self, name: str, launch: WorkerLaunch, owner: Mapping[str, Any] | None
-    ) -> tuple[Json, str]:
-        """Marks a pod as one that was started for the launch; returns it, and its session's token.
+    def take_over(self, holder: str, launch: WorkerLaunch) -> WarmPod:
+        """Returns the pod, which may not run yet, as the run's own.
 
-        Args:
-            name: the pod's.
-            launch: of the run that takes it.
-            owner: what it is to go with, or None.
+        Raises:
+            ClusterError: it has gone, or this process may not change it.
+        """
+        name = self._pods.name_of(holder)
+        if name is None:
+            raise ClusterError(f"{holder!r} is no pod of provider {self._provider!r}")
+        pod = self._mark(name, launch)
+        return self._maker.follow(holder, pod, _token_of(pod), launch, is_told=launch.is_adoptable)
+
+    def _mark(self, name: str, launch: WorkerLaunch) -> Json:
+        """Marks a pod as one that was started for the launch; returns it.
 
         Raises:
             ClusterError: it has gone, or may not be changed.
         """
-        pod = self._api.get(f"{self._path}/{name}")
+        owner = self._maker.owner_for(launch)
+        pod = self._api.get(f"{self._pods.path}/{name}")
         end = end_of(pod, is_gone=False)
         if end is not None:
             raise ClusterError(f"pod {name} has ended: {end.detail}")
@@ -180,4 +202,4 @@ class PodsAhead:
             },
             "ownerReferences": [*others, *([dict(owner)] if owner is not None else [])],
         }
-        return self._api.patch(f"{self._path}/{name}", {"metadata": marks}), _token_of(pod)
+        return self._api.patch(f"{self._pods.path}/{name}", {"metadata": marks})

@@ -2,53 +2,32 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
-from cu_market.domain.problem import require
 from cu_market.domain.profile import CUProfile, ResourcePool
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import usd_to_microusd
-from cu_market.ral.kubernetes.ahead import PodsAhead, described, fit_of_manifest, new_token
-from cu_market.ral.kubernetes.api import SERVICE_ACCOUNT, ClusterApi, ClusterError, Json
+from cu_market.ral.kubernetes.adoption import Adoption
+from cu_market.ral.kubernetes.ahead import PodsAhead
+from cu_market.ral.kubernetes.api import ClusterApi, ClusterError
 from cu_market.ral.kubernetes.cluster import Cluster
 from cu_market.ral.kubernetes.config import ChannelKind, KubernetesConfig, read_config
-from cu_market.ral.kubernetes.endings import end_of
-from cu_market.ral.kubernetes.mirror import Mirror
-from cu_market.ral.kubernetes.pod_terms import PodTerms
-from cu_market.ral.kubernetes.pods import (
-    RUN_LABEL,
-    STARTER_LABEL,
-    TAGS,
-    build_pod,
-    carrier_of,
-    is_adoptable,
-    pod_name,
-    starter_label,
-    token_of,
-)
-from cu_market.ral.kubernetes.pool import NodePool
-from cu_market.ral.kubernetes.room import DEPLOYMENT_LABEL, PROVIDER_LABEL, Room
-from cu_market.ral.kubernetes.routes import CarriedRoute, ExecRoute, Route
+from cu_market.ral.kubernetes.making import PodMaker
+from cu_market.ral.kubernetes.own_pods import SCHEME, OwnPods
+from cu_market.ral.kubernetes.pods import RUN_LABEL, STARTER_LABEL, TAGS, starter_label
+from cu_market.ral.kubernetes.room import PROVIDER_LABEL, Room
 from cu_market.ral.kubernetes.warm_pod import WarmPod
 from cu_market.ral.provider import (
     Capabilities,
-    EndKind,
     HolderStatus,
     Standby,
     StepLimits,
-    WorkerEnd,
     WorkerLaunch,
 )
-
-_SCHEME = "pod:"
 
 
 class KubernetesProvider:
@@ -76,18 +55,16 @@ class KubernetesProvider:
             carried=config.channel is ChannelKind.DATABASE,
         )
         self._config = config
-        self._api = api
         self._cluster = Cluster(api, config, name)
         self._pools = {f"{name}/{pool.name}": pool.record() for pool in config.pools}
-        self._mirrors: dict[str, Mirror] = {}
-        self._lock = threading.Lock()
-        self._owner: tuple[Mapping[str, Any] | None] | None = None
-        self._ahead = PodsAhead(
-            api,
-            self._pods_path,
-            python=config.python,
-            disconnect_seconds=config.disconnect_seconds,
+        self._own = OwnPods(
+            api, provider=name, namespace=config.namespace, deployment=config.deployment
         )
+        self._maker = PodMaker(
+            name, config, api=api, cluster=self._cluster, pools=self._pools, pods=self._own
+        )
+        self._ahead = PodsAhead(api, name, config, pods=self._own, maker=self._maker)
+        self._adoption = Adoption(config, pods=self._own, maker=self._maker, pools=self._pools)
 
     @classmethod
     def from_config(cls, name: str, config: Mapping[str, object]) -> Self:
@@ -104,10 +81,7 @@ class KubernetesProvider:
     def close(self) -> None:
         """Ends its watches; those of pods that are still being ended go on until they are."""
         self._cluster.close()
-        with self._lock:
-            for mirror in self._mirrors.values():
-                mirror.stop()
-            self._mirrors.clear()
+        self._maker.close()
 
     # -- what it sells
 
@@ -205,19 +179,7 @@ class KubernetesProvider:
             InvalidInputError: the pod cannot be described (no image, an unreadable tag) or reached
                 (no carrier).
         """
-        token = new_token()
-        manifest = self._manifest(launch, token)
-        return WarmPod(
-            self._holder_of(launch),
-            manifest,
-            token,
-            route=self._route(launch, manifest, token, 0),
-            api=self._api,
-            pods=self._mirror(starter_label(launch.starter)),
-            terms=self._terms(launch),
-            refine=self._refine,
-            is_told=launch.is_adoptable,
-        )
+        return self._maker.make(launch)
 
     def fit(self, launch: WorkerLaunch) -> str:
         """Returns what tells pods apart beside their size.
@@ -225,7 +187,7 @@ class KubernetesProvider:
         Raises:
             InvalidInputError: as start.
         """
-        return fit_of_manifest(self._manifest(described(launch), ""))
+        return self._ahead.fit(launch)
 
     def start_ahead(self, launch: WorkerLaunch) -> str:
         """Makes a pod that nobody is connected to; returns its holder.
@@ -234,8 +196,7 @@ class KubernetesProvider:
             InvalidInputError: as start.
             ClusterError: refused, or the cluster does not answer.
         """
-        self._ahead.create(self._manifest(launch, new_token()))
-        return self._holder_of(launch)
+        return self._ahead.start(launch)
 
     def look_after(self, holder: str) -> Standby:
         """Returns how a pod that was made ahead gets on: ready when its container runs.
@@ -243,8 +204,7 @@ class KubernetesProvider:
         Raises:
             ClusterError: the cluster does not answer.
         """
-        name = self._pod_of(holder)
-        return Standby.GONE if name is None else self._ahead.look_after(name)
+        return self._ahead.look_after(holder)
 
     def take_over(self, holder: str, launch: WorkerLaunch) -> WarmPod:
         """Returns the pod, which may not run yet, as the run's own.
@@ -252,27 +212,7 @@ class KubernetesProvider:
         Raises:
             ClusterError: it has gone, or this process may not change it.
         """
-        name = self._pod_of(holder)
-        if name is None:
-            raise ClusterError(f"{holder!r} is no pod of provider {self.name!r}")
-        pod, token = self._ahead.take_over(name, launch, self._owner_for(launch))
-        return self._follow(holder, pod, token, launch, is_told=launch.is_adoptable)
-
-    def _manifest(self, launch: WorkerLaunch, token: str) -> dict[str, Any]:
-        assert launch.allocation is not None
-        return build_pod(
-            launch,
-            self._config,
-            self._pools[launch.allocation.resource_id],
-            provider=self.name,
-            token=token,
-            is_cpu_limited=self._config.cpu_limit or self._cluster.needs_cpu_limit(),
-            owner=self._owner_for(launch),
-        )
-
-    def _owner_for(self, launch: WorkerLaunch) -> Mapping[str, Any] | None:
-        """Returns what a pod is to go with: not its run worker's pod, where it may outlive it."""
-        return None if launch.is_adoptable else self._find_owner()
+        return self._ahead.take_over(holder, launch)
 
     def adopt(self, holder: str, launch: WorkerLaunch) -> WarmPod | None:
         """Returns a pod of this run and code, to be reached anew, or None; see Adopting.
@@ -280,145 +220,17 @@ class KubernetesProvider:
         Raises:
             ClusterError: the cluster does not answer, or forbids to look.
         """
-        name = self._pod_of(holder)
-        if name is None or launch.allocation is None:
-            return None
-        pool = self._pools.get(launch.allocation.resource_id)
-        pod = self._read_pod(name)
-        if pod is None or pool is None or end_of(pod, is_gone=False):
-            return None
-        if not pod["spec"].get("nodeName"):
-            return None  # it waits for room; one that has a node may run before its status says so
-        token = token_of(pod)
-        if token is None or not is_adoptable(pod, launch, self._config.deployment):
-            return None
-        if self._config.channel is ChannelKind.DATABASE and carrier_of(pod) is None:
-            return None  # made before the setting was: exec alone leads there
-        return self._follow(holder, pod, token, launch, is_told=True)
-
-    def _follow(
-        self, holder: str, pod: Json, token: str, launch: WorkerLaunch, *, is_told: bool
-    ) -> WarmPod:
-        """Returns a pod that is there, its session taken from whoever had it, if anybody had."""
-        epoch = time.time_ns() // 1000  # the latest to take over wins, whatever still tries
-        return WarmPod(
-            holder,
-            pod,
-            token,
-            route=self._route(launch, pod, token, epoch),
-            api=self._api,
-            pods=self._mirror(pod["metadata"]["labels"][STARTER_LABEL]),
-            terms=self._terms(launch),
-            refine=self._refine,
-            is_told=is_told,
-            epoch=epoch,
-        )
-
-    def _read_pod(self, name: str) -> Json | None:
-        try:
-            return self._api.get(f"{self._pods_path}/{name}")
-        except ClusterError as error:
-            if error.status == 404:
-                return None
-            raise
-
-    def _holder_of(self, launch: WorkerLaunch) -> str:
-        assert launch.allocation is not None
-        return f"{_SCHEME}{self.name}/{self._config.namespace}/{pod_name(launch.allocation)}"
-
-    def _terms(self, launch: WorkerLaunch) -> PodTerms:
-        assert launch.allocation is not None
-        pool = self._pools[launch.allocation.resource_id]
-        return PodTerms(
-            pending_seconds=self._config.pending_seconds + self._node_seconds(pool),
-            disconnect_seconds=self._config.disconnect_seconds,
-        )
-
-    def _route(
-        self, launch: WorkerLaunch, manifest: Mapping[str, Any], token: str, epoch: int
-    ) -> Route:
-        if self._config.channel is ChannelKind.EXEC:
-            return ExecRoute(
-                self._api,
-                namespace=self._config.namespace,
-                pod=str(manifest["metadata"]["name"]),
-                container=str(manifest["spec"]["containers"][0]["name"]),
-                python=self._config.python,
-                token=token,
-            )
-        require(
-            launch.carrier is not None,
-            f"provider {self.name!r}: channel",
-            self._config.channel.value,
-            "nobody carries it: whoever starts this worker has no ledger in a database",
-            "start it by a run, `cu-market check` or `cu-market provider test`",
-        )
-        assert launch.carrier is not None
-        return CarriedRoute(launch.carrier, token=token, run_id=launch.run_id, epoch=epoch)
-
-    @staticmethod
-    def _node_seconds(pool: NodePool) -> float:
-        return pool.autoscale.startup_ms / 1000 if pool.autoscale else 0.0
-
-    def _mirror(self, starter: str) -> Mirror:
-        """Returns a mirror of what the process has started for which that label stands."""
-        with self._lock:
-            if starter not in self._mirrors:
-                selector = f"{STARTER_LABEL}={starter}"
-                self._mirrors[starter] = Mirror(
-                    self._api, self._pods_path, {"labelSelector": selector}, remembers=True
-                )
-            return self._mirrors[starter]
-
-    def _refine(self, end: WorkerEnd, pod: Json | None) -> WorkerEnd:
-        """Tells a drained node's pods, which look deleted by hand, from those that were."""
-        if end.kind is not EndKind.DELETED or pod is None:
-            return end
-        node = (pod.get("spec") or {}).get("nodeName")
-        words = self._cluster.node_trouble(node) if node else ""
-        if not words:
-            return end
-        kind = EndKind.NODE_LOST if "not ready" in words else EndKind.EVICTED
-        return replace(end, kind=kind, detail=f"{end.detail}; node {node} {words}")
-
-    def _find_owner(self) -> Mapping[str, Any] | None:
-        """Returns a reference to the pod this runs in: with it, Kubernetes removes ours."""
-        if self._owner is None:
-            self._owner = (self._read_owner(),)
-        return self._owner[0]
-
-    def _read_owner(self) -> Mapping[str, Any] | None:
-        if not self._api.is_in_cluster:
-            return None
-        with open(f"{SERVICE_ACCOUNT}/namespace", encoding="utf-8") as file:
-            namespace = file.read().strip()
-        name = os.environ.get("HOSTNAME", "")
-        if namespace != self._config.namespace:
-            return None  # an owner of another namespace would have ours removed at once
-        try:
-            pod = self._api.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
-        except ClusterError:
-            return None  # hostNetwork, or a name of its own: the reaper finds ours by label
-        return {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "name": name,
-            "uid": pod["metadata"]["uid"],
-        }
+        return self._adoption.adopt(holder, launch)
 
     # -- what it has left
 
-    @property
-    def _pods_path(self) -> str:
-        return f"/api/v1/namespaces/{self._config.namespace}/pods"
-
     def check(self, holder: str) -> HolderStatus:
         """Returns whether that pod still lives; UNKNOWN if it is not this provider's."""
-        name = self._pod_of(holder)
+        name = self._own.name_of(holder)
         if name is None:
             return HolderStatus.UNKNOWN
         try:
-            pod = self._read_pod(name)
+            pod = self._own.read(name)
         except ClusterError:
             return HolderStatus.UNKNOWN
         if pod is None:
@@ -428,9 +240,9 @@ class KubernetesProvider:
 
     def stop(self, holder: str) -> None:
         """Deletes that pod, without grace."""
-        name = self._pod_of(holder)
+        name = self._own.name_of(holder)
         if name is not None:
-            self._api.delete(f"{self._pods_path}/{name}", grace_seconds=0)
+            self._own.delete(name)
 
     def reap(self, holders: Sequence[str]) -> Sequence[str]:
         """Deletes those pods, and all that those processes have started.
@@ -440,11 +252,11 @@ class KubernetesProvider:
         """
         ended = []
         for holder in holders:
-            name = self._pod_of(holder)
+            name = self._own.name_of(holder)
             if name is not None:
-                found = self._api.delete(f"{self._pods_path}/{name}", grace_seconds=0)
-            elif not holder.startswith(_SCHEME):
-                found = self._delete_selected(f"{STARTER_LABEL}={starter_label(holder)}") > 0
+                found = self._own.delete(name)
+            elif not holder.startswith(SCHEME):
+                found = self._own.delete_selected(f"{STARTER_LABEL}={starter_label(holder)}") > 0
             else:
                 found = False
             if found:
@@ -454,20 +266,7 @@ class KubernetesProvider:
     def reap_run(self, run_id: str, spared: Sequence[str] = ()) -> int:
         """Deletes every pod of a run that this provider made but those; returns how many."""
         own = f"{RUN_LABEL}={run_id},{PROVIDER_LABEL}={self.name}"
-        return self._delete_selected(own, [self._pod_of(holder) for holder in spared])
-
-    def _delete_selected(self, selector: str, spared: Sequence[str | None] = ()) -> int:
-        own = f"{selector},{DEPLOYMENT_LABEL}={self._config.deployment}"
-        found = self._api.get(self._pods_path, labelSelector=own).get("items") or ()
-        names = [pod["metadata"]["name"] for pod in found]
-        doomed = [name for name in names if name not in spared]
-        for name in doomed:
-            self._api.delete(f"{self._pods_path}/{name}", grace_seconds=0)
-        return len(doomed)
-
-    def _pod_of(self, holder: str) -> str | None:
-        head = f"{_SCHEME}{self.name}/{self._config.namespace}/"
-        return holder.removeprefix(head) if holder.startswith(head) else None
+        return self._own.delete_selected(own, [self._own.name_of(holder) for holder in spared])
 
 
 def _can_serve(profile: CUProfile, request: ResourceRequest) -> bool:

@@ -123,7 +123,7 @@ def test_one_that_was_started_ahead_is_as_if_it_had_been_started_for_its_run(
     launch = replace(launch, is_adoptable=is_resumable)
     holder = f"pod:cluster/default/{started['metadata']['name']}"
     pod = provider.take_over(holder, launch)
-    made = provider._manifest(launch, "")
+    made = provider._maker.manifest(launch, "")
     for name in ("dagster/run-id", RUN_LABEL, STARTER_LABEL):
         assert started["metadata"]["labels"][name] == made["metadata"]["labels"][name]
     assert started["metadata"]["annotations"] == made["metadata"]["annotations"]
