@@ -1,14 +1,12 @@
 """A schedule in the making: which task stands where, when each could move, and the best insertion.
 
 Insertion puts one task where the bill grows least, into a CU that is there (side by side, before,
-between or after its tasks, the CU changing its type where it must) or into a new one. Its window is
-what its placed relatives leave: from its parents' ends to the last start from which its children
-still meet their times.
+between or after its tasks, the CU changing its type where it must) or into a new one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cu_market.dnm.schedule.bundle import (
@@ -163,30 +161,6 @@ def empty(catalogue: Catalogue) -> Packing:
         stays=[None] * count,
         shortest=shortest,
     )
-
-
-def room_for(packing: Packing, missing: Sequence[int]) -> dict[int, tuple[int, int]]:
-    """Returns (earliest start, latest end) of tasks that stand nowhere, in topological order."""
-    workload, shortest = packing.catalogue.workload, packing.shortest
-    earliest: dict[int, int] = {}
-    latest: dict[int, int] = {}
-    for i in missing:
-        begin = packing.windows.earliest[i]
-        for p in workload.parents[i]:
-            stay = packing.stays[p]
-            ready = earliest[p] + shortest[p] if stay is None else stay.end_ms
-            if ready > begin:
-                begin = ready
-        earliest[i] = begin
-    for i in reversed(missing):
-        end = packing.windows.latest[i]
-        for c in workload.children[i]:
-            stay = packing.stays[c]
-            by = latest[c] - shortest[c] if stay is None else stay.start_ms
-            if by < end:
-                end = by
-        latest[i] = end
-    return {i: (earliest[i], latest[i]) for i in missing}
 
 
 def best_spot(
@@ -370,43 +344,3 @@ def _joined(packing: Packing, key: int, stay: Stay, kind: int) -> Bundle:
     if catalogue.machines[kind].quantity is None:
         choice = min(choice, catalogue.cheapest(peak_of(used), mask, span) or choice)
     return on_machine(stays, times, used, mask, choice)
-
-
-def reinsert(
-    packing: Packing,
-    tasks: Sequence[int],
-    rank: Mapping[int, float] | None = None,
-    *,
-    late: Collection[int] = (),
-    is_blind: Callable[[], bool] | None = None,
-) -> bool:
-    """Inserts tasks one after the other; returns whether every one found a place.
-
-    Args:
-        packing: is changed, also where the answer is False.
-        tasks: that stand nowhere.
-        rank: order of insertion by task; by latest start where it is not given.
-        late: tasks of which the latest of equally good starts is taken.
-        is_blind: see best_spot; a task that finds no place so is tried again with open eyes.
-    """
-    position = {i: k for k, i in enumerate(packing.catalogue.workload.order)}
-    missing = sorted(tasks, key=position.__getitem__)
-    room = room_for(packing, missing)
-    if rank is None:
-        queue = sorted(missing, key=lambda i: (room[i][1] - packing.shortest[i], position[i]))
-    else:
-        queue = sorted(missing, key=lambda i: (rank[i], position[i]))
-    relatives = packing.catalogue.workload
-    for i in queue:
-        earliest, latest = room[i]
-        is_late = i in late
-        spot = best_spot(packing, i, earliest, latest, is_late=is_late, is_blind=is_blind)
-        if spot is None and is_blind is not None:
-            spot = best_spot(packing, i, earliest, latest, is_late=is_late)
-        if spot is None:
-            return False
-        packing.insert(spot)
-        missing.remove(i)
-        if missing and (relatives.parents[i] or relatives.children[i]):
-            room = room_for(packing, missing)
-    return True

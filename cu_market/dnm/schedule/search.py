@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cu_market.dnm.schedule.bundle import Bundle, make
-from cu_market.dnm.schedule.packing import Packing, reinsert
+from cu_market.dnm.schedule.packing import Packing
+from cu_market.dnm.schedule.reinsertion import reinsert
 
 MOST_REMOVED = 20
 DEVIATION = 0.004
