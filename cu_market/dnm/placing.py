@@ -25,14 +25,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from cu_market.dnm.bound import floor_bound
 from cu_market.dnm.drafts import Draft, draft
+from cu_market.dnm.given import Given
 from cu_market.dnm.guesses import guess_places
-from cu_market.dnm.offers import RunningLease, tabulate
+from cu_market.dnm.offers import RunningLease
 from cu_market.dnm.planner import CONSTRUCTION, plan
 from cu_market.dnm.solve import Clock, Solver
-from cu_market.dnm.standing import NOTHING_STANDS, Standing, bound_table
+from cu_market.dnm.standing import NOTHING_STANDS, Standing
 from cu_market.dnm.surcharges import Priced
 from cu_market.domain.bid import Bid
 from cu_market.domain.inputs import Place
@@ -71,25 +73,27 @@ def plan_placed(
         InvalidInputError, CUMarketError: as planner.plan.
     """
     priced = Priced(loss_permille=loss_permille)
-    if not depends_on_places(requests, bids):
-        return plan(
-            requests,
-            bids,
-            capacities,
-            solver=solver,
-            limit_seconds=limit_seconds,
-            gap=gap,
-            running=running,
-            standing=standing,
-            surcharges=priced,
-            clock=clock,
-        )
-    began = clock()
-    relaxed = bound_table(
-        tabulate(requests, bids, capacities, running=running, surcharges=priced), standing
+    planned_at = partial(
+        plan,
+        requests,
+        bids,
+        capacities,
+        solver=solver,
+        limit_seconds=limit_seconds,
+        gap=gap,
+        running=running,
+        standing=standing,
+        clock=clock,
     )
+    if not depends_on_places(requests, bids):
+        return planned_at(surcharges=priced)
+    began = clock()
+    given = Given(
+        requests=requests, bids=bids, capacities=capacities, running=running, standing=standing
+    )
+    relaxed = given.table(priced)
     bound = floor_bound(relaxed)
-    placing = _Placing(requests, bids, capacities, priced, running, standing)
+    placing = _Placing(given, priced)
     guesses = guess_places(relaxed)
     if limit_seconds <= 0:
         guesses = guesses[:1]
@@ -100,23 +104,12 @@ def plan_placed(
     name = CONSTRUCTION
     cost = best.schedule.objective_microusd
     if solver is not None and cost - bound > gap * cost:
-        chosen = plan(
-            requests,
-            bids,
-            capacities,
-            solver=solver,
-            limit_seconds=limit_seconds,
-            gap=gap,
-            running=running,
-            standing=standing,
-            surcharges=placing.both_ways(best.places()),
-            clock=clock,
-        )
+        chosen = planned_at(surcharges=placing.both_ways(best.places()))
         is_cut = is_cut or chosen.is_cut
         solved = placing.exact(choice_of(chosen))
         if solved.rank < best.rank:
             best, name = solved, chosen.solver
-    found = best.plan(requests, capacities)
+    found = best.plan()
     return replace(
         found,
         bound_microusd=min(bound, found.objective_microusd),
@@ -143,8 +136,10 @@ def plan_chosen(
         requests, bids, capacities, running, standing: as plan_placed.
         choice: bid_id by request_id.
     """
-    placing = _Placing(requests, bids, capacities, Priced(), running, standing)
-    return placing.exact(choice).plan(requests, capacities)
+    given = Given(
+        requests=requests, bids=bids, capacities=capacities, running=running, standing=standing
+    )
+    return _Placing(given, Priced()).exact(choice).plan()
 
 
 def depends_on_places(requests: Sequence[ResourceRequest], bids: Sequence[Bid]) -> bool:
@@ -179,17 +174,13 @@ def places_of(found: Plan, bids: Sequence[Bid]) -> dict[str, Place]:
 class _Placing:
     """One input, and what is priced of it whatever the places."""
 
-    requests: Sequence[ResourceRequest]
-    bids: Sequence[Bid]
-    capacities: Mapping[str, ResourceVector]
+    given: Given
     priced: Priced
-    running: Sequence[RunningLease]
-    standing: Mapping[str, Standing]
 
     def both_ways(self, places: Mapping[str, Place]) -> Priced:
         """Returns surcharges for choosing: sources feel what their readers would pay."""
         readers: dict[str, list[tuple[Place, int]]] = defaultdict(list)
-        for request in self.requests:
+        for request in self.given.requests:
             for data in request.inputs:
                 if data.place is None and request.request_id in places and data.size_bytes:
                     readers[data.source].append((places[request.request_id], data.size_bytes))
@@ -215,7 +206,7 @@ class _Placing:
         seen: list[Mapping[str, Place]] = []
         while places not in seen and len(seen) < ROUNDS:
             seen.append(places)
-            chosen = self._draft(self.both_ways(places))
+            chosen = draft(self.given, self.both_ways(places))
             found = self.exact(chosen.choice())
             places = found.places()
             if best is None or found.rank < best.rank:
@@ -232,9 +223,8 @@ class _Placing:
         """
         for turn in range(ROUNDS):
             places = self._located(choice)
-            found = self._draft(
-                replace(self.priced, places=places), choice, is_strict=turn == ROUNDS - 1
-            )
+            at_places = replace(self.priced, places=places)
+            found = draft(self.given, at_places, choice, is_strict=turn == ROUNDS - 1)
             if found.places() == places:
                 break
             choice = found.choice()
@@ -243,33 +233,13 @@ class _Placing:
     def stays(self) -> Draft:
         """Returns the exact draft in which all that stands stays there, starts and all, where its
         transfers let it."""
-        names = {request.request_id for request in self.requests}
-        choice = {name: at.bid_id for name, at in self.standing.items() if name in names}
+        names = {request.request_id for request in self.given.requests}
+        choice = {name: at.bid_id for name, at in self.given.standing.items() if name in names}
         places = self._located(choice)
-        found = self._draft(replace(self.priced, places=places), choice, stays=True)
+        found = draft(self.given, replace(self.priced, places=places), choice, stays=True)
         return found if found.places() == places else self.exact(found.choice())
 
     def _located(self, choice: Mapping[str, str]) -> dict[str, Place]:
         """Returns where a choice of bids leaves what each request writes."""
-        places = {bid.bid_id: bid.profile.place for bid in self.bids}
+        places = {bid.bid_id: bid.profile.place for bid in self.given.bids}
         return {name: places[bid_id] for name, bid_id in choice.items() if bid_id in places}
-
-    def _draft(
-        self,
-        surcharges: Priced,
-        choice: Mapping[str, str] | None = None,
-        *,
-        is_strict: bool = False,
-        stays: bool = False,
-    ) -> Draft:
-        return draft(
-            self.requests,
-            self.bids,
-            self.capacities,
-            surcharges=surcharges,
-            choice=choice,
-            is_strict=is_strict,
-            running=self.running,
-            standing=self.standing,
-            stays=stays,
-        )

@@ -9,13 +9,13 @@ from cu_market.dnm.bound import floor_bound, lagrangian_bound
 from cu_market.dnm.construction import Placement, Schedule, construct_best
 from cu_market.dnm.descent import descend
 from cu_market.dnm.explain import explain
+from cu_market.dnm.given import Given
 from cu_market.dnm.linear import LinearSolver
 from cu_market.dnm.objective import Surcharges, no_surcharge
-from cu_market.dnm.offers import OfferTable, RunningLease, tabulate
+from cu_market.dnm.offers import OfferTable, RunningLease
 from cu_market.dnm.rows import assemble
 from cu_market.dnm.solve import Clock, Solver, SolverAnswer, no_clock, read_choice
-from cu_market.dnm.standing import NOTHING_STANDS, Hold, Standing, bound_table, seats
-from cu_market.dnm.verify import violations
+from cu_market.dnm.standing import NOTHING_STANDS, Hold, Standing, seats
 from cu_market.dnm.waiting import waiting_bound
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Plan, Unserved
@@ -103,23 +103,15 @@ def plan(
             clock=clock,
         )
     began = clock()
-    table = bound_table(
-        tabulate(requests, bids, capacities, running=running, surcharges=surcharges), standing
+    given = Given(
+        requests=requests, bids=bids, capacities=capacities, running=running, standing=standing
     )
+    table = given.table(surcharges)
     held = seats(table, standing, only=Hold.ALL)
 
     def check(schedule: Schedule) -> tuple[list[Award], list[Unserved], str]:
         awards, unserved = explain(table, schedule)
-        wrong = violations(
-            table.requests,
-            table.bids,
-            capacities,
-            awards,
-            running=running,
-            fixed_starts=fixed_starts,
-            surcharges=surcharges,
-        )
-        return awards, unserved, "; ".join(f"{v.where}: {v.what}" for v in wrong)
+        return awards, unserved, given.wrong(awards, surcharges, fixed_starts=fixed_starts)
 
     first = construct_best(table, fixed_starts=fixed_starts, seated=held)
     if fixed_starts:
@@ -141,7 +133,7 @@ def plan(
         awards, unserved, wrong = check(first)
     if wrong:
         raise CUMarketError(f"the plan does not verify: {wrong}; report it with the auction")
-    return _plan_of(requests, search, awards, unserved)
+    return _plan_of(given, search, awards, unserved)
 
 
 def _improve(
@@ -214,15 +206,14 @@ def _rank(schedule: Schedule, fixed_starts: bool) -> tuple[int, int]:
 
 
 def _plan_of(
-    requests: Sequence[ResourceRequest],
+    given: Given,
     search: _Search,
     awards: Sequence[Award],
     unserved: Sequence[Unserved],
 ) -> Plan:
-    place = {request.request_id: k for k, request in enumerate(requests)}
     return Plan(
-        awards=tuple(sorted(awards, key=lambda award: place[award.request_id])),
-        unserved=tuple(sorted(unserved, key=lambda entry: place[entry.request_id])),
+        awards=given.in_order(awards),
+        unserved=given.in_order(unserved),
         objective_microusd=search.schedule.objective_microusd,
         bound_microusd=search.bound,
         is_bound_independent=search.is_bound_independent,
