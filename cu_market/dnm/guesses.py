@@ -3,13 +3,14 @@
 With c_i(l) the cheapest pair of request i in location l and t_e(l, m) what input e costs from l to
 m, sum_i c_i(l_i) + sum_e t_e(l_source, l_reader) is lowered from several starts by moving one
 request, or one group of requests that are joined by inputs and share a location, until no move
-lowers it. Each move lowers a sum of whole numbers, so it ends.
+lowers it. Each move lowers a sum of whole numbers, so it ends. It may be ended before: what stands
+then is a guess too, since any location that has an offer is one.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cu_market.dnm.offers import OfferTable
@@ -32,31 +33,41 @@ class _Link:
     size_bytes: int
 
 
-def guess_places(table: OfferTable) -> list[dict[str, Place]]:
-    """Returns guesses, the best first: a place by request_id, those that nobody serves left out.
+def guess_places(
+    table: OfferTable, is_over: Callable[[], bool] = lambda: False
+) -> tuple[list[dict[str, Place]], bool]:
+    """Returns guesses and whether they were cut: the best first, each a place by request_id, those
+    that nobody serves left out.
 
     Args:
         table: with transfers between its own requests free.
+        is_over: asked before every move that is tried; once it says so, no more are, and the
+            guesses are the best so far. Equal tables give equal guesses where it never does.
     """
     costs = _costs(table)
-    links = _links(table)
     places = _places(table)
     locations = sorted({location for row in costs for location in row})
-    starts = [tuple(min(row, key=lambda at: (row[at], at), default="") for row in costs)]
+    alone = tuple(min(row, key=lambda at: (row[at], at), default="") for row in costs)
+    starts = {alone}
     for location in locations:
-        alone = [location if location in row else start for row, start in _zip(costs, starts[0])]
-        starts.append(tuple(alone))
-    problem = _Problem(table, costs, links, places)
-    found = {problem.lowered(start) for start in starts} | set(starts)
-    ranked = sorted(found, key=lambda labels: (problem.total(labels), labels))[:MOST_GUESSES]
-    return [
+        starts.add(
+            tuple(location if location in row else label for row, label in _zip(costs, alone))
+        )
+    problem = _Problem(table, costs, _links(table), places, is_over)
+
+    def ranked(found: Collection[Labels]) -> list[Labels]:
+        return sorted(found, key=lambda labels: (problem.total(labels), labels))
+
+    lowered = {problem.lowered(start) for start in ranked(starts)}  # the best, while there is time
+    guesses = [
         {
             request.request_id: places[location]
             for request, location in zip(table.requests, labels, strict=True)
             if location
         }
-        for labels in ranked
+        for labels in ranked(lowered | starts)[:MOST_GUESSES]
     ]
+    return guesses, problem.is_cut
 
 
 def _zip(
@@ -96,7 +107,11 @@ def _places(table: OfferTable) -> dict[str, Place]:
 
 
 class _Problem:
-    """The sum, and how it is lowered."""
+    """The sum, and how it is lowered.
+
+    Attributes:
+        is_cut: moves were left untried, since the time was over.
+    """
 
     def __init__(
         self,
@@ -104,7 +119,10 @@ class _Problem:
         costs: Sequence[Mapping[str, int]],
         links: Sequence[_Link],
         places: Mapping[str, Place],
+        is_over: Callable[[], bool],
     ) -> None:
+        self.is_cut = False
+        self._is_over = is_over
         self._values = [r.value_of_time_microusd_per_hour for r in table.requests]
         self._costs, self._links, self._places = costs, links, places
         self._of: dict[int, list[_Link]] = defaultdict(list)
@@ -115,39 +133,44 @@ class _Problem:
     def total(self, labels: Labels) -> int:
         """Returns the sum at these locations."""
         alone = sum(row[label] for row, label in _zip(self._costs, labels) if label)
-        return alone + sum(self._transfer(link, labels) for link in self._links)
+        return alone + sum(
+            self._transfer(link, labels[link.source], labels[link.reader]) for link in self._links
+        )
 
     def lowered(self, labels: Labels) -> Labels:
-        """Returns locations from which no move of a request or a group lowers the sum."""
-        best = labels
+        """Returns locations from which no move of a request or a group lowers the sum, or the best
+        so far where the time is over."""
+        best = list(labels)
         has_moved = True
         while has_moved:
             has_moved = False
             groups = [[i] for i in range(len(labels)) if i in self._of] + self._groups(best)
             for group in groups:
                 for location in sorted(self._places):
-                    moved = self._moved(best, group, location)
-                    if moved is not None and self._change(best, moved, group) < 0:
-                        best, has_moved = moved, True
-        return best
+                    if self._is_over():
+                        self.is_cut = True
+                        return tuple(best)
+                    if self._is_lower(best, group, location):
+                        for i in group:
+                            best[i] = location
+                        has_moved = True
+        return tuple(best)
 
-    def _moved(self, labels: Labels, group: Sequence[int], location: str) -> Labels | None:
+    def _is_lower(self, labels: Sequence[str], group: Sequence[int], location: str) -> bool:
+        """Whether the sum is lower with the group there; only its own part is looked at."""
         if any(location not in self._costs[i] for i in group):
-            return None
-        changed = list(labels)
-        for i in group:
-            changed[i] = location
-        return tuple(changed)
-
-    def _change(self, labels: Labels, moved: Labels, group: Sequence[int]) -> int:
-        """Returns how much the sum grows where a group moves; only its own part is looked at."""
+            return False
+        members = set(group)
         touched = {link for i in group for link in self._of.get(i, ())}
-        alone = sum(self._costs[i][moved[i]] - self._costs[i][labels[i]] for i in group)
-        return alone + sum(
-            self._transfer(link, moved) - self._transfer(link, labels) for link in touched
-        )
+        change = sum(self._costs[i][location] - self._costs[i][labels[i]] for i in group)
+        for link in touched:
+            at, to = labels[link.source], labels[link.reader]
+            moved_at = location if link.source in members else at
+            moved_to = location if link.reader in members else to
+            change += self._transfer(link, moved_at, moved_to) - self._transfer(link, at, to)
+        return change < 0
 
-    def _groups(self, labels: Labels) -> list[list[int]]:
+    def _groups(self, labels: Sequence[str]) -> list[list[int]]:
         """Returns the requests joined by links within one location, those of several requests."""
         root = list(range(len(labels)))
 
@@ -165,8 +188,7 @@ class _Problem:
             members[find(i)].append(i)
         return [group for group in members.values() if len(group) > 1]
 
-    def _transfer(self, link: _Link, labels: Labels) -> int:
-        at, to = labels[link.source], labels[link.reader]
+    def _transfer(self, link: _Link, at: str, to: str) -> int:
         if not at or not to or at == to:
             return 0
         later_ms = self._places[at].transfer_ms(link.size_bytes, self._places[to])

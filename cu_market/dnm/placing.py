@@ -9,7 +9,8 @@ and the best is kept:
 
        sum_i c_i(location of i) + sum over inputs of egress and transfer between their two ends;
 
-   c_i is the request's cheapest pair there, room left aside.
+   c_i is the request's cheapest pair there, room left aside. The clock may end this: the guesses
+   are then the best so far, and the plan says that it was cut.
 2. Choose bids with both ends of each transfer priced at the guess: its reader pays it, and so does
    its source, that it may come to its readers.
 3. Price what was chosen at the places that it has, each byte once: its cost is now exact, and
@@ -46,6 +47,12 @@ from cu_market.domain.units import MILLIS
 ROUNDS = 3
 """How often a guess is followed by the places that it leads to."""
 
+GUESS_SHARE = 0.2
+"""Of the limit; the rest is for following guesses, as in the joint plan's construction."""
+
+LEAST_GUESS_SECONDS = 0.3
+"""For guesses in any case, also where no solver is asked."""
+
 
 def plan_placed(
     requests: Sequence[ResourceRequest],
@@ -66,7 +73,7 @@ def plan_placed(
         requests, bids, capacities, solver, gap, running, standing: as planner.plan, with free
             starts.
         limit_seconds: of the solver's work; without any, the best guess alone is followed.
-        clock: seconds, only to report times.
+        clock: seconds; bounds the guesses, and reports times.
         loss_permille: how much an interruption's expected loss counts.
 
     Raises:
@@ -94,10 +101,12 @@ def plan_placed(
     relaxed = given.table(priced)
     bound = floor_bound(relaxed)
     placing = _Placing(given, priced)
-    guesses = guess_places(relaxed)
+    ended = clock() + max(LEAST_GUESS_SECONDS, GUESS_SHARE * limit_seconds)
+    guesses, is_guess_cut = guess_places(relaxed, lambda: clock() > ended)
     if limit_seconds <= 0:
         guesses = guesses[:1]
     best, is_cut = placing.best_of(guesses, until=began + limit_seconds, clock=clock)
+    is_cut = is_cut or is_guess_cut
     if standing:  # at a tie, all stays where it stands
         best = min(placing.stays(), best, key=lambda found: found.rank)
     built = clock()
