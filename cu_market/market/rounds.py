@@ -12,7 +12,7 @@ be better used elsewhere. Each round removes a bid, and there are at most MAX_RO
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -84,9 +84,13 @@ class Rounds:
     def withdrawn(self, awards: Sequence[Award], bids: BidRound) -> dict[str, str]:
         """Returns why winning bids no longer stand, by bid_id."""
         offered = {bid.bid_id: bid for bid in bids.bids}
-        winners = sorted({award.provider for award in awards})
+        won = {offered[award.bid_id].profile.cu_id for award in awards}
+        listed = {profile.cu_id for profile in bids.pool.profiles if profile.cu_id in won}
         pools = ask_pools(
-            [self.providers[name] for name in winners], deadline_seconds=self.deadline_seconds
+            [self.providers[name] for name in sorted({award.provider for award in awards})],
+            cu_ids=won,
+            capacity_ids={award.capacity_id for award in awards},
+            deadline_seconds=self.deadline_seconds,
         )
         now = self.now()
         gone: dict[str, str] = {}
@@ -94,7 +98,7 @@ class Rounds:
             bid = offered[award.bid_id]
             reason = _expired(bid, now)
             if not reason and award.provider in pools:
-                reason = _missing(award, bid, bids.pool, pools[award.provider])
+                reason = _missing(award, bid, listed, pools[award.provider])
             if reason:
                 gone.setdefault(award.bid_id, reason)
         return gone
@@ -106,9 +110,8 @@ def _expired(bid: Bid, now: datetime) -> str:
     return f"offered until {bid.valid_until.isoformat(timespec='seconds')}"
 
 
-def _missing(award: Award, bid: Bid, before: ResourcePool, after: ResourcePool) -> str:
+def _missing(award: Award, bid: Bid, listed: Collection[str], after: ResourcePool) -> str:
     """Returns what of an award's CU and room is there no more; empty where all of it is."""
-    listed = {profile.cu_id for profile in before.profiles}
     still = {profile.cu_id for profile in after.profiles}
     if bid.profile.cu_id in listed and bid.profile.cu_id not in still:
         return "no longer in its provider's pool"

@@ -6,7 +6,7 @@ methods nor a field written past a constructor reaches the program or the ledger
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any, TypeVar
@@ -86,8 +86,23 @@ class Inspection:
             )
         )
 
-    def take_pool(self, provider: str, pool: object) -> None:
-        """Keeps the sound capacities and profiles of a pool; blames for the others."""
+    def take_pool(
+        self,
+        provider: str,
+        pool: object,
+        *,
+        cu_ids: Collection[str] | None = None,
+        capacity_ids: Collection[str] = (),
+    ) -> None:
+        """Keeps the sound capacities and profiles of a pool; blames for the others.
+
+        Args:
+            provider: whose pool.
+            pool: what it answered.
+            cu_ids: only these profiles are read, and the capacities that they are cut from: one
+                profile's check costs more than finding it. None reads all that there is.
+            capacity_ids: with cu_ids, capacities to read besides.
+        """
         try:
             capacities: Mapping[object, object] = dict(pool.capacities)  # type: ignore[attr-defined]
             profiles: tuple[object, ...] = tuple(pool.profiles)  # type: ignore[attr-defined]
@@ -95,6 +110,10 @@ class Inspection:
             what = f"not a ResourcePool: {type(error).__name__}: {error}"
             self.blame(provider, "pool", type(pool).__name__, what, "return a ResourcePool")
             return
+        if cu_ids is not None:
+            profiles = tuple(each for each in profiles if _text(each, "cu_id") in cu_ids)
+            named = {*capacity_ids, *(_text(each, "capacity_id") for each in profiles)}
+            capacities = {name: size for name, size in capacities.items() if name in named}
         for capacity_id, size in capacities.items():
             self._take_capacity(provider, capacity_id, size)
         for profile in profiles:
@@ -198,6 +217,15 @@ def pool_of(inspection: Inspection) -> ResourcePool:
     return ResourcePool(
         profiles=tuple(inspection.profiles.values()), capacities=inspection.capacities
     )
+
+
+def _text(record: object, name: str) -> str:
+    """Returns a text of a stranger's record, empty where it has none."""
+    try:
+        value = getattr(record, name)
+    except Exception:  # noqa: BLE001 (a stranger's object may raise anything)
+        return ""
+    return value if isinstance(value, str) else ""
 
 
 def _copy(record: object, kind: type[Record]) -> Record:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -106,12 +106,19 @@ def collect_bids(
 
 
 def ask_pools(
-    providers: Sequence[Provider], *, deadline_seconds: float
+    providers: Sequence[Provider],
+    *,
+    cu_ids: Collection[str],
+    capacity_ids: Collection[str],
+    deadline_seconds: float,
 ) -> Mapping[str, ResourcePool]:
-    """Returns the providers' pools as they are now, by name; who has not answered is left out.
+    """Returns of the providers' pools as they are now what is named, by provider; who has not
+    answered is left out.
 
     Args:
         providers: with unique names.
+        cu_ids: of the profiles that are read; the rest of a pool is neither checked nor copied.
+        capacity_ids: of the capacities that are read beside those of the profiles.
         deadline_seconds: for all providers together.
     """
     answers = ask_all(
@@ -121,7 +128,7 @@ def ask_pools(
     for name, answer in answers.items():
         if answer.reply is not None:
             inspection = Inspection()
-            inspection.take_pool(name, answer.reply)
+            inspection.take_pool(name, answer.reply, cu_ids=cu_ids, capacity_ids=capacity_ids)
             pools[name] = pool_of(inspection)
     return pools
 

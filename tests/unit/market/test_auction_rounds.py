@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import pytest
 from sellers import NOW, Seller, market_of, run, step
 
 from cu_market.domain.profile import ResourcePool
+from cu_market.domain.resources import ResourceVector
 from cu_market.market.auction import Cleared, Market
 from cu_market.market.unserved import MarketUnavailableError
+from cu_market.ral import answers
 
 
 def clear(*sellers: Seller, is_wanted: Callable[[], bool] = lambda: True) -> Cleared:
@@ -66,6 +68,49 @@ def test_room_that_others_took_meanwhile_is_withdrawn() -> None:
     found = clear(Shrinking("full", 0.1, quantity=1), Seller("steady", 1.0))
     assert won(found) == {"steady/cu"}
     assert "round 1: full/cu was withdrawn" in rounds(found)[0]
+
+
+@dataclass
+class Wide(Seller):
+    """Lists more CUs of the same kind, each with a capacity of its own."""
+
+    others: int = 0
+
+    def pool(self) -> ResourcePool:
+        found = super().pool()
+        for profile in found.profiles:
+            names = [f"{self.name}/other{number}" for number in range(self.others)]
+            more = [replace(profile, cu_id=name, capacity_id=name) for name in names]
+            found = found.merged(
+                ResourcePool(
+                    profiles=tuple(more), capacities={each.cu_id: each.size for each in more}
+                )
+            )
+        return found
+
+
+def copies(monkeypatch: pytest.MonkeyPatch, others: int) -> int:
+    """Returns how many records are copied in an auction in which two pools are read, and both of
+    them again."""
+    copied: list[object] = []
+    one = answers._copy
+
+    def counted(record: object, kind: type[ResourceVector]) -> ResourceVector:
+        copied.append(record)
+        return one(record, kind)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(answers, "_copy", counted)
+        flighty = Seller("flighty", 0.1, leaves_after=1)
+        assert won(clear(flighty, Wide("wide", 1.0, others=others))) == {"wide/cu"}
+    return len(copied)
+
+
+def test_what_nobody_won_is_not_copied_when_pools_are_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    once_read = 2 * 200  # a CU and its capacity
+    assert copies(monkeypatch, 200) - copies(monkeypatch, 0) == once_read
 
 
 def test_three_rounds_and_no_more() -> None:

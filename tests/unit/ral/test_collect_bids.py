@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import GB
 from cu_market.ral import bids as bids_module
-from cu_market.ral.bids import BidRound, collect_bids
+from cu_market.ral.bids import BidRound, ask_pools, collect_bids
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 ROOM = ResourceVector(cpu_millis=4000, memory_bytes=16 * GB)
@@ -306,3 +307,28 @@ def test_what_nobody_bids_for_is_explained_by_the_pool(
 def test_a_cu_that_was_offered_needs_no_explanation() -> None:
     large = replace(REQUEST, needs=ResourceVector(cpu_millis=8000))
     assert ask(Scripted("p", lambda: [bid()])).refusals_for(large) == ()
+
+
+def test_of_pools_asked_again_only_what_is_named_is_read_and_that_as_strictly() -> None:
+    class Raising:
+        @property
+        def cu_id(self) -> str:
+            raise RuntimeError("boom")
+
+    sound = profile(cu_id="p/sound", capacity_id="own")
+    unsound = forged(profile(cu_id="p/unsound"), memory_bytes=-1)
+    others = [profile(cu_id="p/other", capacity_id="others"), Raising(), "no profile"]
+
+    odd = SimpleNamespace(
+        profiles=(sound, unsound, *others),
+        capacities={"own": ROOM, "p": ROOM, "others": ROOM, "named": ROOM, "free": "much"},
+    )
+    found = ask_pools(
+        [Scripted("p", list, lambda: odd), Scripted("q", list, lambda: 1 / 0)],
+        cu_ids={"p/sound", "p/unsound", "p/gone"},
+        capacity_ids={"named", "free"},
+        deadline_seconds=60,
+    )
+    assert found.keys() == {"p"}
+    assert found["p"].profiles == (sound,)
+    assert found["p"].capacities == {"own": ROOM, "p": ROOM, "named": ROOM}
