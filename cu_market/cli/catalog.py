@@ -37,11 +37,11 @@ def import_file(
     as_json: _Json = False,
 ) -> None:
     """Check a price catalogue and keep it, with its date. Nothing is fetched from anywhere."""
-    from cu_market.cli.homes import find_home
+    from cu_market.cli.homes import find_folder
     from cu_market.ral.catalog.store import catalogs_folder, import_catalog
 
     now = datetime.now(UTC)
-    folder = catalogs_folder(find_home(home))
+    folder = catalogs_folder(find_folder(home))
     catalog = import_catalog(
         folder, file, name or file.stem, now=now, as_of=_read_date(as_of, now) if as_of else None
     )
@@ -60,10 +60,10 @@ def import_file(
 def list_imported(home: _Home = None, as_json: _Json = False) -> None:
     """List the imported catalogues with their dates."""
     from cu_market.cli.exits import NothingFoundError
-    from cu_market.cli.homes import find_home
+    from cu_market.cli.homes import find_folder
     from cu_market.ral.catalog.store import catalogs_folder, list_catalogs, open_catalog
 
-    folder = catalogs_folder(find_home(home))
+    folder = catalogs_folder(find_folder(home))
     records = [catalog_record(open_catalog(folder, name)) for name in list_catalogs(folder)]
     if not records:
         raise NothingFoundError("no catalogue yet: run `cu-market catalog import FILE`")

@@ -12,6 +12,7 @@ from pathlib import Path
 from cu_market.cli.default_home import DAGSTER_YAML, WORKSPACE_YAML
 from cu_market.cli.exits import CommandError
 from cu_market.domain.problem import InvalidInputError, Problem
+from cu_market.ledger.location import ledger_file
 
 DEMO = "demo"
 MARKER = ".cu_market_demo"
@@ -26,7 +27,27 @@ def base_home() -> Path:
 
 
 def find_home(chosen: str | None) -> Path:
-    """Returns the home that a command reads.
+    """Returns the home of a deployment that a command reads, see find_folder.
+
+    A folder without a dagster.yaml, in which no market has been, is none: there is nothing to tell
+    of it, and opening its ledger would create one.
+
+    Raises:
+        InvalidInputError: it is no directory, or no deployment's.
+    """
+    home = find_folder(chosen)
+    if not (home / "dagster.yaml").is_file() and not ledger_file(home).is_file():
+        what = "no dagster.yaml in it, and no ledger of a market"
+        remedy = (
+            "name the home of your deployment, or write a dagster.yaml there as README.md shows; "
+            "`cu-market demo` makes a home of its own"
+        )
+        raise InvalidInputError([_unusable(chosen, home, what, remedy)])
+    return home
+
+
+def find_folder(chosen: str | None) -> Path:
+    """Returns the directory that is a home or may become one.
 
     The chosen one; else $DAGSTER_HOME; else the demo's, if it has run here; else ./dagster_home.
 
@@ -41,32 +62,36 @@ def find_home(chosen: str | None) -> Path:
         demo = base_home() / DEMO
         home = demo if (demo / MARKER).is_file() else base_home()
     if not home.is_dir():
-        raise InvalidInputError([_no_home(chosen, home)])
+        remedy = "create it with a dagster.yaml, or run `cu-market demo` first"
+        raise InvalidInputError([_unusable(chosen, home, "not a directory", remedy)])
     return home
 
 
-def _no_home(chosen: str | None, home: Path) -> Problem:
-    """Returns what is said of a home that is none: with the value as it was written."""
-    remedy = "create it with a dagster.yaml, or run `cu-market demo` first"
+def _unusable(chosen: str | None, home: Path, what: str, remedy: str) -> Problem:
+    """Returns what is said of a home that cannot be used: with the value as it was written."""
     said = os.environ.get("DAGSTER_HOME", "").strip()
     if chosen or said:
         where, value = ("--home", chosen) if chosen else ("DAGSTER_HOME", said)
         is_elsewhere = value != str(home)
-        what = f"not a directory: {home}" if is_elsewhere else "not a directory"
+        what = f"{what}: {home}" if is_elsewhere else what
         return Problem(where=where, value=str(value), what=what, remedy=remedy)
+    if home.is_dir():
+        return Problem(
+            where="DAGSTER_HOME", value="", what=f"not set; {home}: {what}", remedy=remedy
+        )
     what = f"not set, and {home} does not exist"
     remedy = "set it, pass --home, or run `cu-market demo` first"
     return Problem(where="DAGSTER_HOME", value="", what=what, remedy=remedy)
 
 
-def find_home_or_none(chosen: str | None) -> Path | None:
-    """Returns the home as find_home does, or None where none was chosen and there is none.
+def find_folder_or_none(chosen: str | None) -> Path | None:
+    """Returns the directory as find_folder does, or None where none was chosen and there is none.
 
     Raises:
         InvalidInputError: one was chosen, by argument or variable, and is no directory.
     """
     is_chosen = bool(chosen or os.environ.get("DAGSTER_HOME", "").strip())
-    return find_home(chosen) if is_chosen or base_home().is_dir() else None
+    return find_folder(chosen) if is_chosen or base_home().is_dir() else None
 
 
 def prepare_demo_home(base: Path, *, is_fresh: bool) -> Path:

@@ -16,7 +16,7 @@ import typer
 
 from cu_market.cli.deployment import read_settings
 from cu_market.cli.exits import CommandError, ExitCode
-from cu_market.cli.homes import find_home_or_none
+from cu_market.cli.homes import find_folder_or_none
 from cu_market.cli.options import Home, Json
 from cu_market.cli.output import make_console, make_table, write_json
 from cu_market.domain.problem import InvalidInputError, Problem
@@ -56,7 +56,7 @@ def provider_test(
     Starts real workers where the provider does, and ends them. Needs pytest:
     pip install 'cu-market[conformance]'.
     """
-    document = run_suite(find_tested(find_home_or_none(home), name), only)
+    document = run_suite(find_tested(find_folder_or_none(home), name), only)
     if as_json:
         write_json(document)
     else:

@@ -99,9 +99,6 @@ def _value(value: Any, where: str) -> str:
 def ledger_url(dagster_home: str | None, configured: str | None) -> str:
     """Returns the configured URL, else that of ``<DAGSTER_HOME>/cu-market/ledger.db``.
 
-    The folder is no importable name: code servers started in DAGSTER_HOME would find a folder
-    ``cu_market`` there before the package.
-
     Raises:
         InvalidInputError: the URL cannot be used, or neither it nor DAGSTER_HOME is set, or
             DAGSTER_HOME is no directory.
@@ -118,8 +115,18 @@ def ledger_url(dagster_home: str | None, configured: str | None) -> str:
     if "?" in str(home):  # begins the query of a URL, and cannot be escaped in a file's name there
         remedy = "configure the ledger url, or move the directory"
         _refuse("DAGSTER_HOME", str(home), "a '?' cannot stand in a ledger's file name", remedy)
-    file = home / "cu-market" / "ledger.db"
-    return URL.create("sqlite", database=str(file)).render_as_string(hide_password=False)
+    return URL.create("sqlite", database=str(ledger_file(home))).render_as_string(
+        hide_password=False
+    )
+
+
+def ledger_file(home: Path) -> Path:
+    """Returns where a home's ledger is unless its settings name another.
+
+    The folder is no importable name: code servers started in DAGSTER_HOME would find a folder
+    ``cu_market`` there before the package.
+    """
+    return home / "cu-market" / "ledger.db"
 
 
 def parse_url(text: str) -> URL:

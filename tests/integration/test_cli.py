@@ -36,6 +36,7 @@ def run_command(
 
 @pytest.mark.integration
 def test_pool_prints_one_json_document_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").touch()
     done = run_command("pool", "--json", home=tmp_path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     document: dict[str, Any] = json.loads(done.stdout)
@@ -64,6 +65,7 @@ def test_every_problem_of_the_settings_is_a_line_on_standard_error(tmp_path: Pat
 @pytest.mark.integration
 def test_exit_codes_tell_a_missing_home_from_an_empty_ledger(tmp_path: Path) -> None:
     assert run_command("pool", home=None, cwd=tmp_path).returncode == 2
+    (tmp_path / "dagster.yaml").touch()
     done = run_command("explain", "last", home=tmp_path, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
     assert "none yet" in done.stderr
@@ -71,6 +73,7 @@ def test_exit_codes_tell_a_missing_home_from_an_empty_ledger(tmp_path: Path) -> 
 
 @pytest.mark.integration
 def test_up_says_that_its_port_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "dagster.yaml").touch()
     (tmp_path / "workspace.yaml").write_text("load_from: []\n")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

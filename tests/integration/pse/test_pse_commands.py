@@ -31,6 +31,7 @@ def lines(count: int) -> str:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("CU_MARKET_LEDGER_URL", raising=False)
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").touch()
     return tmp_path
 
 

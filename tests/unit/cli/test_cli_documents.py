@@ -184,5 +184,6 @@ def test_the_home_is_the_chosen_or_the_variables_or_the_demos(
     demo = prepare_demo_home(tmp_path / "dagster_home", is_fresh=True)
     assert find_home(None) == demo
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").touch()
     assert find_home(None) == tmp_path
     assert find_home(str(demo)) == demo
