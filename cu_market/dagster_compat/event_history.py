@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from cu_market.dagster_compat.measured_outputs import MeasuredOutputs
-from cu_market.dagster_compat.outline import outline_of_snapshot, template_key
-from cu_market.domain.outline import StepOutline
+from cu_market.dagster_compat.outline import outline_of_snapshot
+from cu_market.domain.outline import StepOutline, template_key
 from cu_market.domain.tags import parse_step_tags
 from cu_market.domain.usage import Ending, Measurement, Usage
 

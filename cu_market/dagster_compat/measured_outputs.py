@@ -15,10 +15,9 @@ from dataclasses import dataclass, replace
 from dagster import DagsterEvent
 from dagster._core.execution.plan.outputs import StepOutputData
 
-from cu_market.dagster_compat.outline import template_key
 from cu_market.dagster_compat.output_sizes import output_bytes, said_bytes
 from cu_market.domain.inputs import InputData
-from cu_market.domain.outline import StepOutline
+from cu_market.domain.outline import StepOutline, template_key
 
 ROW_COUNT = "dagster/row_count"
 

@@ -72,12 +72,6 @@ def location_name(run: DagsterRun) -> str:
     return origin.location_name if origin is not None else ""
 
 
-def template_key(step_key: str) -> str:
-    """Returns the step that stands for a mapped one in the plan: ``work[a]`` gives ``work[?]``."""
-    head, bracket, _ = step_key.rpartition("[")
-    return f"{head}[?]" if bracket and step_key.endswith("]") else step_key
-
-
 def _step(
     snap: ExecutionStepSnap,
     depends_on: list[str],

@@ -55,3 +55,9 @@ class RunOutline:
     job_name: str
     tags: Mapping[str, str] = field(default_factory=dict)
     steps: tuple[StepOutline, ...] = ()
+
+
+def template_key(step_key: str) -> str:
+    """Returns the step that stands for a mapped one in the plan: ``work[a]`` gives ``work[?]``."""
+    head, bracket, _ = step_key.rpartition("[")
+    return f"{head}[?]" if bracket and step_key.endswith("]") else step_key

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from fractions import Fraction
 
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
+from cu_market.domain.outline import template_key
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.domain.units import lease_cost_microusd
@@ -117,7 +118,8 @@ def left_microusd(
     rows: Iterable[Allocation], budget_microusd: int, steps: Collection[str], now: datetime
 ) -> int:
     """Returns what a run's budget leaves for some of its steps, at least 0: the budget without what
-    its leases have cost and will, and without what its other steps were awarded.
+    its leases have cost and will, and without what its other steps were awarded. A mapped step's
+    template stands for one step: once one of those that it stands for is known, that one counts.
 
     Args:
         rows: all of the run's.
@@ -129,10 +131,12 @@ def left_microusd(
     newest: dict[str, Allocation] = {}
     for row in sorted(known, key=lambda row: row.attempt):
         newest[row.step_key] = row
+    there = {*newest, *steps}
+    stood_for = {template_key(step_key) for step_key in there if template_key(step_key) != step_key}
     promised = sum(
         expected_microusd(row)
         for row in newest.values()
-        if row.state is AllocationState.AWARDED and row.step_key not in steps
+        if row.state is AllocationState.AWARDED and row.step_key not in stood_for.union(steps)
     )
     return max(0, budget_microusd - committed_microusd(known, now) - promised)
 

@@ -32,11 +32,11 @@ from cu_market.dagster_compat.engine import crash_explanation, error_of_message,
 from cu_market.dagster_compat.event_relay import DECIDING
 from cu_market.dagster_compat.executor_config import multiprocess_fields
 from cu_market.dagster_compat.launcher import resumes_runs
-from cu_market.dagster_compat.outline import template_key
 from cu_market.dagster_compat.step_execution import LoadedRun, RunOutline
 from cu_market.dagster_compat.storage_checks import with_tables_taken_as_there
 from cu_market.dagster_compat.storage_location import postgres_reference_of
 from cu_market.dagster_compat.submission import open_workspace
+from cu_market.domain.outline import template_key
 
 
 def parameters(function: object) -> set[str]:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from cu_market.dagster_compat.outline import template_key
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.outline import template_key
 from cu_market.ledger.interface import Auction, Ledger
 from cu_market.market.auction import step_report
 from cu_market.market.retender import TOGETHER

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 from cu_market.dagster_compat.measured_outputs import MeasuredOutputs
-from cu_market.dagster_compat.outline import template_key
 from cu_market.deo.executor.award_book import AwardBook
 from cu_market.deo.executor.inputs import is_as_last, is_told
 from cu_market.deo.executor.leases import Leases
@@ -19,7 +18,7 @@ from cu_market.deo.executor.usage import usage_of
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.features import StepFeatures
-from cu_market.domain.outline import RunOutline, StepOutline
+from cu_market.domain.outline import RunOutline, StepOutline, template_key
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.spec import OnOom, Risk, SizingMode

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-from cu_market.dagster_compat.outline import template_key
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.inputs import Place
-from cu_market.domain.outline import StepOutline
+from cu_market.domain.outline import StepOutline, template_key
 from cu_market.market.auction import Market
 
 logger = logging.getLogger(__name__)

@@ -20,13 +20,12 @@ from dagster import DagsterEvent, DagsterEventType, DagsterInstance, EventLogEnt
 from cu_market.dagster_compat.engine import PlanOrchestrationContext
 from cu_market.dagster_compat.entries import EntryIdentity, identity_of
 from cu_market.dagster_compat.events import EngineEventData
-from cu_market.dagster_compat.outline import template_key
 from cu_market.deo.executor.lifeline import Lifeline
 from cu_market.deo.executor.starting import ATTEMPT_METADATA
 from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.executor.workers import WarmWorker, Workers
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
-from cu_market.domain.outline import RunOutline
+from cu_market.domain.outline import RunOutline, template_key
 from cu_market.ledger.interface import LeaseLostError
 from cu_market.market.auction import Market
 from cu_market.market.standing import give_back

@@ -86,6 +86,30 @@ def test_what_is_left_is_what_is_neither_spent_nor_running_nor_promised_to_other
     assert left_microusd(rows, 1_000_000, {"own"}, now) == 0
 
 
+def test_a_template_stands_for_one_step_until_one_of_its_own_is_known() -> None:
+    template = row("work[?]", AllocationState.AWARDED)
+    own = row("work[a]", AllocationState.AWARDED)
+    other = row("other[b]", AllocationState.AWARDED)
+
+    def spent(rows: list[Allocation], steps: set[str]) -> int:
+        return 9_000_000 - left_microusd(rows, 9_000_000, steps, NOW)
+
+    assert spent([template], set()) == 1_000_000
+    assert spent([template, other], set()) == 2_000_000
+    assert spent([template, own], set()) == 1_000_000
+    assert spent([template], {"work[a]"}) == 0
+    assert spent([template, own], {"work[b]"}) == 1_000_000
+    ended = row("work[a]", AllocationState.SETTLED, cost=400_000)
+    assert spent([template, ended], set()) == 400_000
+
+
+def test_a_mapped_step_auctioned_again_has_its_templates_share_of_the_budget() -> None:
+    market = market_of(Seller("only", 1.0))
+    market.clear(run(step("work[?]"), budget_usd="1.5"), place="launcher")
+    again = market.clear(run(step("work[a]"), budget_usd="1.5"), place="executor")
+    assert again.auction.report["budget"] == {"left_usd": 1.5, "is_passed": False}
+
+
 def test_second_prices_do_not_pass_the_budget_that_bids_keep() -> None:
     market = market_of(Seller("cheap", 0.5), Seller("dear", 0.75), pricing="second-price")
     found = market.clear(run(step("a"), budget_usd="0.6"), place="launcher")
