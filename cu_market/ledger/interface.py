@@ -315,9 +315,10 @@ class Ledger(Protocol):
         *,
         states: Iterable[PurchaseState] | None = None,
         run_id: str | None = None,
+        since: datetime | None = None,
         limit: int | None = None,
     ) -> Sequence[Purchase]:
-        """Returns purchases, newest first."""
+        """Returns purchases, newest first; with since, those that stand or ended after it."""
 
     # -- what runs wait for
 

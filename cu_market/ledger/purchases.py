@@ -127,9 +127,10 @@ def find(
     connection: Connection,
     states: Iterable[PurchaseState] | None,
     run_id: str | None,
+    since: datetime | None,
     limit: int | None,
 ) -> list[Purchase]:
-    """Returns purchases, newest first."""
+    """Returns purchases, newest first; with since, those that stand or ended after it."""
     query = select(PURCHASES).order_by(
         PURCHASES.c.started_at.desc(), PURCHASES.c.purchase_id.desc()
     )
@@ -137,6 +138,8 @@ def find(
         query = query.where(PURCHASES.c.state.in_(sorted(state.value for state in states)))
     if run_id is not None:
         query = query.where(PURCHASES.c.run_id == run_id)
+    if since is not None:
+        query = query.where(or_(_IS_STANDING, PURCHASES.c.ended_at > to_us(since)))
     if limit is not None:
         query = query.limit(max(0, limit))
     return [purchase_from(row) for row in connection.execute(query)]

@@ -257,11 +257,12 @@ class SqlLedger:
         *,
         states: Iterable[PurchaseState] | None = None,
         run_id: str | None = None,
+        since: datetime | None = None,
         limit: int | None = None,
     ) -> Sequence[Purchase]:
-        """Returns purchases, newest first."""
+        """Returns purchases, newest first; see Ledger."""
         wanted = None if states is None else frozenset(states)
-        return self._database.read(lambda c: purchase_sql.find(c, wanted, run_id, limit))
+        return self._database.read(lambda c: purchase_sql.find(c, wanted, run_id, since, limit))
 
     def note_tender(self, tender: Tender) -> None:
         """Writes a run's account and what it waits for."""

@@ -16,6 +16,7 @@ from fractions import Fraction
 
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.outline import template_key
+from cu_market.domain.purchase import Purchase
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.domain.units import lease_cost_microusd
@@ -112,6 +113,15 @@ def committed_microusd(leases: Iterable[Allocation], now: datetime) -> int:
                 end = max(end, lease.leased_at + least_ms * _MILLISECOND)
             total += lease.cost_until(end)
     return total
+
+
+def standing_microusd(purchases: Iterable[Purchase], now: datetime) -> int:
+    """Returns what CUs bought ahead have cost, those that stand until now: from now on they may be
+    let go at any moment, so what they may cost yet is promised to nobody."""
+    return sum(
+        each.cost_until(now) if each.cost_microusd is None else each.cost_microusd
+        for each in purchases
+    )
 
 
 def left_microusd(

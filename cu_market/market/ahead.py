@@ -11,18 +11,20 @@ use would save; for another launch, only where standing by until then costs less
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cu_market.domain.purchase import OPEN, STANDING, Purchase
 from cu_market.domain.resources import ResourceVector
-from cu_market.domain.units import MS_PER_HOUR, format_usd
+from cu_market.domain.units import MS_PER_HOUR, format_usd, lease_cost_microusd
 
 LEAST_PATIENCE = timedelta(seconds=30)
 """A schedule's tick and a queue are looked at every few seconds: so late may any launch be."""
 
 MOST_PATIENCE = timedelta(minutes=10)
+
+NO_CEILINGS: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +202,7 @@ def plan_ahead(
     now: datetime,
     free: Mapping[str, ResourceVector],
     most: int,
+    money: Mapping[str, int] = NO_CEILINGS,
 ) -> Ahead:
     """Returns what is bought, kept for another launch, and let go.
 
@@ -209,14 +212,18 @@ def plan_ahead(
         now: the present.
         free: what each capacity has left beside leases and all that stands.
         most: purchases that may stand at once.
+        money: what each account may still spend, micro-dollars, what stands paid until now;
+            accounts without a ceiling are left out.
     """
     standing = [each for each in bought if each.state in STANDING]
+    is_open = [each for each in standing if each.state in OPEN]
+    beyond = [each for each in is_open if money.get(each.account, 1) <= 0]
     unassigned = sorted(
-        (each for each in standing if each.state in OPEN), key=lambda each: each.started_at
+        (each for each in is_open if each not in beyond), key=lambda each: each.started_at
     )
     known = {each.purchase_id for each in bought}
     extends: list[tuple[Purchase, datetime]] = []
-    releases: list[tuple[Purchase, str]] = []
+    releases = [(each, f"the ceiling of account {each.account!r} is reached") for each in beyond]
     left: list[Want] = []
     # Its own launch's purchase first: only what is over goes to another's.
     for want in sorted(wants, key=lambda w: (w.expected_at, w.want_id)):
@@ -243,10 +250,12 @@ def plan_ahead(
     room = dict(free)
     for each, _ in releases:
         room[each.capacity_id] = room.get(each.capacity_id, ResourceVector()) + each.size
+    gone = {each.purchase_id for each, _ in releases}
     buys, declined, next_at = _buys(
         [want for want in left if want.want_id not in known],
         now=now,
         room=room,
+        money=_unpromised(money, (p for p in is_open if p.purchase_id not in gone), extends, now),
         places=most - len(standing) + len(releases),
     )
     return Ahead(
@@ -258,8 +267,29 @@ def plan_ahead(
     )
 
 
+def _unpromised(
+    money: Mapping[str, int],
+    kept: Iterable[Purchase],
+    extends: Iterable[tuple[Purchase, datetime]],
+    now: datetime,
+) -> dict[str, int]:
+    """Returns what is left of each account's money if all that is kept stands by to its end."""
+    left = dict(money)
+    until = {each.purchase_id: end for each, end in extends}
+    for each in kept:
+        if each.account in left:
+            end = until.get(each.purchase_id, each.expires_at)
+            left[each.account] -= each.cost_until(max(now, end)) - each.cost_until(now)
+    return left
+
+
 def _buys(
-    wants: Sequence[Want], *, now: datetime, room: dict[str, ResourceVector], places: int
+    wants: Sequence[Want],
+    *,
+    now: datetime,
+    room: dict[str, ResourceVector],
+    money: dict[str, int],
+    places: int,
 ) -> tuple[list[Buy], dict[str, str], datetime | None]:
     buys: list[Buy] = []
     declined: dict[str, str] = {}
@@ -274,13 +304,22 @@ def _buys(
             next_at = due if next_at is None else min(next_at, due)
             continue
         left = room.get(want.capacity_id, ResourceVector())
+        expires_at = _expiry(want, terms)
+        costs = _standing_by_microusd(want, expires_at - now)
         if not want.size.fits_in(left):
             declined[want.want_id] = f"{want.capacity_id} has no room"
+        elif money.get(want.account, costs) < costs:
+            declined[want.want_id] = (
+                f"standing by may cost {format_usd(costs)}, more than the ceiling of account "
+                f"{want.account!r} leaves"
+            )
         elif len(buys) >= places:
             declined[want.want_id] = "as many stand by as may at once"
         else:
             room[want.capacity_id] = left.minus(want.size)
-            buys.append(Buy(want=want, terms=terms, expires_at=_expiry(want, terms)))
+            if want.account in money:
+                money[want.account] -= costs
+            buys.append(Buy(want=want, terms=terms, expires_at=expires_at))
     return buys, declined, next_at
 
 
@@ -299,6 +338,10 @@ def _terms(want: Want) -> Terms | None:
     price = format_usd(want.price_microusd_per_hour)
     words = f"{want.words}; {want.step_key} would be awarded {want.resource_id} at {price} an hour"
     return replace(terms, reason=f"{words}; {terms.reason}")
+
+
+def _standing_by_microusd(want: Want, time: timedelta) -> int:
+    return lease_cost_microusd(want.price_microusd_per_hour, time // timedelta(milliseconds=1))
 
 
 def _expiry(want: Want, terms: Terms) -> datetime:

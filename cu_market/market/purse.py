@@ -20,6 +20,7 @@ from cu_market.market.accounts import (
     used_core_ms,
 )
 from cu_market.market.auction import Market
+from cu_market.market.ceilings import spent_by_account
 from cu_market.ral.provider import Revocable
 
 NOTE_SECONDS = 1.0
@@ -110,17 +111,11 @@ class Purse:
         terms = self.market.settings.account_terms().get(self.account)
         if terms is None or terms.ceiling_microusd_per_day is None:
             return None
-        now = self.market.now()
-        account_of = {t.run_id: t.account for t in self.market.ledger.tenders()}
-        account_of[self.run_id] = self.account
-        leases = [
-            lease
-            for lease in self.market.ledger.leased_since(now - timedelta(days=1))
-            if account_of.get(lease.run_id, DEFAULT_ACCOUNT) == self.account
-        ]
-        spent = committed_microusd(leases, now)
+        own = {self.run_id: self.account}
+        spent = spent_by_account(self.market.ledger, self.market.now(), account_of=own)
         what = f"the ceiling of account {self.account!r} for 24 hours is"
-        return _beyond(award, ahead, spent, terms.ceiling_microusd_per_day, what)
+        so_far = spent.get(self.account, 0)
+        return _beyond(award, ahead, so_far, terms.ceiling_microusd_per_day, what)
 
     def _is_others_turn(self, award: Allocation, total: ResourceVector) -> Refusal | None:
         market, now = self.market, self.market.now()

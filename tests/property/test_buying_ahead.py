@@ -138,7 +138,10 @@ def test_a_plan_keeps_to_its_rules(data: st.DataObject, wanted: int, there: int,
         )
         for name in ("c", "d")
     }
-    plan = plan_ahead(asked, bought, now=NOW, free=free, most=most)
+    money = (
+        {"default": data.draw(st.integers(-1000, 2_000_000))} if data.draw(st.booleans()) else {}
+    )
+    plan = plan_ahead(asked, bought, now=NOW, free=free, most=most, money=money)
     standing = [each for each in bought if each.is_used is None]
     released = [each for each, _ in plan.releases]
     # Nothing is bought twice, before it is due, or for more than it saves.
@@ -166,6 +169,21 @@ def test_a_plan_keeps_to_its_rules(data: st.DataObject, wanted: int, there: int,
             (b.want.size for b in plan.buys if b.want.capacity_id == name), ResourceVector()
         )
         assert added.fits_in(room + given_back)
+    # What is bought is paid for, and so is what stays, to its end; where nothing is left, all goes.
+    if money:
+        until = {each.purchase_id: end for each, end in plan.extends}
+        stays = [each for each in standing if each.state in OPEN and each not in released]
+        if plan.buys:
+            costs = sum(
+                each.cost_until(max(NOW, until.get(each.purchase_id, each.expires_at)))
+                - each.cost_until(NOW)
+                for each in stays
+            )
+            for buy in plan.buys:
+                made = purchase_of(buy, buyer="me", now=NOW)
+                costs += made.cost_until(made.expires_at)
+            assert costs <= money["default"]
+        assert not stays or money["default"] > 0
     if plan.buys:
         assert len(standing) - len(released) + len(plan.buys) <= most
 
@@ -245,3 +263,25 @@ def test_one_that_was_let_go_is_not_bought_again() -> None:
     (buy,) = plan_ahead([want], [], now=NOW, free=FREE, most=4).buys
     gone = replace(purchase_of(buy, buyer="me", now=NOW), state=PurchaseState.LET_GO)
     assert plan_ahead([want], [gone], now=NOW, free=FREE, most=4).buys == ()
+
+
+def test_nothing_is_bought_beyond_the_accounts_ceiling() -> None:
+    want = a_want()
+    (buy,) = plan_ahead([want], [], now=NOW, free=FREE, most=4).buys
+    made = purchase_of(buy, buyer="me", now=NOW)
+    costs = made.cost_until(made.expires_at)
+    assert plan_ahead([want], [], now=NOW, free=FREE, most=4, money={"default": costs}).buys
+    plan = plan_ahead([want], [], now=NOW, free=FREE, most=4, money={"default": costs - 1})
+    assert plan.buys == ()
+    assert plan.declined == {
+        "w": "standing by may cost $0.021000, more than the ceiling of account 'default' leaves"
+    }
+    assert plan_ahead([want], [], now=NOW, free=FREE, most=4, money={"other": 0}).buys
+    # Another one that stands has what it may cost yet; where nothing is left, it goes.
+    other = a_want(want_id="v")
+    both = {"default": 2 * costs - 1}
+    plan = plan_ahead([want, other], [made], now=NOW, free=FREE, most=4, money=both)
+    assert (plan.buys, plan.releases) == ((), ())
+    none = {"default": 0}
+    ((gone, why),) = plan_ahead([want], [made], now=NOW, free=FREE, most=4, money=none).releases
+    assert (gone, why) == (made, "the ceiling of account 'default' is reached")

@@ -28,6 +28,7 @@ from cu_market.domain.purchase import OPEN, Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
 from cu_market.market.ahead import Buy, Want, plan_ahead, purchase_of
 from cu_market.market.auction import Market
+from cu_market.market.ceilings import left_by_account
 from cu_market.market.standing import end_worker, give_back, let_go
 from cu_market.ral.local.process import current_holder, is_alive
 from cu_market.ral.places import foresighted
@@ -83,6 +84,7 @@ class Buyer:
             now=now,
             free=self._free({want.capacity_id: want.provider for want in wants}),
             most=self._market.settings.ahead.most,
+            money=left_by_account(self._market.ledger, self._market.settings, now),
         )
         self._next_at = plan.next_at
         for purchase, why in plan.releases:

@@ -214,11 +214,12 @@ class InMemoryLedger:
         *,
         states: Iterable[PurchaseState] | None = None,
         run_id: str | None = None,
+        since: datetime | None = None,
         limit: int | None = None,
     ) -> Sequence[Purchase]:
-        """Returns purchases, newest first."""
+        """Returns purchases, newest first; see Ledger."""
         with self._turn:
-            return purchase_rows.find(self._tables, states, run_id, limit)
+            return purchase_rows.find(self._tables, states, run_id, since, limit)
 
     def note_tender(self, tender: Tender) -> None:
         """Writes a run's account and what it waits for."""

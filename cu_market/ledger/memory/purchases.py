@@ -120,14 +120,17 @@ def find(
     tables: Tables,
     states: Iterable[PurchaseState] | None,
     run_id: str | None,
+    since: datetime | None,
     limit: int | None,
 ) -> list[Purchase]:
-    """Returns purchases, newest first."""
+    """Returns purchases, newest first; with since, those that stand or ended after it."""
     wanted = frozenset(PurchaseState if states is None else states)
     found = [
         each
         for each in tables.purchases.values()
-        if each.state in wanted and run_id in (None, each.run_id)
+        if each.state in wanted
+        and run_id in (None, each.run_id)
+        and (since is None or each.ended_at is None or each.ended_at > since)
     ]
     found.sort(key=lambda each: (each.started_at, each.purchase_id), reverse=True)
     return found if limit is None else found[: max(0, limit)]

@@ -179,6 +179,24 @@ def test_what_was_used_is_not_let_go(ledger: Ledger) -> None:
     assert ledger.let_go("p", outcome="no", now=T0) is None
 
 
+def test_what_stands_or_has_ended_since(ledger: Ledger) -> None:
+    small = ResourceVector(cpu_millis=1)
+    for name in ("early", "late", "taken", "stands"):
+        bought(ledger, name, size=small)
+    ledger.let_go("early", outcome="nobody came", now=T0 + SECOND)
+    ledger.let_go("late", outcome="nobody came", now=T0 + 3 * SECOND)
+    ledger.take_purchase("taken", run_id="run", now=T0 + SECOND)
+
+    def since(after: int) -> set[str]:
+        return {each.purchase_id for each in ledger.purchases(since=T0 + after * SECOND)}
+
+    assert since(0) == {"early", "late", "taken", "stands"}
+    assert since(1) == since(2) == {"late", "taken", "stands"}
+    assert since(3) == {"taken", "stands"}
+    of_run = ledger.purchases(since=T0, run_id="run", states=[PurchaseState.TAKEN])
+    assert [each.purchase_id for each in of_run] == ["taken"]
+
+
 def test_newest_first(ledger: Ledger) -> None:
     for number in range(3):
         at = T0 + number * SECOND
