@@ -12,7 +12,6 @@ from pathlib import Path
 from cu_market.cli.default_home import DAGSTER_YAML, WORKSPACE_YAML
 from cu_market.cli.exits import CommandError
 from cu_market.domain.problem import InvalidInputError, Problem
-from cu_market.ledger.location import ledger_file
 
 DEMO = "demo"
 MARKER = ".cu_market_demo"
@@ -35,6 +34,8 @@ def find_home(chosen: str | None) -> Path:
     Raises:
         InvalidInputError: it is no directory, or no deployment's.
     """
+    from cu_market.ledger.location import ledger_file  # SQLAlchemy: only where a command runs
+
     home = find_folder(chosen)
     if not (home / "dagster.yaml").is_file() and not ledger_file(home).is_file():
         what = "no dagster.yaml in it, and no ledger of a market"
