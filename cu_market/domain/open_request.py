@@ -22,6 +22,7 @@ class OpenRequest:
         account: who pays.
         job_name: of the run, for those who read of it.
         moves: how often its award was moved of free will.
+        budget_microusd: of its run, as its last auction knew it, or None.
         request: its times count from its timestamp.
     """
 
@@ -30,6 +31,7 @@ class OpenRequest:
     account: str
     job_name: str
     moves: int = 0
+    budget_microusd: int | None = None
     request: ResourceRequest
 
 

@@ -255,6 +255,7 @@ def open_request_row(opened: OpenRequest) -> dict[str, Any]:
         "account": opened.account,
         "job_name": opened.job_name,
         "moves": opened.moves,
+        "budget_microusd": opened.budget_microusd,
         "report": report_text(
             f"request of {opened.run_id}/{opened.step_key}", request_record(opened.request)
         ),
@@ -269,6 +270,7 @@ def open_request_from(row: Row[Any]) -> OpenRequest:
         account=row.account,
         job_name=row.job_name,
         moves=row.moves,
+        budget_microusd=row.budget_microusd,
         request=request_from(json.loads(row.report)),
     )
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0009"
+HEAD = "0010"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -170,6 +170,7 @@ OPEN_REQUESTS = Table(
     _name("account"),
     _name("job_name"),
     _count("moves"),
+    _count("budget_microusd", nullable=True),
     Column("report", Text, nullable=False),
 )
 """One row per step that was awarded, until its run ends: what it asked for, and who pays."""

@@ -137,18 +137,31 @@ def left_microusd(
         steps: those that are to be awarded now.
         now: the present.
     """
+    return max(0, budget_microusd - foreseen_microusd(rows, now, without=steps))
+
+
+def foreseen_microusd(
+    rows: Iterable[Allocation], now: datetime, *, without: Collection[str] = ()
+) -> int:
+    """Returns what a run has cost, and what its leases and its awards are expected to cost yet.
+
+    Args:
+        rows: all of the run's.
+        now: the present.
+        without: steps whose awards are not counted.
+    """
     known = list(rows)
     newest: dict[str, Allocation] = {}
     for row in sorted(known, key=lambda row: row.attempt):
         newest[row.step_key] = row
-    there = {*newest, *steps}
+    there = {*newest, *without}
     stood_for = {template_key(step_key) for step_key in there if template_key(step_key) != step_key}
     promised = sum(
         expected_microusd(row)
         for row in newest.values()
-        if row.state is AllocationState.AWARDED and row.step_key not in stood_for.union(steps)
+        if row.state is AllocationState.AWARDED and row.step_key not in stood_for.union(without)
     )
-    return max(0, budget_microusd - committed_microusd(known, now) - promised)
+    return committed_microusd(known, now) + promised
 
 
 def expected_microusd(award: Allocation) -> int:

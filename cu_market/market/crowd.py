@@ -23,6 +23,7 @@ from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.ledger.interface import Ledger
+from cu_market.market.accounts import left_microusd
 
 STARTING = timedelta(seconds=120)
 """A run whose worker has not shown itself is believed to be starting for so long."""
@@ -69,12 +70,15 @@ class Crowd:
         running: the same leases one by one, each with its expected end.
         steps: of other runs, the longest waiting first.
         queued: what runs will ask for that are not launched yet; ids as those of steps.
+        spare_microusd: by run_id of the steps' runs that have a budget: what their awards may cost
+            more than they are expected to now.
     """
 
     held: Mapping[str, ResourceVector] = field(default_factory=dict)
     running: tuple[RunningLease, ...] = ()
     steps: tuple[StandingStep, ...] = ()
     queued: tuple[OpenRequest, ...] = ()
+    spare_microusd: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def requests(self) -> tuple[ResourceRequest, ...]:
@@ -137,7 +141,12 @@ def read_crowd(ledger: Ledger, run_id: str, now: datetime) -> Crowd:
         (lease.run_id, lease.step_key): each.until_ms
         for lease, each in zip(leases, running, strict=True)
     }
-    return Crowd(held=held, running=running, steps=_steps(waiting, ends, now))
+    return Crowd(
+        held=held,
+        running=running,
+        steps=_steps(waiting, ends, now),
+        spare_microusd=_spare(ledger, [asked for _, asked in waiting], now),
+    )
 
 
 def expected_left_ms(lease: Allocation, now: datetime) -> int:
@@ -166,6 +175,16 @@ def _alive(ledger: Ledger, awards: Sequence[Allocation], now: datetime) -> froze
         if now - newest[run_id] < STARTING and ledger.run_lease(run_id) is None:
             alive.add(run_id)
     return frozenset(alive)
+
+
+def _spare(ledger: Ledger, asked: Sequence[OpenRequest], now: datetime) -> dict[str, int]:
+    budgets = {
+        each.run_id: each.budget_microusd for each in asked if each.budget_microusd is not None
+    }
+    return {
+        run_id: left_microusd(ledger.allocations(run_id=run_id), budget, (), now)
+        for run_id, budget in budgets.items()
+    }
 
 
 def _steps(

@@ -7,13 +7,16 @@ that moves in time gives way to those steps of this run that go first on its cap
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cu_market.dnm.renegotiation import weigh
+from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Plan
 from cu_market.domain.request import ResourceRequest
-from cu_market.domain.units import format_usd
+from cu_market.domain.units import format_usd, lease_cost_microusd
+from cu_market.market.accounts import expected_microusd
 from cu_market.market.crowd import StandingStep, joint_id
 
 LATER_MS = 1000
@@ -95,6 +98,27 @@ def judge(
     if not moves or after > before or not (worth.is_worth_it or after < before):
         return None
     return Judged(moves=tuple(moves), stays_microusd=stays, moved_microusd=moved)
+
+
+def beyond_budget(
+    moves: Sequence[JointMove], spare_microusd: Mapping[str, int], bids: Sequence[Bid]
+) -> frozenset[str]:
+    """Returns the runs that these moves would take over their own budgets: all of a run's moves
+    together cost more than its awards as they stand, by more than what it has to spare.
+
+    Args:
+        moves: of other runs' steps.
+        spare_microusd: by run_id, of runs that have a budget.
+        bids: that the moves are to.
+    """
+    minimum_ms = {bid.bid_id: bid.minimum_ms for bid in bids}
+    more: dict[str, int] = defaultdict(int)
+    for move in moves:
+        new = move.award
+        time_ms = max(new.expected_ms, minimum_ms[new.bid_id])
+        costs = lease_cost_microusd(new.price_microusd_per_hour, time_ms)
+        more[move.step.award.run_id] += costs - expected_microusd(move.step.award)
+    return frozenset(run_id for run_id, by in more.items() if by > spare_microusd.get(run_id, by))
 
 
 def _moves(

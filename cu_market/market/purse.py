@@ -17,6 +17,7 @@ from cu_market.market.accounts import (
     committed_microusd,
     expected_microusd,
     goes_first,
+    left_microusd,
     used_core_ms,
 )
 from cu_market.market.auction import Market
@@ -68,6 +69,15 @@ class Purse:
         now = self.market.now()
         spent = committed_microusd(self.market.ledger.allocations(run_id=self.run_id), now)
         return _beyond(award, ahead, spent, self.budget_microusd, "cu/budget_usd of this run is")
+
+    def spare_microusd(self) -> int | None:
+        """Returns what the run's awards may cost more than they are expected to now, before they
+        pass its budget; None where it has none."""
+        if self.budget_microusd is None:
+            return None
+        ledger, now = self.market.ledger, self.market.now()
+        rows = ledger.allocations(run_id=self.run_id)
+        return left_microusd(rows, self.budget_microusd, (), now)
 
     def take_back(self, award: Allocation, refusal: Refusal) -> list[Allocation]:
         """Revokes spot leases for a step that is not spot; returns them, the newest first.

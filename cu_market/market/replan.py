@@ -24,7 +24,8 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Plan
 from cu_market.domain.request import ResourceRequest, StepIdentity
-from cu_market.domain.units import format_usd
+from cu_market.domain.units import format_usd, lease_cost_microusd
+from cu_market.market.accounts import expected_microusd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +90,7 @@ def choose_moves(
     moves_made: Mapping[str, int],
     latest_finish_ms: int | None,
     is_repriced: bool = True,
+    spare_microusd: int | None = None,
 ) -> tuple[list[Move], str]:
     """Returns the moves to make, and the verdict in words; no move where it is not worth it.
 
@@ -101,6 +103,8 @@ def choose_moves(
         latest_finish_ms: what is left of the deadline, or None.
         is_repriced: whether what stays pays today's price; where it pays a second price, that
             stands, since it follows from others' bids of then.
+        spare_microusd: what the run's awards may cost more than they are expected to now, before
+            they pass its budget; None: it has none.
     """
     offered = {bid.profile.cu_id: bid for bid in bids}
     by_id = {bid.bid_id: bid for bid in bids}
@@ -154,9 +158,13 @@ def choose_moves(
         and not move.is_forced
         and move.award.price_microusd_per_hour != move.before.price_microusd_per_hour
     ]
+    beyond = _beyond_budget(elsewhere, [*forced, *repriced], by_id, spare_microusd)
+    if beyond:
+        elsewhere = []
     moves = [*forced, *(elsewhere if worth.is_worth_it else ())]
     if not moves:
-        return repriced, "nothing moves: what it would save is not worth it"
+        why = beyond if beyond and worth.is_worth_it else "what it would save is not worth it"
+        return repriced, f"nothing moves: {why}"
     verdicts = []
     if forced:
         verdicts.append(f"{len(forced)} must move")
@@ -166,6 +174,44 @@ def choose_moves(
         left, stays, moved = (ms / 1000 for ms in (latest_finish_ms, now_ms, then_ms))
         verdicts.append(f"{left:.1f} s are left: {stays:.1f} s as it stands, {moved:.1f} s moved")
     return [*moves, *repriced], "; ".join(verdicts)
+
+
+def _beyond_budget(
+    free: Sequence[Move],
+    others: Sequence[Move],
+    bids: Mapping[str, Bid],
+    spare_microusd: int | None,
+) -> str:
+    """Returns why moves of free will would take the run over its budget; empty where they do not.
+
+    What they cost less is never refused. What must be moved, and what stays at another price, takes
+    of the spare first: it is no choice, and the lease's own look at the budget comes after it.
+
+    Args:
+        free: moves of free will.
+        others: what is written in any case.
+        bids: by bid_id.
+        spare_microusd: see choose_moves.
+    """
+    if spare_microusd is None:
+        return ""
+    left = max(0, spare_microusd - _more_microusd(others, bids))
+    more = _more_microusd(free, bids)
+    if more <= left:
+        return ""
+    return f"it would cost {format_usd(more)} more, and {format_usd(left)} of the budget is left"
+
+
+def _more_microusd(moves: Sequence[Move], bids: Mapping[str, Bid]) -> int:
+    """Returns by how much leases are expected to cost more after these moves than before."""
+    after = sum(
+        lease_cost_microusd(
+            move.award.price_microusd_per_hour,
+            max(move.award.expected_ms, bids[move.award.bid_id].minimum_ms),
+        )
+        for move in moves
+    )
+    return after - sum(expected_microusd(move.before) for move in moves)
 
 
 def _weighed_microusd(request: ResourceRequest, bid: Bid, priced: Priced) -> int:

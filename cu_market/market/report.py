@@ -149,6 +149,9 @@ def together_words(together: Mapping[str, Any]) -> str:
             + ("; ".join(moved[:3]) if moved else "nothing of theirs moves")
             + (f" and {len(moved) - 3} more moves." if len(moved) > 3 else ".")
         )
+    if together.get("held"):
+        jobs = ", ".join(run["job"] for run in runs if run["run_id"] in together["held"])
+        words += f" Kept on its CUs, since a move would pass its own budget: {jobs}."
     if together.get("queued"):
         jobs = ", ".join(run["job"] for run in together["queued"])
         words += f" Planned with what waits in the queue ({jobs})."

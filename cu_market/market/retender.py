@@ -70,6 +70,7 @@ def open_requests(
             account=account,
             job_name=outline.job_name,
             moves=(moves or {}).get(request.request_id, 0),
+            budget_microusd=demand.run.budget_microusd,
             request=request,
         )
         for request in demand.requests
@@ -171,8 +172,8 @@ def together_report(found: Together, taken: Sequence[Moved]) -> dict[str, Any]:
     """Returns what an auction's report says of other runs: who was planned with, what moved.
 
     Keys: runs (one record a run: run_id, job, account, steps, moved), queued (the same of runs that
-    have no awards yet), left_out (steps that were not planned with), stays_usd, moved_usd, is_cut,
-    is_late.
+    have no awards yet), left_out (steps that were not planned with), held (run_ids that stay on
+    their CUs for their budgets), stays_usd, moved_usd, is_cut, is_late.
     """
     runs: dict[str, dict[str, Any]] = {}
     for asked in (step.asked for step in found.steps):
@@ -186,6 +187,7 @@ def together_report(found: Together, taken: Sequence[Moved]) -> dict[str, Any]:
         "runs": list(runs.values()),
         "queued": list(queued.values()),
         "left_out": found.left_out,
+        "held": sorted(found.held),
         "stays_usd": found.stays_microusd / MICROUSD,
         "moved_usd": found.moved_microusd / MICROUSD,
         "is_cut": found.is_cut,

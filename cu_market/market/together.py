@@ -5,6 +5,8 @@
    in Dagster's queue.
 3. All anew, in one program that starts from 2, so that it is never dearer. Steps that an auction of
    this run may not move (another account's, or moved often enough) keep place and time in it too.
+   Runs that it would take over their own budgets keep their CUs, and where that is not enough
+   their starts too: then 3 is done once more.
 4. Taken is 3 where it is worth the disruption (``joint_moves``), else 2. Up to here all is
    constructed, in milliseconds; now the solver is asked once, to better what is taken.
 
@@ -30,7 +32,7 @@ from cu_market.market.crowd import (
     joint_request,
     without_deadlines,
 )
-from cu_market.market.joint_moves import JointMove, judge
+from cu_market.market.joint_moves import JointMove, beyond_budget, judge
 
 
 class Solve(Protocol):
@@ -61,6 +63,7 @@ class Together:
         is_cut: there was no time to ask the solver.
         whole: the plan of all that was planned with; None where there was nothing.
         is_late: with what is leased and stands, the run cannot end by its deadline.
+        held: runs that stay on their CUs since a move would have taken them over their budgets.
     """
 
     plan: Plan
@@ -72,6 +75,7 @@ class Together:
     moved_microusd: int = 0
     is_cut: bool = False
     is_late: bool = False
+    held: frozenset[str] = frozenset()
     whole: Plan | None = None
 
 
@@ -125,12 +129,23 @@ def plan_together(
         if may_move and step.may_move(account) and step.award.resource_id in offered
     ]
 
+    holds: dict[str, Hold] = {}
+
     def anew(before: Plan, seconds: float) -> Together | None:
-        """Returns what planning all anew, from a plan on, brings where that is worth it."""
-        loose = {**still, **_places(before, without=still.keys() - _ids(movable))}
+        """Returns what planning all anew, from a plan on, brings where that is worth it; None also
+        where it takes runs over their budgets: those are held firmer from then on."""
+        free = [step for step in movable if holds.get(step.award.run_id) is not Hold.ALL]
+        loose = {**still, **_places(before, without=still.keys() - _ids(free))}
+        for step in free:
+            hold = holds.get(step.award.run_id, Hold.NOTHING)
+            loose[step.request.request_id] = replace(loose[step.request.request_id], hold=hold)
         joint = solve(every, standing=loose, limit_seconds=seconds)
-        judged = judge(run_id, own, movable, beside, joint)
+        judged = judge(run_id, own, free, beside, joint)
         if judged is None:
+            return None
+        beyond = beyond_budget(judged.moves, crowd.spare_microusd, bids)
+        holds.update({run: Hold.ALL if run in holds else Hold.BID for run in beyond})
+        if beyond:
             return None
         return replace(
             found,
@@ -139,12 +154,17 @@ def plan_together(
             stays_microusd=judged.stays_microusd,
             moved_microusd=judged.moved_microusd,
             whole=joint,
+            held=frozenset(holds),
         )
 
     def left() -> float:
         return max(0.0, limit_seconds - (clock() - began))
 
-    taken = anew(beside, 0) if movable and left() else None
+    taken, looked_at = None, None
+    while movable and taken is None and looked_at != holds and left():
+        looked_at = dict(holds)
+        taken = anew(beside, 0)
+    found = replace(found, held=frozenset(holds))
     if not left():
         return replace(taken or found, is_cut=True)
     if taken is not None and taken.whole is not None:

@@ -12,18 +12,20 @@ from hypothesis import strategies as st
 from cu_market.dnm.planner import plan
 from cu_market.dnm.standing import Hold, Standing
 from cu_market.dnm.verify import violations
+from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid, Rates
 from cu_market.domain.open_request import OpenRequest, request_from, request_record
-from cu_market.domain.plan import Plan
+from cu_market.domain.plan import Award, Plan
 from cu_market.domain.profile import CUProfile
 from cu_market.domain.request import ResourceRequest, StepIdentity
 from cu_market.domain.resources import ResourceVector
-from cu_market.domain.units import GIB
+from cu_market.domain.units import GIB, lease_cost_microusd
 from cu_market.market.awarding import allocation_of
 from cu_market.market.crowd import Crowd, StandingStep, joint_id
 from cu_market.market.together import Together, plan_together
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+NO_BUDGETS: Mapping[str, int] = {}
 ROOM = {
     name: ResourceVector(cpu_millis=cores * 1000, memory_bytes=64 * GIB)
     for name, cores in (("c0", 1), ("c1", 2))
@@ -121,14 +123,17 @@ def solver(bids: Sequence[Bid]):  # type: ignore[no-untyped-def]
 
 
 def together(
-    requests: Sequence[ResourceRequest], bids: Sequence[Bid], steps: Sequence[StandingStep]
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    steps: Sequence[StandingStep],
+    spare: Mapping[str, int] = NO_BUDGETS,
 ) -> Together:
     return plan_together(
         "mine",
         "account",
         requests,
         bids,
-        Crowd(steps=tuple(steps)),
+        Crowd(steps=tuple(steps), spare_microusd=spare),
         solver(bids),
         limit_seconds=1.0,
         clock=lambda: 0.0,
@@ -212,3 +217,30 @@ def test_what_may_not_move_keeps_its_place(
     steps = standing_of("theirs", first, alone(first, bids), account)
     spent = [replace(step, asked=replace(step.asked, moves=moves)) for step in steps]
     assert together(second, bids, spent).moves == ()
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    runs=st.lists(asked(), min_size=2, max_size=3),
+    bids=offered(),
+    spare=st.lists(st.sampled_from([0, 0, 100, 2000]), min_size=1, max_size=2),
+)
+def test_nobody_is_moved_beyond_its_budget(
+    runs: list[list[ResourceRequest]], bids: list[Bid], spare: list[int]
+) -> None:
+    second, *others = runs
+    steps = [
+        step
+        for k, requests in enumerate(others)
+        for step in standing_of(f"r{k}", requests, alone(requests, bids), "account")
+    ]
+    budgets = {f"r{k}": amount for k, amount in enumerate(spare)}
+    found = together(second, bids, steps, budgets)
+    event(f"moved: {bool(found.moves)}, held: {bool(found.held)}")
+    for run_id, amount in budgets.items():
+        moves = [move for move in found.moves if move.step.award.run_id == run_id]
+        assert sum(costs(m.award) - costs(m.step.award) for m in moves) <= amount
+
+
+def costs(award: Award | Allocation) -> int:
+    return lease_cost_microusd(award.price_microusd_per_hour, award.expected_ms)

@@ -164,6 +164,7 @@ class Renegotiator:
             moves_made=negotiation.moves_made,
             latest_finish_ms=proposal.demand.requests[0].latest_finish_ms,
             is_repriced=negotiation.market.settings.pricing is Pricing.PAY_AS_BID,
+            spare_microusd=negotiation.leases.purse.spare_microusd(),
         )
         if not moves and "; ".join(causes) in self._told:
             return  # said before, and still nothing to do about it

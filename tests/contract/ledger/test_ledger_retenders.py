@@ -46,7 +46,13 @@ def asked(step: str = "a", run: str = "run", moves: int = 0) -> OpenRequest:
         labels=(("k", "v"),),
     )
     return OpenRequest(
-        run_id=run, step_key=step, account="acme", job_name="job", moves=moves, request=request
+        run_id=run,
+        step_key=step,
+        account="acme",
+        job_name="job",
+        moves=moves,
+        budget_microusd=2**40,
+        request=request,
     )
 
 

@@ -90,6 +90,7 @@ def decide(
     agreed: int = 1000,
     made: int = 0,
     latest: int | None = None,
+    spare: int | None = None,
 ) -> tuple[list[Move], str]:
     return choose_moves(
         planned(new, "s"),
@@ -98,6 +99,7 @@ def decide(
         {"s": standing("s", "old", agreed)},
         moves_made={"s": made},
         latest_finish_ms=latest,
+        spare_microusd=spare,
     )
 
 
@@ -142,3 +144,41 @@ def test_a_new_price_of_the_same_cu_is_taken_over_without_a_move() -> None:
     assert not move.is_elsewhere
     assert move.sentence() == "s stays on old, now at $0.003000 an hour (was $0.001000)"
     assert decide(old, [old], agreed=3000)[0] == []
+
+
+def test_moves_of_free_will_keep_within_the_runs_budget() -> None:
+    old, fast = bid("old", 1000), bid("fast", 4000, performance=2000)  # 2,000 for half the time
+    late = int(HOUR_MS * 0.9)
+    (move,), _ = decide(fast, [old, fast], latest=late, spare=1000)
+    assert move.is_elsewhere
+    moves, verdict = decide(fast, [old, fast], latest=late, spare=999)
+    assert moves == []
+    assert verdict == (
+        "nothing moves: it would cost $0.001000 more, and $0.000999 of the budget is left"
+    )
+    # Where the budget is passed already, what costs less still moves.
+    dear, cheap = bid("old", 3000), bid("cheap", 1500)
+    (move,), _ = decide(cheap, [dear, cheap], agreed=3000, spare=0)
+    assert move.is_elsewhere
+
+
+def test_what_must_move_takes_of_the_budget_first() -> None:
+    fast, old = bid("fast", 4000, performance=2000), bid("old", 1000)
+    current = {"a": standing("a", "gone", 1500), "b": standing("b", "old", 1000)}
+
+    def chosen(spare: int) -> set[str]:
+        moves, _ = choose_moves(
+            planned(fast, "a", "b"),
+            [request("a"), request("b", "a")],
+            [fast, old],
+            current,
+            moves_made={},
+            latest_finish_ms=HOUR_MS,
+            spare_microusd=spare,
+        )
+        return {move.award.request_id for move in moves}
+
+    # a must move, for 500 more; b may, for 1,000 more.
+    assert chosen(1500) == {"a", "b"}
+    assert chosen(1499) == {"a"}
+    assert chosen(0) == {"a"}

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+import pytest
 from sellers import NOW, Seller, market_of, run, step
 from small_market import Fair
 
+from cu_market.domain.allocation import AllocationState
 from cu_market.domain.inputs import InputData, Place
 from cu_market.domain.open_request import request_from, request_record
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.market.crowd import joint_request
+from cu_market.market.report import verdict
 from cu_market.market.settings import MarketSettings, Pricing
 
 PRICES = {"cheap": 1.0, "mid": 2.0, "dear": 3.0}
@@ -113,3 +117,38 @@ def test_what_a_request_reads_is_kept_and_called_as_among_several_runs() -> None
     joint = joint_request(asked, "run")
     assert [data.source for data in joint.inputs] == ["run/a", "run/gone"]
     assert joint.inputs[1].place == far
+
+
+@pytest.mark.parametrize(
+    ("budget", "place", "held"),
+    [
+        ("0.026", "dear/t", []),  # 30 s there are $0.025
+        ("0.024", "cheap/t", ["a"]),
+        ("0.001", "cheap/t", ["a"]),  # passed already, and waiting costs no money
+    ],
+)
+def test_a_run_is_not_moved_beyond_its_own_budget(budget: str, place: str, held: list[str]) -> None:
+    fair = Fair(prices={"cheap": 1, "dear": 3})
+    fair.clear("a", "30", value_of_time_usd_per_hour="100", budget_usd=budget)
+    urgent = fair.clear("b", "20", deadline_seconds="25", max_price_usd_per_hour="2")
+    assert urgent.allocations["s0"].resource_id == "cheap/t"
+    assert not urgent.auction.report["together"]["is_late"]
+    _, new = fair.rows("a")
+    assert new.resource_id == place
+    (moved,) = fair.moved("a").report["steps"]
+    assert moved["moved"]["gives_way_to"] == ([["b", "s0", 1]] if held else [])
+    assert urgent.auction.report["together"]["held"] == held
+    said = "since a move would pass its own budget: job of a."
+    assert (said in verdict(urgent.auction.report)) == bool(held)
+
+
+@pytest.mark.parametrize(("budget", "place"), [("0.0417", "dear/t"), ("0.0416", "cheap/t")])
+def test_what_a_run_has_spent_counts_when_it_is_moved(budget: str, place: str) -> None:
+    fair = Fair(prices={"cheap": 1, "dear": 3})
+    tags = {"value_of_time_usd_per_hour": "100", "budget_usd": budget}
+    first = fair.clear("a", "60", "30", chain=True, **tags)
+    fair.lease(first.allocations["s0"])  # 60 s of cheap are $0.016667, 30 s of dear $0.025
+    fair.now += timedelta(seconds=59)
+    fair.clear("b", "20", deadline_seconds="25", max_price_usd_per_hour="2")
+    (award,) = fair.rows("a", AllocationState.AWARDED)
+    assert (award.step_key, award.resource_id) == ("s1", place)
