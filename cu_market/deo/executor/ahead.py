@@ -87,8 +87,9 @@ class Foresight:
         job = self._run.job_name
         return sorted(found, key=lambda p: (p.job != job, p.expected_at, p.purchase_id))
 
-    def give_back(self, purchase: Purchase, why: str) -> None:
-        """Lets a purchase go that the run has taken, unless it has leased something on it."""
+    def give_back(self, purchase: Purchase, why: str) -> bool:
+        """Lets a purchase go that the run has taken, unless it has leased something on it; returns
+        whether the ledger could be told."""
         try:
             self._market.ledger.let_go(
                 purchase.purchase_id,
@@ -98,6 +99,8 @@ class Foresight:
             )
         except CUMarketError:
             logger.exception("not given back now: left to the reaper", extra={"action": "ahead"})
+            return False
+        return True
 
     def note_ready(self, key: WorkerKey, started_ms: int) -> None:
         """Notes how long a worker took that nothing was done ahead for."""

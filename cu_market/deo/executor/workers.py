@@ -43,6 +43,11 @@ logger = logging.getLogger(__name__)
 IN_THE_WAY_SECONDS = 3.0
 """How long an idle worker is kept while another of its place is starting."""
 
+UNLEASED_SECONDS = 10.0
+"""How long what was bought ahead holds its room for a run once its worker is ready and nothing is
+leased on it. Two runs that each hold what the other's first step needs would wait for each other
+for ever, and so would one that holds it while the other's turn comes first."""
+
 
 @dataclass(slots=True, eq=False)
 class WarmWorker:
@@ -61,7 +66,8 @@ class WarmWorker:
         acknowledged_bytes: of what it sent.
         started_at: monotonic seconds when it was asked for.
         purchase: what it was bought ahead as, or None.
-        is_told: whether the run page knows that it was.
+        is_told: whether the run page knows that it was: a step has been leased on it.
+        ready_at: monotonic seconds since it is ready, and for as long holds what was bought ahead.
     """
 
     key: WorkerKey
@@ -79,6 +85,7 @@ class WarmWorker:
     started_at: float = field(default_factory=time.monotonic)
     purchase: Purchase | None = None
     is_told: bool = False
+    ready_at: float = float("inf")
 
     def send(self, frame: Frame) -> None:
         """Sends a frame; a channel that is gone is noticed when it is read."""
@@ -272,11 +279,13 @@ class Workers:
             self._close(warm)
 
     def end_idle(self) -> None:
-        """Closes exclusive workers that have had no step for their provider's time.
+        """Closes exclusive workers that have had no step for their provider's time, and gives back
+        the room of what was bought ahead and not leased on.
 
         Where another of the same place is still starting, sooner: it may be waiting for that room.
         """
         now = time.monotonic()
+        self._give_back_unleased(now)
         starting = {w.key[:2] for w in self._workers if w.size is not None and not w.is_ready}
         for warm in [w for w in self._workers if w.is_idle and w.is_ready]:
             patience = IN_THE_WAY_SECONDS if warm.key[:2] in starting else warm.idle_seconds
@@ -336,6 +345,19 @@ class Workers:
         for warm in [w for w in self._workers if w.is_idle and w.key[:2] == place]:
             self._close(warm)
 
+    def _give_back_unleased(self, now: float) -> None:
+        """Gives back room that nothing was leased in for a while. A worker that several steps share
+        stays, as one that the run has started itself; another one is what holds the room."""
+        why = f"its run leased nothing on it within {UNLEASED_SECONDS:.0f} s of its being ready"
+        for warm in list(self._workers):
+            is_over = not warm.is_told and now - warm.ready_at > UNLEASED_SECONDS
+            if self.foresight is None or warm.purchase is None or not is_over:
+                continue
+            is_done = self.foresight.give_back(warm.purchase, why)
+            warm.ready_at = float("inf") if is_done else now
+            if is_done and warm.is_idle:
+                self._close(warm)
+
     def _close(self, warm: WarmWorker, how: Callable[[], None] | None = None) -> None:
         self._selector.unregister(warm.worker.fileno())
         (how or warm.worker.close)()
@@ -351,6 +373,7 @@ class Workers:
             if self.foresight is not None and warm.purchase is None and not warm.is_ready:
                 took_ms = round(1000 * (time.monotonic() - warm.started_at))
                 self.foresight.note_ready(warm.key, took_ms)
+            warm.ready_at = warm.ready_at if warm.is_ready else time.monotonic()
             warm.is_ready = True
             warm.no_fork = frame["no_fork"]
             warm.baseline_bytes = frame["baseline_bytes"]

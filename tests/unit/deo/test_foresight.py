@@ -11,12 +11,14 @@ import pytest
 from dagster import DagsterInstance, DagsterRun
 from test_exclusive_workers import FakeProvider, FakeWorker, allocation
 
+from cu_market.deo.executor import workers as workers_module
 from cu_market.deo.executor.ahead import Foresight
-from cu_market.deo.executor.workers import Workers
+from cu_market.deo.executor.workers import UNLEASED_SECONDS, WarmWorker, Workers
+from cu_market.deo.worker.frames import encode
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
-from cu_market.ledger.interface import Refusal
+from cu_market.ledger.interface import LedgerError, Refusal
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.market.auction import Market
 from cu_market.market.settings import AheadSettings, MarketSettings
@@ -246,3 +248,103 @@ def test_a_run_that_is_resumed_says_nothing_of_the_lag(bench: Bench) -> None:
         bench.workers.foresight.keep()
     assert known_startups(bench.ledger, "", "cluster/cluster/general").times_ms == (1234,)
     assert known_lags(bench.ledger, "", "nightly") == ()
+
+
+class Pair:
+    """Two runs on a pool of 1,024 MiB; each has taken half of it for a worker that steps share."""
+
+    def __init__(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 1000.0
+        monkeypatch.setattr(workers_module.time, "monotonic", lambda: self.seconds)
+        self.bench = bench
+        bench.provider = FakeAhead(exclusive=False)
+        self.runs = {"run": bench.workers, "other": Workers("other", {}, starter="host/3/4")}
+        self.runs["other"].foresight = bench.foresight
+        self.workers: dict[str, WarmWorker] = {}
+        for name, number in (("run", 1), ("other", 2)):
+            bench.buy(f"p{number}")
+            self.workers[name] = self.runs[name].ensure(bench.own, allocation(700))
+        assert set(bench.states().values()) == {PurchaseState.TAKEN}
+
+    def load(self) -> None:
+        """Both workers say that they are ready."""
+        ready = encode({"kind": "ready", "no_fork": None, "baseline_bytes": 0})
+        for name, warm in self.workers.items():
+            cast("FakeWorker", warm.worker).other.send(ready)
+            list(self.runs[name].poll(1.0))
+            assert warm.is_ready
+
+    def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+        for workers in self.runs.values():
+            workers.end_idle()
+
+    def lease(self, name: str, memory_mib: int) -> Allocation | Refusal:
+        wanted = replace(allocation(memory_mib), run_id=name, state=AllocationState.AWARDED)
+        return self.bench.ledger.lease(
+            replace(wanted, holder=self.workers[name].worker.holder),
+            capacity=ROOM,
+            expires_at=NOW + timedelta(minutes=1),
+            now=NOW,
+        )
+
+
+@pytest.fixture
+def pair(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    made = Pair(bench, monkeypatch)
+    yield made
+    made.runs["other"].close()
+
+
+def test_two_runs_that_hold_what_the_other_needs_do_not_wait_for_ever(pair: Pair) -> None:
+    assert isinstance(pair.lease("run", 700), Refusal)
+    assert isinstance(pair.lease("other", 700), Refusal)  # half is the other's, until one gives way
+    pair.wait(3600)
+    assert set(pair.bench.states().values()) == {PurchaseState.TAKEN}  # they load for that long
+    pair.load()
+    pair.wait(UNLEASED_SECONDS)
+    assert isinstance(pair.lease("run", 700), Refusal)
+    pair.wait(0.1)
+    assert set(pair.bench.states().values()) == {PurchaseState.LET_GO}
+    outcomes = {each.outcome for each in pair.bench.ledger.purchases()}
+    assert outcomes == {"its run leased nothing on it within 10 s of its being ready"}
+    assert isinstance(pair.lease("run", 700), Allocation)
+    # The workers are the runs' own now, as if they had started them.
+    assert pair.runs["run"].ensure(pair.bench.own, allocation(700)) is pair.workers["run"]
+    assert not any(cast("FakeWorker", w.worker).is_closed for w in pair.workers.values())
+
+
+def test_what_is_leased_on_in_time_keeps_its_room(pair: Pair) -> None:
+    pair.load()
+    assert isinstance(pair.lease("run", 500), Allocation)
+    pair.workers["run"].is_told = True
+    pair.wait(UNLEASED_SECONDS + 0.1)
+    assert pair.bench.states() == {"p1": PurchaseState.USED, "p2": PurchaseState.LET_GO}
+
+
+def test_an_exclusive_worker_that_nothing_is_leased_on_goes_with_its_room(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = [1000.0]
+    monkeypatch.setattr(workers_module.time, "monotonic", lambda: seconds[0])
+    bench.provider = FakeAhead(idle_seconds=600.0)
+    bench.buy("p")
+    warm = bench.workers.ensure(bench.own, allocation(256))
+    warm.is_ready, warm.ready_at = True, seconds[0]
+    seconds[0] += UNLEASED_SECONDS + 0.1
+    bench.workers.end_idle()
+    assert bench.states() == {"p": PurchaseState.LET_GO}
+    assert cast("FakeWorker", warm.worker).is_closed
+
+
+def test_a_ledger_that_is_away_is_told_again(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise LedgerError("away")
+
+    pair.load()
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.bench.ledger, "let_go", away)
+        pair.wait(UNLEASED_SECONDS + 0.1)
+    assert set(pair.bench.states().values()) == {PurchaseState.TAKEN}
+    pair.wait(UNLEASED_SECONDS + 0.1)
+    assert set(pair.bench.states().values()) == {PurchaseState.LET_GO}
