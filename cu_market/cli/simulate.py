@@ -115,10 +115,11 @@ def simulate_documents(
                 for n in wrong
             ]
         )
-    machines = read_machines(catalogs)
-    trace = None if spot is None else read_spot(spot)
     solver, documents = SolverProcess(), []
     try:
+        solver.warm()  # it is ready when the files are read: no plan's seconds go into its start
+        machines = read_machines(catalogs)
+        trace = None if spot is None else read_spot(spot)
         for path in workflows:
             tasks = read_workflow(path)
             case = Case(

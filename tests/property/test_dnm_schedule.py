@@ -18,7 +18,7 @@ from cu_market.dnm.schedule import (
     flaws,
     plan_workload,
 )
-from cu_market.dnm.schedule.bundle import Catalogue
+from cu_market.dnm.schedule.bundle import FAR, Catalogue, Stay, make, without
 from cu_market.dnm.schedule.certificate import Prices, certify
 from cu_market.dnm.schedule.packing import empty
 from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
@@ -247,3 +247,44 @@ def test_bad_input_is_told_all_at_once() -> None:
             machines=(),
             deadline_ms=1,
         )
+
+
+@settings(max_examples=200, deadline=None)
+@given(machines_of(), st.integers(0, 10**12))
+def test_the_longest_time_for_a_cost_costs_no_more_and_the_next_moment_does(
+    machines: tuple[MachineType, ...], cost: int
+) -> None:
+    catalogue = Catalogue(Workload(tasks=(), machines=machines, deadline_ms=1))
+    for kind in range(len(catalogue.machines)):
+        span = catalogue.longest(kind, cost)
+        if span < 0:
+            assert catalogue.cost(kind, 0) > cost
+        elif span < FAR:
+            assert catalogue.cost(kind, span) <= cost < catalogue.cost(kind, span + 1)
+        else:
+            assert not catalogue.prices[kind]
+
+
+@settings(max_examples=100, deadline=None)
+@given(tasks_of(), st.lists(st.integers(0, 5), min_size=9, max_size=9), st.sets(st.integers(0, 8)))
+def test_a_cu_without_some_tasks_is_the_cu_of_the_others(
+    tasks: tuple[Task, ...], starts: list[int], gone: set[int]
+) -> None:
+    large = MachineType(
+        name="m0",
+        cpu_millis=64_000,
+        memory_bytes=512 * GIB,
+        gpu_count=16,
+        price_microusd_per_hour=9_000_000,
+    )
+    small = replace(large, name="m1", cpu_millis=8_000, price_microusd_per_hour=1_000_000)
+    catalogue = Catalogue(Workload(tasks=tasks, machines=(large, small), deadline_ms=10**9))
+    stays = [
+        Stay(10_000 * starts[i], 10_000 * starts[i] + catalogue.fastest(i), i)
+        for i in range(len(tasks))
+    ]
+    whole = make(catalogue, stays, catalogue.speeds[0])
+    assert whole is not None
+    kept = [stay for stay in stays if stay.task not in gone]
+    expected = make(catalogue, kept, catalogue.speeds[0]) if kept else None
+    assert without(catalogue, whole, gone) == expected

@@ -18,6 +18,7 @@ from cu_market.dnm.renegotiation.margins import TOLERANCE_RATIO, margins_ms
 from cu_market.dnm.renegotiation.remaining import Spread
 from cu_market.dnm.renegotiation.worth import MAX_MOVES, weigh
 from cu_market.dnm.schedule.bundle import (
+    FAR,
     Bundle,
     Catalogue,
     Stay,
@@ -27,7 +28,7 @@ from cu_market.dnm.schedule.bundle import (
     on_machine,
     profile_with,
 )
-from cu_market.dnm.schedule.packing import FAR, Packing, Windows, best_spot
+from cu_market.dnm.schedule.packing import Packing, Windows, best_spot
 from cu_market.dnm.schedule.seeds import tails
 from cu_market.dnm.schedule.workload import Workload
 
@@ -320,7 +321,7 @@ def _joined(catalogue: Catalogue, old: Bundle, stay: Stay) -> Bundle:
     """Returns a CU of a fixed type with one more stay."""
     times, used = profile_with(old, stay.start_ms, stay.end_ms, catalogue.loads[stay.task])
     choice = (catalogue.cost(old.machine, times[-1] - times[0]), old.machine)
-    return on_machine((*old.stays, stay), times, used, 1 << old.machine, choice)
+    return on_machine(sorted((*old.stays, stay)), times, used, 1 << old.machine, choice)
 
 
 def _nothing(catalogue: Catalogue, takes: Sequence[int]) -> Packing:

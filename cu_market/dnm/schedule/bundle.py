@@ -8,11 +8,14 @@ any move of their own for that.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from cu_market.dnm.schedule.workload import MachineType, Workload
 from cu_market.domain.units import MS_PER_HOUR, divide_half_even
+
+FAR = 2**62
+"""Later than anything, and dearer."""
 
 Load = tuple[int, int, int]
 """cpu_millis, memory_bytes, gpu_count."""
@@ -85,6 +88,14 @@ class Catalogue:
             billed_ms = -(-billed_ms // step_ms) * step_ms
         return self.prices[machine] * billed_ms
 
+    def longest(self, machine: int, cost: int) -> int:
+        """Returns the longest span whose cost is at most that; below 0 where none is."""
+        startup_ms, least_ms, step_ms = self.terms[machine]
+        if not self.prices[machine]:
+            return FAR
+        billed_ms = cost // self.prices[machine] // step_ms * step_ms
+        return billed_ms - startup_ms if billed_ms >= least_ms else -1
+
     def holding(self, peak: Load, mask: int) -> tuple[int, ...]:
         """Returns the types of the mask that hold the load, the cheapest an hour first."""
         key = (peak, mask)
@@ -127,12 +138,10 @@ class Catalogue:
 
     def fastest(self, task: int) -> int:
         """Returns the task's shortest time on any type that may host it; 0 where none may."""
-        options = [
-            m.duration_ms(self.workload.tasks[task])
-            for k, m in enumerate(self.machines)
-            if self.masks[task] >> k & 1
-        ]
-        return min(options, default=0)
+        own = self.masks[task]
+        return min(
+            (self.duration(task, mask & own) for mask in self.speeds if mask & own), default=0
+        )
 
     def _mask(self, task: int) -> int:
         allowed = self.workload.tasks[task].machines
@@ -199,7 +208,7 @@ def make(
         mask &= catalogue.masks[stay.task]
     times, used = profile(stays, catalogue.loads)
     found = catalogue.cheapest(peak_of(used), mask, times[-1] - times[0], own)
-    return None if found is None else on_machine(stays, times, used, mask, found)
+    return None if found is None else on_machine(sorted(stays), times, used, mask, found)
 
 
 def on_machine(
@@ -209,10 +218,9 @@ def on_machine(
     mask: int,
     choice: tuple[int, int],
 ) -> Bundle:
-    """Returns the stays as one CU on the chosen (cost, type)."""
+    """Returns the stays, in their order, as one CU on the chosen (cost, type)."""
     cost, kind = choice
-    ordered = tuple(sorted(stays))
-    return Bundle(ordered, times[0], times[-1], peak_of(used), mask, kind, cost, times, used)
+    return Bundle(tuple(stays), times[0], times[-1], peak_of(used), mask, kind, cost, times, used)
 
 
 def profile(
@@ -221,11 +229,11 @@ def profile(
     """Returns (times, used) as Bundle has them; what ends at a moment is gone then."""
     changes: dict[int, list[int]] = {}
     for start, end, task in stays:
-        load = loads[task]
-        for moment, sign in ((start, 1), (end, -1)):
-            change = changes.setdefault(moment, [0, 0, 0])
-            for d in range(3):
-                change[d] += sign * load[d]
+        cpu, memory, gpus = loads[task]
+        begun = changes.setdefault(start, [0, 0, 0])
+        begun[0], begun[1], begun[2] = begun[0] + cpu, begun[1] + memory, begun[2] + gpus
+        ended = changes.setdefault(end, [0, 0, 0])
+        ended[0], ended[1], ended[2] = ended[0] - cpu, ended[1] - memory, ended[2] - gpus
     cpu = memory = gpus = 0
     used: list[Load] = []
     times = sorted(changes)
@@ -251,6 +259,27 @@ def profile_with(
         held = used[k]
         used[k] = (held[0] + cpu, held[1] + memory, held[2] + gpus)
     return tuple(times), tuple(used)
+
+
+def without(catalogue: Catalogue, bundle: Bundle, gone: Collection[int]) -> Bundle | None:
+    """Returns the bundle without these tasks, on its cheapest type; None where none is left."""
+    kept = [stay for stay in bundle.stays if stay.task not in gone]
+    if not kept:
+        return None
+    times, used = bundle.times, list(bundle.used)
+    for start, end, task in bundle.stays:
+        if task in gone:
+            cpu, memory, gpus = catalogue.loads[task]
+            for k in range(bisect_left(times, start), bisect_left(times, end)):
+                held = used[k]
+                used[k] = (held[0] - cpu, held[1] - memory, held[2] - gpus)
+    moments = {moment for stay in kept for moment in stay[:2]}
+    held_from = [(t, u) for t, u in zip(times, used, strict=True) if t in moments]
+    times, left = tuple(t for t, _ in held_from), tuple(u for _, u in held_from)
+    span = times[-1] - times[0]
+    found = catalogue.cheapest(peak_of(left), bundle.mask, span, bundle.machine)
+    assert found is not None  # what held more holds less
+    return on_machine(kept, times, left, bundle.mask, found)
 
 
 def peak_of(used: Sequence[Load]) -> Load:

@@ -6,25 +6,26 @@ between or after its tasks, the CU changing its type where it must) or into a ne
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cu_market.dnm.schedule.bundle import (
+    FAR,
     Bundle,
     Catalogue,
     Load,
     Stay,
     first_fit,
     last_fit,
-    make,
     microusd,
     on_machine,
     peak_of,
     profile_with,
+    without,
 )
 from cu_market.dnm.schedule.workload import Workload
 
-FAR = 2**62
 MOST_TYPES = 4
 """Types tried for a CU that a task joins: its own and the next dearer ones that hold the task."""
 
@@ -138,15 +139,16 @@ class Packing:
                 self.where[i], self.stays[i] = -1, None
         for key, members in gone.items():
             old = self.bundles.pop(key)
-            left = [stay for stay in old.stays if stay.task not in members]
-            if left:
-                smaller = make(self.catalogue, left, old.mask, old.machine)
-                assert smaller is not None  # what held more holds less
-                self.bundles[key] = smaller
+            left = without(self.catalogue, old, members)
+            if left is not None:
+                self.bundles[key] = left
 
     def insert(self, spot: Spot) -> None:
         """Puts a task where it was found to fit."""
-        self.set(spot.key, spot.bundle)
+        key, task = spot.key, spot.stay.task
+        if key < 0:
+            key, self.fresh = self.fresh, self.fresh + 1
+        self.bundles[key], self.where[task], self.stays[task] = spot.bundle, key, spot.stay
 
 
 def empty(catalogue: Catalogue) -> Packing:
@@ -272,7 +274,8 @@ def _join(
         if min(room) < 0:
             continue
         tried += 1
-        for start in _starts(bundle, begin, last, takes, room, sign):
+        span = catalogue.longest(kind, limit + bundle.cost)
+        for start in _starts(bundle, begin, last, takes, room, sign, span):
             first = bundle.first_ms if bundle.first_ms < start else start
             final = bundle.last_ms if bundle.last_ms > start + takes else start + takes
             more = catalogue.cost(kind, final - first) - bundle.cost
@@ -285,16 +288,21 @@ def _join(
     return best
 
 
-def _starts(bundle: Bundle, begin: int, last: int, takes: int, room: Load, sign: int) -> list[int]:
-    """Returns the starts that could be best on a type that leaves so much room."""
+def _starts(
+    bundle: Bundle, begin: int, last: int, takes: int, room: Load, sign: int, span: int
+) -> list[int]:
+    """Returns the starts that could be best on a type that leaves so much room for such a span."""
     first, final = bundle.first_ms, bundle.last_ms
     fit = first_fit if sign > 0 else last_fit
     inside = fit(bundle, max(begin, first), min(last, final - takes), takes, room)
     if inside is not None:
         return [inside]
-    after = first_fit(bundle, max(begin, final - takes + 1), last, takes, room)
-    before = last_fit(bundle, begin, min(last, first - 1), takes, room)
-    return [start for start in (after, before) if start is not None]
+    after, before = max(begin, final - takes + 1), min(last, first - 1)
+    found = (
+        first_fit(bundle, after, min(last, first + span - takes), takes, room),
+        last_fit(bundle, max(begin, final - span), before, takes, room),
+    )
+    return [start for start in found if start is not None]
 
 
 def _fitting(
@@ -337,7 +345,8 @@ def _joined(packing: Packing, key: int, stay: Stay, kind: int) -> Bundle:
     used: tuple[Load, ...] = (load, (0, 0, 0))
     mask = own & next(m for m in catalogue.speeds if m >> kind & 1)
     if old is not None:
-        stays, mask = (*old.stays, stay), old.mask & own
+        at = bisect_left(old.stays, stay)
+        stays, mask = (*old.stays[:at], stay, *old.stays[at:]), old.mask & own
         times, used = profile_with(old, stay.start_ms, stay.end_ms, load)
     span = times[-1] - times[0]
     choice = (catalogue.cost(kind, span), kind)

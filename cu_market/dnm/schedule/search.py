@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cu_market.dnm.schedule.bundle import Bundle, make
+from cu_market.dnm.schedule.bundle import Bundle, Catalogue, make, peak_of
 from cu_market.dnm.schedule.packing import Packing
 from cu_market.dnm.schedule.reinsertion import reinsert
 
@@ -236,23 +236,26 @@ def split_idle(packing: Packing) -> None:
     """Gives up a CU over a time in which nothing runs where starting another is no dearer."""
     for key in list(packing.bundles):
         old = packing.bundles[key]
-        for k, end in _gaps(old):
-            left = make(packing.catalogue, old.stays[:k], old.mask)
-            right = make(packing.catalogue, old.stays[k:], old.mask)
-            if left is None or right is None or left.cost + right.cost > old.cost:
-                continue
-            assert left.last_ms == end
-            packing.set(key, left)
-            packing.set(-1, right)
-            break  # what is left of this gap's right side is looked at in a later round
+        end = _worthless_gap(packing.catalogue, old)
+        if end is None:
+            continue
+        left = make(packing.catalogue, [s for s in old.stays if s.start_ms < end], old.mask)
+        right = make(packing.catalogue, [s for s in old.stays if s.start_ms >= end], old.mask)
+        assert left is not None  # what held more holds less
+        assert right is not None
+        packing.set(key, left)
+        packing.set(-1, right)  # what is left of it is looked at in a later round
 
 
-def _gaps(bundle: Bundle) -> list[tuple[int, int]]:
-    """Returns (index of the first stay after, end before) of every time without a task."""
-    found: list[tuple[int, int]] = []
-    end = bundle.stays[0].end_ms
-    for k, stay in enumerate(bundle.stays):
-        if stay.start_ms > end:
-            found.append((k, end))
-        end = max(end, stay.end_ms)
-    return found
+def _worthless_gap(catalogue: Catalogue, bundle: Bundle) -> int | None:
+    """Returns where the first time without a task begins over which to give the CU up."""
+    times, used = bundle.times, bundle.used
+    for k in range(len(times) - 1):
+        if used[k] == (0, 0, 0):
+            before = catalogue.cheapest(peak_of(used[:k]), bundle.mask, times[k] - times[0])
+            after = catalogue.cheapest(
+                peak_of(used[k + 1 :]), bundle.mask, times[-1] - times[k + 1]
+            )
+            if before and after and before[0] + after[0] <= bundle.cost:
+                return times[k]
+    return None
