@@ -17,7 +17,7 @@ from cu_market.domain.problem import InvalidInputError, Problem
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cu_market.sim.replay import Outcome
+    from cu_market.sim.setting import Outcome
     from cu_market.sim.study import Case
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cu_market.sim.replay import Outcome
+    from cu_market.sim.setting import Outcome
 
 MOST_LABELLED = 40
 """Of more CUs, none is named: the names would lie on one another."""

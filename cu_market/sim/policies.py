@@ -30,7 +30,7 @@ from cu_market.dnm.schedule.packing import windows
 from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
 from cu_market.dnm.solve import Clock
 from cu_market.domain.problem import InvalidInputError, Problem
-from cu_market.sim.replay import cheapest_for, tails_ms
+from cu_market.sim.setting import tails_ms
 
 FOREVER_MS = 10**12
 
@@ -80,7 +80,7 @@ def one_per_step_plan(workload: Workload, *, is_by_the_hour: bool = False) -> Jo
     named = {machine.name: machine for machine in workload.machines}
     cus = []
     for k, (task, start) in enumerate(zip(workload.tasks, starts, strict=True)):
-        machine = named[cheapest_for(by_hour if is_by_the_hour else workload.machines, task).name]
+        machine = named[_cheapest_for(by_hour if is_by_the_hour else workload.machines, task).name]
         cus.append(_cu(f"{machine.name}/{k}", machine, [(task.task_id, start, task.duration_ms)]))
     return _joint(cus, "one CU a step")
 
@@ -109,7 +109,7 @@ def greedy_plan(workload: Workload) -> JointPlan:
     cus: list[tuple[MachineType, list[Stay]]] = []
     for i in sorted(workload.order, key=lambda i: (starts[i], i)):
         stay = Stay(starts[i], starts[i] + tasks[i].duration_ms, i)
-        machine = cheapest_for(workload.machines, tasks[i])
+        machine = _cheapest_for(workload.machines, tasks[i])
         options = []
         for k, (held, stays) in enumerate(cus):
             both = [*stays, stay]
@@ -155,6 +155,18 @@ BASELINES: Mapping[str, Callable[[Workload], JointPlan | None]] = {
     "round-robin": round_robin_plan,
     "skypilot-like": lambda workload: one_per_step_plan(workload, is_by_the_hour=True),
 }
+
+
+def _cheapest_for(machines: Sequence[MachineType], task: Task) -> MachineType:
+    """Returns the machine on which the task alone costs least."""
+    return min(
+        (
+            m
+            for m in machines
+            if m.cpu_millis >= task.cpu_millis and m.memory_bytes >= task.memory_bytes
+        ),
+        key=lambda m: (m.cost_microusd(m.duration_ms(task)), m.name),
+    )
 
 
 def _plan_of(

@@ -17,7 +17,7 @@ one's start-up costs is let go, and bought again when its next task is ready.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -32,45 +32,13 @@ from cu_market.dnm.renegotiation import (
     Spread,
     left_ms,
 )
-from cu_market.dnm.schedule import JointPlan, MachineType, Task, Workload
+from cu_market.dnm.schedule import MachineType, Task
 from cu_market.domain.units import lease_cost_microusd
-from cu_market.sim.inputs import SpotTrace
+from cu_market.sim.setting import Outcome, Setting, Stay
 
 PATIENCE_RATIO = 0.005
 """A task that has waited for less than this share of the deadline beyond its planned start is not
 late, and two reviews are at least so far apart."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stay:
-    """One attempt of a task on a CU, in milliseconds; an attempt that was preempted has failed."""
-
-    task_id: str
-    cu_id: str
-    machine: str
-    is_spot: bool
-    start_ms: float
-    end_ms: float
-    has_failed: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What came of a replay.
-
-    Attributes:
-        cost_microusd: all CUs, each priced once.
-        finish_ms: end of the last task.
-        failed_attempts: attempts that preemption ended.
-        moves: tasks that ran elsewhere than planned.
-        stays: every attempt, by start.
-    """
-
-    cost_microusd: int
-    finish_ms: float
-    failed_attempts: int
-    moves: int
-    stays: tuple[Stay, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -88,33 +56,6 @@ class _CU:
     first_ms: float | None = None
     last_ms: float = 0.0
     ran: list[tuple[str, int, int]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """What a replay is told.
-
-    Attributes:
-        workload: the tasks as recorded, the machines, the deadline.
-        expected_ms: the forecast by task: medians.
-        spreads: of what happens about them, by task; exact where not given.
-        plan: where each task goes.
-        spot_cus: cu_ids of the plan that are bought as spot.
-        trace: of spot, or None where it never ends.
-        offset: the trace's point at which the replay begins.
-        spot_permille: spot price in thousandths of the price on demand.
-        reacts: whether what has not started is moved.
-    """
-
-    workload: Workload
-    expected_ms: Mapping[str, int]
-    plan: JointPlan
-    spreads: Mapping[str, Spread] = field(default_factory=dict)
-    spot_cus: frozenset[str] = frozenset()
-    trace: SpotTrace | None = None
-    offset: int = 0
-    spot_permille: int = 350
-    reacts: bool = True
 
 
 class Replay:
@@ -143,9 +84,9 @@ class Replay:
         self._dispatcher: Dispatcher | None = None
         self._reviewer: Review | None = None
         if setting.reacts and setting.spreads and setting.trace is None:
-            self._dispatcher = Dispatcher(_forecast(setting), spreads=setting.spreads)
+            self._dispatcher = Dispatcher(setting.forecast(), spreads=setting.spreads)
         elif setting.reacts:
-            self._reviewer = Review(_forecast(setting), spreads=setting.spreads)
+            self._reviewer = Review(setting.forecast(), spreads=setting.spreads)
         self._is_turn_due = False
         self._ended = {task_id: self._env.event() for task_id in self._tasks}
         self._ready: list[str] = []
@@ -417,41 +358,6 @@ class Replay:
         if cu.is_spot:
             price = price * self._setting.spot_permille // 1000
         self._cost += lease_cost_microusd(price, billed)
-
-
-def _forecast(setting: Setting) -> Workload:
-    """Returns the workload as it is forecast."""
-    tasks = tuple(
-        replace(task, duration_ms=setting.expected_ms[task.task_id])
-        for task in setting.workload.tasks
-    )
-    return replace(setting.workload, tasks=tasks)
-
-
-def tails_ms(tasks: Sequence[Task], takes: Mapping[str, int]) -> dict[str, int]:
-    """Returns the longest path from each task's start to the end of all, itself included."""
-    children: dict[str, list[str]] = defaultdict(list)
-    for task in tasks:
-        for parent in task.parents:
-            children[parent].append(task.task_id)
-    order = Workload(tasks=tuple(tasks), machines=(), deadline_ms=0).order
-    tails: dict[str, int] = {}
-    for i in reversed(order):
-        name = tasks[i].task_id
-        tails[name] = takes[name] + max((tails[c] for c in children[name]), default=0)
-    return tails
-
-
-def cheapest_for(machines: Sequence[MachineType], task: Task) -> MachineType:
-    """Returns the machine on which the task alone costs least."""
-    return min(
-        (
-            m
-            for m in machines
-            if m.cpu_millis >= task.cpu_millis and m.memory_bytes >= task.memory_bytes
-        ),
-        key=lambda m: (m.cost_microusd(m.duration_ms(task)), m.name),
-    )
 
 
 def _has_room(cu: _CU, task: Task) -> bool:

@@ -21,8 +21,9 @@ from cu_market.dnm.solve import Clock
 from cu_market.domain.units import MICROUSD
 from cu_market.sim.inputs import SpotTrace
 from cu_market.sim.policies import BASELINES, market_plan, static_plan
-from cu_market.sim.replay import Outcome, Replay, Setting, tails_ms
+from cu_market.sim.replay import Replay
 from cu_market.sim.risk import choose_spot
+from cu_market.sim.setting import Outcome, Setting, tails_ms
 
 LATE_MS = 1.0
 """A millisecond of rounding is not late."""
