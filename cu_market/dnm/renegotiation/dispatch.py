@@ -38,7 +38,8 @@ from cu_market.dnm.schedule.workload import MachineType, Task, Workload
 from cu_market.domain.units import MILLIS, MS_PER_HOUR
 
 DUE_Z = 4.0
-"""At 2, of the same replays the mean finish was 1.7 % late and the worst percentile 25 %."""
+"""At 2.5, of the same replays, five plans each, the mean finish was 2.1 % late (at 4: 1.1 %) and
+the worst workflow's 95th percentile 18 % (5.8 %), for 0.3 % less."""
 
 TOLERANCE_RATIO = 0.025
 """Of the deadline: so much later than due a step may start before a CU is bought for it. A new CU
