@@ -102,7 +102,7 @@ def simulate_documents(
     """
     from cu_market.cli.simulate_pictures import write_pictures
     from cu_market.dnm.schedule import Budget
-    from cu_market.market.solver_process import SolverProcess
+    from cu_market.market.solver.process import SolverProcess
     from cu_market.sim.inputs import read_kinds, read_machines, read_spot, read_workflow
     from cu_market.sim.study import POLICIES, Case, study_with_outcomes
 

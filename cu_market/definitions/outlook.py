@@ -14,8 +14,8 @@ from cu_market.definitions.pictures import demand_with_band, markdown
 from cu_market.deo.settings import instance_settings
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Usage
-from cu_market.market.champions import published_forecaster
-from cu_market.market.future import future_demand
+from cu_market.market.ahead.future import future_demand
+from cu_market.market.demand.champions import published_forecaster
 from cu_market.pse.demand.expected import demand_by_hour
 from cu_market.pse.models.forecaster import LearnedForecaster
 from cu_market.pse.partitions import with_neighbours

@@ -3,6 +3,6 @@
 from cu_market.dnm.objective import Surcharge
 from cu_market.dnm.offers import RunningLease
 from cu_market.dnm.planner import plan
-from cu_market.dnm.solve import Solver, SolverAnswer
+from cu_market.dnm.programs.solve import Solver, SolverAnswer
 
 __all__ = ["RunningLease", "Solver", "SolverAnswer", "Surcharge", "plan"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cu_market.dnm.construction import Placement, Schedule, has_room, occupied, occupy
 from cu_market.dnm.feasibility import Refusals, late_detail, no_retry_detail
 from cu_market.dnm.offers import Offer, OfferTable
+from cu_market.dnm.placement.construction import Placement, Schedule, has_room, occupied, occupy
+from cu_market.dnm.placement.timeline import Timeline
 from cu_market.dnm.sensitivity import Judged, sensitivity
-from cu_market.dnm.timeline import Timeline
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Loss, LossReason, Unserved
 from cu_market.domain.units import MS_PER_HOUR, format_usd

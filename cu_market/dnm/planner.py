@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cu_market.dnm.bound import floor_bound, lagrangian_bound
-from cu_market.dnm.construction import Placement, Schedule, construct_best
-from cu_market.dnm.descent import descend
+from cu_market.dnm.bounds.bound import floor_bound, lagrangian_bound
+from cu_market.dnm.bounds.waiting import waiting_bound
 from cu_market.dnm.explain import explain
 from cu_market.dnm.given import Given
-from cu_market.dnm.linear import LinearSolver
 from cu_market.dnm.objective import Surcharges, no_surcharge
 from cu_market.dnm.offers import OfferTable, RunningLease
-from cu_market.dnm.rows import assemble
-from cu_market.dnm.solve import Clock, Solver, SolverAnswer, no_clock, read_choice
+from cu_market.dnm.placement.construction import Placement, Schedule, construct_best
+from cu_market.dnm.placement.descent import descend
+from cu_market.dnm.programs.linear import LinearSolver
+from cu_market.dnm.programs.rows import assemble
+from cu_market.dnm.programs.solve import Clock, Solver, SolverAnswer, no_clock, read_choice
 from cu_market.dnm.standing import NOTHING_STANDS, Hold, Standing, seats
-from cu_market.dnm.waiting import waiting_bound
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Plan, Unserved
 from cu_market.domain.problem import CUMarketError

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cu_market.dnm.construction import Placement
 from cu_market.dnm.objective import delay_cost_microusd, expected_ms, money_microusd
 from cu_market.dnm.offers import Offer, OfferTable
+from cu_market.dnm.placement.construction import Placement
 from cu_market.domain.plan import LossReason
 from cu_market.domain.units import format_usd
 

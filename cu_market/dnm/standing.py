@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from cu_market.dnm.construction import (
+from cu_market.dnm.offers import OfferTable
+from cu_market.dnm.placement.construction import (
     Placement,
     earliest_start,
     occupied,
     occupy,
 )
-from cu_market.dnm.offers import OfferTable
 
 
 class Hold(StrEnum):

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from cu_market.dnm.solve import Solver
+from cu_market.dnm.programs.solve import Solver
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Plan
@@ -33,28 +33,28 @@ from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Auction, Ledger
-from cu_market.market.accounts import left_microusd
+from cu_market.market.accounts.spending import left_microusd
 from cu_market.market.awarding import allocation_of
-from cu_market.market.beside import (
-    account_of,
-    beside_others_or_late,
-    with_queued,
-)
-from cu_market.market.champions import published_forecaster
-from cu_market.market.crowd import NOBODY, Crowd, read_crowd
-from cu_market.market.past import Past, read_past
-from cu_market.market.report import auction_report
-from cu_market.market.requests import (
+from cu_market.market.demand.champions import published_forecaster
+from cu_market.market.demand.past import Past, read_past
+from cu_market.market.demand.requests import (
     Demand,
     read_specs,
     size_run,
 )
-from cu_market.market.retender import open_requests, together_report, write_moves
+from cu_market.market.report import auction_report
 from cu_market.market.rounds import Rounds
 from cu_market.market.scores import measured_scores
 from cu_market.market.settings import MarketSettings
 from cu_market.market.terms import Terms
-from cu_market.market.together import Together
+from cu_market.market.together.beside import (
+    account_of,
+    beside_others_or_late,
+    with_queued,
+)
+from cu_market.market.together.crowd import NOBODY, Crowd, read_crowd
+from cu_market.market.together.joint import Together
+from cu_market.market.together.retender import open_requests, together_report, write_moves
 from cu_market.market.unserved import MarketUnavailableError
 from cu_market.pse.forecast import Forecaster
 from cu_market.ral.bids import BidRound, collect_bids

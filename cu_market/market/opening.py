@@ -7,7 +7,7 @@ from cu_market.ledger.sql import SqlLedger, open_ledger
 from cu_market.market.auction import Market
 from cu_market.market.carriage import check_carriage, find_carrier
 from cu_market.market.settings import MarketSettings
-from cu_market.market.solver_process import SolverProcess
+from cu_market.market.solver.process import SolverProcess
 from cu_market.ral.registry import load_providers
 
 

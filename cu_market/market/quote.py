@@ -19,7 +19,7 @@ from cu_market.domain.plan import Award, Plan
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import MICROUSD, lease_cost_microusd
 from cu_market.market.auction import Cleared, Market
-from cu_market.market.requests import Demand
+from cu_market.market.demand.requests import Demand
 
 DRAWS = 400
 Z95 = 1.6448536269514722

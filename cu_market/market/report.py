@@ -9,7 +9,7 @@ from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Award, Loss, Plan
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import MICROUSD, format_bytes, format_usd
-from cu_market.market.requests import Demand
+from cu_market.market.demand.requests import Demand
 from cu_market.ral.bids import BidRound
 
 

@@ -20,8 +20,8 @@ from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award
 from cu_market.domain.profile import ResourcePool
 from cu_market.domain.resources import ResourceVector
-from cu_market.market.requests import Demand
-from cu_market.market.together import Together
+from cu_market.market.demand.requests import Demand
+from cu_market.market.together.joint import Together
 from cu_market.market.unserved import (
     MarketUnavailableError,
     NoRoomYetError,

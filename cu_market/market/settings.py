@@ -15,7 +15,7 @@ from cu_market.domain.spec import Defaults, Mode, OnMarketFailure
 from cu_market.domain.tags import nearest_name
 from cu_market.domain.units import parse_cores, parse_size, usd_to_microusd
 from cu_market.ledger.location import follow
-from cu_market.market.accounts import Terms
+from cu_market.market.accounts.spending import Terms
 from cu_market.ral.registry import load_providers
 
 

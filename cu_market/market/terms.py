@@ -1,7 +1,7 @@
 """The plan of a demand at the bids that stand, on the terms that the run and the market set.
 
 1. Bids that another one makes pointless are dropped (``dnm/dominance.py``).
-2. The rest is planned with everything that a pair costs (``dnm/placing.py``).
+2. The rest is planned with everything that a pair costs (``dnm/placement/placing.py``).
 3. Where that passes what is left of the run's budget, a cheaper plan is sought
    (``dnm/budget.py``).
 4. Where the market pays second prices, winners are priced (``dnm/second_price.py``).
@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from cu_market.dnm.budget import HALVINGS, WHOLE, bill_microusd, plan_within
 from cu_market.dnm.dominance import Dominated, drop_dominated, tell_dominated
 from cu_market.dnm.offers import RunningLease
-from cu_market.dnm.placing import places_of, plan_chosen, plan_placed
+from cu_market.dnm.placement.placing import places_of, plan_chosen, plan_placed
+from cu_market.dnm.programs.solve import Clock, Solver
 from cu_market.dnm.second_price import at_second_prices
-from cu_market.dnm.solve import Clock, Solver
 from cu_market.dnm.standing import NOTHING_STANDS, Standing
 from cu_market.dnm.surcharges import Priced
 from cu_market.dnm.verify import violations
@@ -30,7 +30,7 @@ from cu_market.domain.problem import CUMarketError
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import format_usd
-from cu_market.market.requests import Demand
+from cu_market.market.demand.requests import Demand
 from cu_market.market.settings import MarketSettings, Pricing
 from cu_market.market.unserved import named
 

@@ -8,7 +8,7 @@ from cu_market.domain.plan import LossReason, Plan
 from cu_market.domain.problem import CUMarketError, InvalidInputError, Problem
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import format_bytes, format_usd
-from cu_market.market.requests import Demand
+from cu_market.market.demand.requests import Demand
 from cu_market.ral.bids import BidRound
 from cu_market.ral.provider import Provider, Refilling
 

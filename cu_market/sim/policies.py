@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from cu_market.dnm.linear import LinearSolver
+from cu_market.dnm.programs.linear import LinearSolver
+from cu_market.dnm.programs.solve import Clock
 from cu_market.dnm.schedule import (
     Budget,
     JointPlan,
@@ -28,7 +29,6 @@ from cu_market.dnm.schedule import (
 from cu_market.dnm.schedule.bundle import Stay, peak_of, profile
 from cu_market.dnm.schedule.packing import windows
 from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
-from cu_market.dnm.solve import Clock
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.sim.setting import tails_ms
 

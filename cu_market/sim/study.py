@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from cu_market.dnm.linear import LinearSolver
+from cu_market.dnm.programs.linear import LinearSolver
+from cu_market.dnm.programs.solve import Clock
 from cu_market.dnm.renegotiation import Spread, pooled, with_margins
 from cu_market.dnm.schedule import Budget, JointPlan, MachineType, Task, Workload
-from cu_market.dnm.solve import Clock
 from cu_market.domain.units import MICROUSD
 from cu_market.sim.inputs import SpotTrace
 from cu_market.sim.policies import BASELINES, market_plan, static_plan

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from selection_instance import generate
 
 from cu_market.dnm import plan
-from cu_market.dnm.solve import InProcessSolver
+from cu_market.dnm.programs.solve import InProcessSolver
 from cu_market.domain.plan import Plan
 
 EARLY_SECONDS = 1.5

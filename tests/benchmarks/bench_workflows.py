@@ -27,7 +27,7 @@ from cu_market.dnm.schedule import Budget, MachineType, Task, Workload, plan_wor
 from cu_market.dnm.schedule.bundle import Stay, peak_of, profile
 from cu_market.dnm.schedule.packing import windows
 from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
-from cu_market.market.solver_process import SolverProcess
+from cu_market.market.solver.process import SolverProcess
 from cu_market.sim.inputs import read_workflow
 
 FOREVER_MS = 10**12

@@ -16,8 +16,8 @@ from cu_market.deo.launcher.buyer import Buyer
 from cu_market.deo.settings import instance_settings
 from cu_market.domain.purchase import OPEN, Purchase, PurchaseState
 from cu_market.ledger.interface import Ledger
+from cu_market.market.ahead.startups import KEPT, Startups, note_startups
 from cu_market.market.opening import close_market, open_market
-from cu_market.market.startups import KEPT, Startups, note_startups
 from cu_market.ral.local import standby
 from cu_market.ral.local.process import parse_holder, worker_processes
 

@@ -15,7 +15,7 @@ from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import RunSpec
 from cu_market.domain.units import GIB
-from cu_market.market.requests import Demand
+from cu_market.market.demand.requests import Demand
 from cu_market.market.settings import MarketSettings
 from cu_market.market.terms import Terms
 

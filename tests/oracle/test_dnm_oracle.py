@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cu_market.dnm.planner import plan
-from cu_market.dnm.solve import InProcessSolver
+from cu_market.dnm.programs.solve import InProcessSolver
 from cu_market.domain.bid import Bid, Rates
 from cu_market.domain.plan import Plan
 from cu_market.domain.profile import CUProfile

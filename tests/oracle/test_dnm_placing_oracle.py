@@ -10,8 +10,8 @@ from math import exp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cu_market.dnm.placing import plan_placed
-from cu_market.dnm.solve import InProcessSolver, no_clock
+from cu_market.dnm.placement.placing import plan_placed
+from cu_market.dnm.programs.solve import InProcessSolver, no_clock
 from cu_market.domain.bid import Bid
 from cu_market.domain.inputs import InputData, Place
 from cu_market.domain.profile import CUProfile

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cu_market.dnm.programs.solve import InProcessSolver
 from cu_market.dnm.schedule import Budget, MachineType, Task, Workload, flaws, plan_workload
-from cu_market.dnm.solve import InProcessSolver
 
 PRICE = 3_600_000  # one micro-dollar a millisecond
 

@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cu_market.dnm.planner import plan
+from cu_market.dnm.programs.solve import InProcessSolver
 from cu_market.dnm.second_price import at_second_prices
-from cu_market.dnm.solve import InProcessSolver
 from cu_market.dnm.verify import violations
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Plan

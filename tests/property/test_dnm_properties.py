@@ -8,14 +8,14 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cu_market.dnm.bound import lagrangian_bound
-from cu_market.dnm.construction import construct
+from cu_market.dnm.bounds.bound import lagrangian_bound
 from cu_market.dnm.offers import RunningLease, tabulate
+from cu_market.dnm.placement.construction import construct
+from cu_market.dnm.placement.timeline import Timeline
 from cu_market.dnm.planner import plan
-from cu_market.dnm.rows import assemble
-from cu_market.dnm.solve import InProcessSolver
+from cu_market.dnm.programs.rows import assemble
+from cu_market.dnm.programs.solve import InProcessSolver
 from cu_market.dnm.surcharges import Priced
-from cu_market.dnm.timeline import Timeline
 from cu_market.dnm.verify import violations
 from cu_market.domain.bid import Bid, Rates
 from cu_market.domain.inputs import InputData, Place

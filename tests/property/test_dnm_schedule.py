@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cu_market.dnm.linear import LinearAnswer, LinearProgram
+from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram
+from cu_market.dnm.programs.solve import InProcessSolver
 from cu_market.dnm.schedule import (
     Budget,
     JointPlan,
@@ -22,7 +23,6 @@ from cu_market.dnm.schedule.bundle import FAR, Catalogue, Stay, make, without
 from cu_market.dnm.schedule.certificate import Prices, certify
 from cu_market.dnm.schedule.packing import empty
 from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
-from cu_market.dnm.solve import InProcessSolver
 from cu_market.domain.problem import InvalidInputError
 
 BUDGET = Budget(limit_seconds=60, rounds=60, gap=0.0)

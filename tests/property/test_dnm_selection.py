@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_dnm_properties import CAPACITIES, RUNNING, asked, offered
 
-from cu_market.dnm.linear import LinearAnswer, LinearProgram
 from cu_market.dnm.offers import RunningLease
 from cu_market.dnm.offers import tabulate as tabulate_pairs
 from cu_market.dnm.planner import plan
+from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram
+from cu_market.dnm.programs.solve import InProcessSolver, no_clock
 from cu_market.dnm.selection.arrays import INFEASIBLE, tabulate
 from cu_market.dnm.selection.multipliers import bound, whole
 from cu_market.dnm.selection.planner import plan_selection
-from cu_market.dnm.solve import InProcessSolver, no_clock
 from cu_market.dnm.surcharges import Priced
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Plan

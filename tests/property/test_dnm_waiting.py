@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_dnm_properties import CAPACITIES, NOW, RUNNING, asked, offered, planned
 
+from cu_market.dnm.bounds.waiting import WaitingPrices, certify_waiting
 from cu_market.dnm.offers import RunningLease, tabulate
 from cu_market.dnm.planner import plan
-from cu_market.dnm.solve import InProcessSolver
-from cu_market.dnm.waiting import WaitingPrices, certify_waiting
+from cu_market.dnm.programs.solve import InProcessSolver
 from cu_market.domain.bid import Bid, Rates
 from cu_market.domain.profile import CUProfile
 from cu_market.domain.request import ResourceRequest

@@ -21,8 +21,8 @@ from cu_market.domain.request import ResourceRequest, StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import GIB, lease_cost_microusd
 from cu_market.market.awarding import allocation_of
-from cu_market.market.crowd import Crowd, StandingStep, joint_id
-from cu_market.market.together import Together, plan_together
+from cu_market.market.together.crowd import Crowd, StandingStep, joint_id
+from cu_market.market.together.joint import Together, plan_together
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NO_BUDGETS: Mapping[str, int] = {}

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cu_market.dnm.placing import places_of, plan_placed
-from cu_market.dnm.solve import no_clock
+from cu_market.dnm.placement.placing import places_of, plan_placed
+from cu_market.dnm.programs.solve import no_clock
 from cu_market.dnm.standing import NOTHING_STANDS, Hold, Standing
 from cu_market.dnm.surcharges import Priced
 from cu_market.dnm.verify import violations
@@ -20,7 +20,7 @@ from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import RunSpec
 from cu_market.domain.units import GB, GIB
-from cu_market.market.requests import Demand
+from cu_market.market.demand.requests import Demand
 from cu_market.market.settings import MarketSettings
 from cu_market.market.terms import Terms
 

@@ -9,7 +9,7 @@ from cu_market.cli.deployment import Deployment
 from cu_market.cli.exits import NothingFoundError
 from cu_market.cli.output import make_table
 from cu_market.cli.pse.show import bars
-from cu_market.market.future import future_demand
+from cu_market.market.ahead.future import future_demand
 from cu_market.pse.demand.expected import demand_by_hour
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from cu_market.domain.spec import Risk
 from cu_market.domain.units import format_bytes
 from cu_market.domain.usage import GpuScope, Usage
 from cu_market.ledger.interface import Ledger
-from cu_market.market.champions import published_forecaster
-from cu_market.market.past import read_past
+from cu_market.market.demand.champions import published_forecaster
+from cu_market.market.demand.past import read_past
 from cu_market.pse.champion.state import location_identity
 from cu_market.pse.forecast import Forecast
 from cu_market.pse.ladder.trade_off import trade_off

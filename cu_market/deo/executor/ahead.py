@@ -12,8 +12,8 @@ from cu_market.dagster_compat.outline import location_name
 from cu_market.dagster_compat.upcoming import due_at
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.purchase import OPEN, Purchase
+from cu_market.market.ahead.startups import Startups, note_startups
 from cu_market.market.auction import Market
-from cu_market.market.startups import Startups, note_startups
 from cu_market.ral.places import WorkerKey, fit_of, foresighted
 from cu_market.ral.provider import Provider, Worker, WorkerLaunch
 

@@ -30,8 +30,8 @@ from cu_market.domain.spec import Mode, OnMarketFailure
 from cu_market.ledger.interface import Auction
 from cu_market.market.auction import Market
 from cu_market.market.opening import close_market, open_market
-from cu_market.market.retender import TOGETHER
 from cu_market.market.settings import MarketSettings
+from cu_market.market.together.retender import TOGETHER
 from cu_market.market.unserved import NoRoomYetError
 
 WAIT_SECONDS = 1.0

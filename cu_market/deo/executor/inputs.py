@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cu_market.domain.outline import StepOutline
 from cu_market.domain.usage import Usage
-from cu_market.market.inputs import last_input_bytes
+from cu_market.market.demand.inputs import last_input_bytes
 
 
 def is_told(step: StepOutline) -> bool:

@@ -11,11 +11,11 @@ from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tags import parse_run_tags
 from cu_market.ledger.interface import LeaseLostError, Refusal
+from cu_market.market.accounts.purse import Purse
+from cu_market.market.ahead.standing import give_back, give_way
 from cu_market.market.auction import Market
-from cu_market.market.growth import larger_offer
-from cu_market.market.purse import Purse
+from cu_market.market.renegotiation.growth import larger_offer
 from cu_market.market.settings import OnBudget, Pricing
-from cu_market.market.standing import give_back, give_way
 
 
 class Leases:

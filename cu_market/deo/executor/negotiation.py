@@ -24,17 +24,17 @@ from cu_market.domain.request import StepIdentity
 from cu_market.domain.spec import OnOom, Risk, SizingMode
 from cu_market.domain.usage import Ending, Measurement
 from cu_market.ledger.interface import Auction, AwardTakenError, Refusal
-from cu_market.market.accounts import DEFAULT_ACCOUNT
+from cu_market.market.accounts.purse import Purse
+from cu_market.market.accounts.spending import DEFAULT_ACCOUNT
 from cu_market.market.auction import Cleared, Market
-from cu_market.market.proposals import commit
-from cu_market.market.purse import Purse
-from cu_market.market.replan import Move
-from cu_market.market.requests import (
+from cu_market.market.demand.requests import (
     merged_specs,
     part_of,
     read_specs,
     tags_for,
 )
+from cu_market.market.renegotiation.proposals import commit
+from cu_market.market.renegotiation.replan import Move
 from cu_market.pse.empirical import next_after_oom
 from cu_market.pse.sizing import SizedStep
 

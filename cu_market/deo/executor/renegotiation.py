@@ -6,8 +6,8 @@ One review, every ``renegotiate_seconds`` and at once after a CU was lost:
 2. find what has changed: a step runs longer than forecast, waits longer than it would run, a price
    has moved, a CU is gone or was lost;
 3. if anything has, plan the steps that have not started as if they were auctioned now;
-4. move them only where it is worth it (``cu_market.market.replan`` has the rules and the argument
-   that it ends), commit the new awards in one transaction, and tell the run page why.
+4. move them only where it is worth it (``cu_market.market.renegotiation.replan`` has the rules and
+   the argument that it ends), commit the new awards in one transaction, and tell the run page why.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from cu_market.domain.request import StepIdentity
 from cu_market.domain.units import format_usd, usd_to_microusd
 from cu_market.ledger.interface import AwardTakenError
 from cu_market.market.auction import Cleared
-from cu_market.market.proposals import propose
-from cu_market.market.replan import Situation, choose_moves
+from cu_market.market.renegotiation.proposals import propose
+from cu_market.market.renegotiation.replan import Situation, choose_moves
 from cu_market.market.settings import Pricing
 
 logger = logging.getLogger(__name__)

@@ -27,8 +27,8 @@ from cu_market.deo.executor.workers import WarmWorker, Workers
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.outline import RunOutline, template_key
 from cu_market.ledger.interface import LeaseLostError
+from cu_market.market.ahead.standing import give_back
 from cu_market.market.auction import Market
-from cu_market.market.standing import give_back
 from cu_market.ral.local.process import current_holder
 from cu_market.ral.provider import Adopting
 

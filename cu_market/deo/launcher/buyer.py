@@ -26,10 +26,10 @@ from cu_market.deo.launcher.expecting import Expecting, Tentative
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.purchase import OPEN, Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
-from cu_market.market.ahead import Buy, Want, plan_ahead, purchase_of
+from cu_market.market.accounts.ceilings import left_by_account
+from cu_market.market.ahead.buying import Buy, Want, plan_ahead, purchase_of
+from cu_market.market.ahead.standing import end_worker, give_back, let_go
 from cu_market.market.auction import Market
-from cu_market.market.ceilings import left_by_account
-from cu_market.market.standing import end_worker, give_back, let_go
 from cu_market.ral.local.process import current_holder, is_alive
 from cu_market.ral.places import foresighted
 from cu_market.ral.provider import HolderStatus, Standby, WorkerLaunch

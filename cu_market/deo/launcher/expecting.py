@@ -40,13 +40,13 @@ from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Award
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.purchase import Purchase, PurchaseState
-from cu_market.market.accounts import DEFAULT_ACCOUNT
-from cu_market.market.ahead import Want
+from cu_market.market.accounts.spending import DEFAULT_ACCOUNT
+from cu_market.market.ahead.buying import Want
+from cu_market.market.ahead.startups import known_lags, known_startups
 from cu_market.market.auction import Cleared, Market
 from cu_market.market.awarding import allocation_of
-from cu_market.market.proposals import propose
-from cu_market.market.replan import Situation
-from cu_market.market.startups import known_lags, known_startups
+from cu_market.market.renegotiation.proposals import propose
+from cu_market.market.renegotiation.replan import Situation
 from cu_market.ral.places import (
     WORKER_ARGUMENTS,
     WorkerKey,

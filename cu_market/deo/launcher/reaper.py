@@ -14,8 +14,8 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 from cu_market.dagster_compat.launcher import CheckRunHealthResult, WorkerStatus, resumes_runs
 from cu_market.domain.allocation import AllocationState
 from cu_market.ledger.interface import LeaseLostError, Ledger, RunLease
+from cu_market.market.ahead.standing import give_back
 from cu_market.market.auction import Market
-from cu_market.market.standing import give_back
 from cu_market.ral.local.process import is_alive
 from cu_market.ral.provider import Adopting, HolderStatus
 

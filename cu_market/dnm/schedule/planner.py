@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from cu_market.dnm.linear import LinearSolver
+from cu_market.dnm.programs.linear import LinearSolver
+from cu_market.dnm.programs.solve import Clock, no_clock
 from cu_market.dnm.schedule.bundle import Catalogue
 from cu_market.dnm.schedule.construction import INSERTION, constructions
 from cu_market.dnm.schedule.joint_plan import JointPlan, PlannedCU, PlannedStay
@@ -16,7 +17,6 @@ from cu_market.dnm.schedule.retiming import retimed
 from cu_market.dnm.schedule.search import Pool, search
 from cu_market.dnm.schedule.verify import flaws
 from cu_market.dnm.schedule.workload import Workload
-from cu_market.dnm.solve import Clock, no_clock
 from cu_market.domain.problem import CUMarketError
 
 ROUNDS = 4000

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cu_market.dnm.linear import LinearProgram, LinearRow, LinearSolver
+from cu_market.dnm.programs.linear import LinearProgram, LinearRow, LinearSolver
 from cu_market.dnm.schedule.bundle import Bundle
 from cu_market.dnm.schedule.packing import Packing, empty
 

@@ -39,7 +39,7 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import pairwise
 
-from cu_market.dnm.linear import LinearAnswer, LinearProgram, LinearRow, LinearSolver
+from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram, LinearRow, LinearSolver
 from cu_market.dnm.schedule.bundle import Catalogue
 from cu_market.dnm.schedule.certificate import Prices, certify
 from cu_market.dnm.schedule.packing import Windows

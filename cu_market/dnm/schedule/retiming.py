@@ -24,7 +24,7 @@ vertices are whole milliseconds. No two tasks of a CU overlap that did not befor
 
 from __future__ import annotations
 
-from cu_market.dnm.linear import LinearProgram, LinearRow, LinearSolver
+from cu_market.dnm.programs.linear import LinearProgram, LinearRow, LinearSolver
 from cu_market.dnm.schedule.bundle import Stay, make
 from cu_market.dnm.schedule.packing import Packing
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cu_market.dnm.linear import LinearAnswer, LinearProgram
+from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram
 from cu_market.dnm.selection.arrays import INFEASIBLE, Selection, Whole
 from cu_market.dnm.selection.master import Live, Master
 from cu_market.dnm.selection.multipliers import SHIFT, near, reduced_costs, subgradient

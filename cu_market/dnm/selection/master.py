@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cu_market.dnm.linear import LinearAnswer, LinearProgram, LinearRow
+from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram, LinearRow
 from cu_market.dnm.selection.arrays import INFEASIBLE, ROWS_AT_ONCE, Flags, Selection, Whole
 from cu_market.dnm.selection.multipliers import SHIFT, Prices, bound, near, reduced_costs, rounded
 from cu_market.dnm.selection.rounding import UNSERVED

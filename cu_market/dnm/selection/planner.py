@@ -9,14 +9,14 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from cu_market.dnm.feasibility import refusals
-from cu_market.dnm.linear import LinearAnswer, LinearProgram, LinearRow, LinearSolver
 from cu_market.dnm.objective import Surcharges, expected_ms, money_microusd
 from cu_market.dnm.offers import RunningLease
+from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram, LinearRow, LinearSolver
+from cu_market.dnm.programs.solve import Clock
 from cu_market.dnm.selection.arrays import INFEASIBLE, Selection, tabulate
 from cu_market.dnm.selection.generation import Found, select
 from cu_market.dnm.selection.master import Live
 from cu_market.dnm.selection.rounding import UNSERVED, Holding
-from cu_market.dnm.solve import Clock
 from cu_market.dnm.verify import violations
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Loss, LossReason, Plan, Unserved

@@ -11,9 +11,9 @@ from test_ledger_purchases import bought
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.ledger.interface import Ledger
+from cu_market.market.accounts.ceilings import left_by_account, spent_by_account
+from cu_market.market.accounts.purse import Purse
 from cu_market.market.auction import Market
-from cu_market.market.ceilings import left_by_account, spent_by_account
-from cu_market.market.purse import Purse
 from cu_market.market.settings import AccountSettings, MarketSettings
 
 DAY = timedelta(days=1)

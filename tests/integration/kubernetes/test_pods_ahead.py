@@ -21,8 +21,8 @@ from cu_market.deo.settings import instance_settings
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
+from cu_market.market.ahead.startups import KEPT, Startups, note_startups
 from cu_market.market.opening import open_instance_ledger
-from cu_market.market.startups import KEPT, Startups, note_startups
 from cu_market.ral.kubernetes import ahead as module
 from cu_market.ral.kubernetes.pods import RUN_LABEL, STARTER_LABEL, starter_label
 from cu_market.ral.kubernetes.provider import KubernetesProvider

@@ -26,7 +26,7 @@ from cu_market.definitions.triggers import drift
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.ledger.sql import SqlLedger, open_ledger
-from cu_market.market.champions import published_forecaster
+from cu_market.market.demand.champions import published_forecaster
 from cu_market.pse.champion.state import DEFAULT_PARAMETERS, ModelState, location_identity
 from cu_market.pse.champion.training import DEFAULT_STATE
 from cu_market.tracking.mirror import tell, tracking_uri

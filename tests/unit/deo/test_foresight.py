@@ -20,10 +20,10 @@ from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
 from cu_market.ledger.interface import LedgerError, Refusal
 from cu_market.ledger.memory import InMemoryLedger
+from cu_market.market.ahead.standing import give_back, give_way
+from cu_market.market.ahead.startups import Startups, known_lags, known_startups, note_startups
 from cu_market.market.auction import Market
 from cu_market.market.settings import AheadSettings, MarketSettings
-from cu_market.market.standing import give_back, give_way
-from cu_market.market.startups import Startups, known_lags, known_startups, note_startups
 from cu_market.ral.places import WorkerKey, fit_of
 from cu_market.ral.provider import HolderStatus, Provider, Standby, WorkerLaunch
 

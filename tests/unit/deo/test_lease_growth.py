@@ -13,8 +13,8 @@ from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import GIB
 from cu_market.ledger.interface import Refusal
 from cu_market.ledger.memory import InMemoryLedger
+from cu_market.market.accounts.purse import Purse
 from cu_market.market.auction import Market
-from cu_market.market.purse import Purse
 from cu_market.market.settings import MarketSettings
 from cu_market.ral.local.machine import Machine
 from cu_market.ral.local.provider import LocalProvider

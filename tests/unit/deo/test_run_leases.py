@@ -11,8 +11,8 @@ from cu_market.deo.executor.leases import Leases
 from cu_market.domain.allocation import Allocation
 from cu_market.ledger.interface import LeaseLostError
 from cu_market.ledger.memory import InMemoryLedger
+from cu_market.market.accounts.purse import Purse
 from cu_market.market.auction import Market
-from cu_market.market.purse import Purse
 from cu_market.market.settings import MarketSettings
 
 

@@ -6,10 +6,10 @@ from itertools import count
 
 from dnm_records import asks, offers
 
-from cu_market.dnm.guesses import guess_places
 from cu_market.dnm.offers import OfferTable, tabulate
-from cu_market.dnm.placing import plan_placed
-from cu_market.dnm.solve import Clock, no_clock
+from cu_market.dnm.placement.guesses import guess_places
+from cu_market.dnm.placement.placing import plan_placed
+from cu_market.dnm.programs.solve import Clock, no_clock
 from cu_market.dnm.surcharges import Priced
 from cu_market.domain.bid import Bid
 from cu_market.domain.inputs import InputData

@@ -7,8 +7,8 @@ import pytest
 from dnm_records import HOUR, asks, offers
 
 from cu_market.dnm import RunningLease, SolverAnswer, plan
-from cu_market.dnm.instance import ProgramData
-from cu_market.dnm.solve import InProcessSolver
+from cu_market.dnm.programs.instance import ProgramData
+from cu_market.dnm.programs.solve import InProcessSolver
 from cu_market.dnm.verify import violations
 from cu_market.domain.bid import Bid, Rates
 from cu_market.domain.plan import LossReason, Plan

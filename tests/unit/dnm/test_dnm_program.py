@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from cu_market.dnm.bound import lagrangian_bound
-from cu_market.dnm.instance import ProgramData, Row, dumps, from_json
-from cu_market.dnm.program import _run_cbc, _run_highs, build, scale_of
-from cu_market.dnm.solve import (
+from cu_market.dnm.bounds.bound import lagrangian_bound
+from cu_market.dnm.programs.instance import ProgramData, Row, dumps, from_json
+from cu_market.dnm.programs.program import _run_cbc, _run_highs, build, scale_of
+from cu_market.dnm.programs.solve import (
     SolverAnswer,
     answer_from_json,
     answer_to_json,
@@ -98,7 +98,7 @@ def test_what_is_no_answer_is_refused(value: object) -> None:
 
 def test_planning_without_a_solver_imports_none() -> None:
     code = (
-        "import sys, cu_market.dnm, cu_market.market.solver_process\n"
+        "import sys, cu_market.dnm, cu_market.market.solver.process\n"
         "print([m for m in ('pulp', 'highspy', 'numpy', 'sqlalchemy') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

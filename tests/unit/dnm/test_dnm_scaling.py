@@ -8,8 +8,8 @@ import pytest
 from dnm_records import HOUR, asks, offers
 
 from cu_market.dnm import plan
+from cu_market.dnm.programs.solve import InProcessSolver
 from cu_market.dnm.selection.arrays import tabulate
-from cu_market.dnm.solve import InProcessSolver
 from cu_market.domain.bid import Rates
 from cu_market.domain.scaling import Scaling
 from cu_market.domain.units import lease_cost_microusd

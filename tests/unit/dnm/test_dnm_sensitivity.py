@@ -7,7 +7,7 @@ from dataclasses import replace
 from dnm_records import HOUR, asks, offers
 
 from cu_market.dnm import plan
-from cu_market.dnm.solve import InProcessSolver
+from cu_market.dnm.programs.solve import InProcessSolver
 from cu_market.domain.bid import Bid, Rates
 from cu_market.domain.plan import Award
 from cu_market.domain.request import ResourceRequest

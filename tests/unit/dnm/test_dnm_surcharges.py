@@ -8,9 +8,9 @@ from math import exp
 import pytest
 from dnm_records import HOUR, asks, offers
 
-from cu_market.dnm.placing import plan_placed
+from cu_market.dnm.placement.placing import plan_placed
 from cu_market.dnm.planner import plan
-from cu_market.dnm.solve import no_clock
+from cu_market.dnm.programs.solve import no_clock
 from cu_market.dnm.surcharges import Priced, interruption_microusd
 from cu_market.dnm.verify import violations
 from cu_market.domain.bid import Bid, Rates

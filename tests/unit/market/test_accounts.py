@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
-from cu_market.market.accounts import (
+from cu_market.market.accounts.spending import (
     Terms,
     committed_microusd,
     expected_microusd,

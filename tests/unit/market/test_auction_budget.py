@@ -9,7 +9,7 @@ from sellers import NOW, Seller, market_of, run, step
 
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.resources import ResourceVector
-from cu_market.market.accounts import left_microusd
+from cu_market.market.accounts.spending import left_microusd
 from cu_market.market.report import verdict
 
 SLOW = {"performance_millis": 500}

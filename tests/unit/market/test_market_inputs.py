@@ -13,8 +13,8 @@ from cu_market.domain.inputs import InputData, Place
 from cu_market.domain.outline import StepOutline
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Ending, Measurement, Usage
-from cu_market.market.inputs import inputs_of
-from cu_market.market.past import Past
+from cu_market.market.demand.inputs import inputs_of
+from cu_market.market.demand.past import Past
 
 GB = 10**9
 X = Place(location="x", egress_microusd_per_gb=90_000, bandwidth_mbps=1000)

@@ -9,7 +9,7 @@ from cu_market.domain.plan import Award, Plan
 from cu_market.domain.profile import CUProfile
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
-from cu_market.market.replan import Move, choose_moves
+from cu_market.market.renegotiation.replan import Move, choose_moves
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CORE = ResourceVector(cpu_millis=1000, memory_bytes=10**9)

@@ -14,14 +14,14 @@ import psutil
 import pytest
 
 from cu_market.dnm.planner import plan
-from cu_market.dnm.solve import InProcessSolver
+from cu_market.dnm.programs.solve import InProcessSolver
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Plan
 from cu_market.domain.profile import CUProfile
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import GIB
-from cu_market.market.solver_process import SolverProcess
+from cu_market.market.solver.process import SolverProcess
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ANSWER = (
@@ -143,7 +143,7 @@ def test_a_hanging_solver_is_killed_and_the_plan_marked_as_cut() -> None:
 def test_the_child_dies_with_its_parent() -> None:
     code = (
         "import os, time\n"
-        "from cu_market.market.solver_process import SolverProcess\n"
+        "from cu_market.market.solver.process import SolverProcess\n"
         "s = SolverProcess(); s.warm(); print(s._process.pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"
     )

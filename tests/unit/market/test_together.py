@@ -135,7 +135,7 @@ def test_more_steps_than_one_program_takes_are_left_out_and_said_so(
 ) -> None:
     fair = Fair(prices={"only": 1})
     fair.clear("a", "10", "10", "10")
-    monkeypatch.setattr("cu_market.market.together.LARGEST_TABLE", 3)
+    monkeypatch.setattr("cu_market.market.together.joint.LARGEST_TABLE", 3)
     alone = fair.clear("b", "5", "5")
     together = alone.auction.report["together"]
     assert (together["runs"], together["left_out"]) == ([], 3)

@@ -16,9 +16,9 @@ from cu_market.domain.open_request import request_from, request_record
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
-from cu_market.market.crowd import joint_request
 from cu_market.market.report import verdict
 from cu_market.market.settings import MarketSettings, Pricing
+from cu_market.market.together.crowd import joint_request
 
 PRICES = {"cheap": 1.0, "mid": 2.0, "dear": 3.0}
 

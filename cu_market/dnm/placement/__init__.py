@@ -1,0 +1,1 @@
+"""Where steps are placed without a solver: construction, descent, guesses, drafts."""

@@ -1,0 +1,144 @@
+"""Linear and integer programs through PuLP, on HiGHS inside this process.
+
+PuLP builds the program; HiGHS runs on the live model, which is where duals and a start solution
+can be had without writing files. No status is believed but that the time limit ended the search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram
+
+if TYPE_CHECKING:
+    import pulp
+
+
+def solve_linear(program: LinearProgram, *, limit_seconds: float, gap: float = 0.0) -> LinearAnswer:
+    """Returns HiGHS's answer; a failure with its reason where there is none.
+
+    Args:
+        program: costs of any size: they are divided by a power of two for the solver.
+        limit_seconds: the solver's own limit, which runs over by up to some tenths of a second.
+        gap: relative, where an integer search may end.
+    """
+    import pulp
+    from pulp.v4_migration import set_v4_migration_warnings
+
+    set_v4_migration_warnings(False)  # pinned below 4, and only this folder would have to move
+    try:
+        return _run(program, limit_seconds=limit_seconds, gap=gap)
+    except (pulp.PulpError, ImportError, RuntimeError, OSError, ValueError) as error:
+        return LinearAnswer(failure=f"highs: {error!r}")
+
+
+class LiveProgram:
+    """A program that PuLP has built and HiGHS holds: solved again after it has grown.
+
+    Args:
+        program: the first columns and rows.
+        gap: relative, where an integer search may end.
+
+    Raises:
+        ImportError: highspy is not installed.
+    """
+
+    def __init__(self, program: LinearProgram, *, gap: float = 0.0) -> None:
+        import pulp
+        from pulp.v4_migration import set_v4_migration_warnings
+
+        set_v4_migration_warnings(False)
+        self._scale = 1.0
+        while max((abs(c) for c in program.costs), default=0) / self._scale > 2**20:
+            self._scale *= 2
+        problem, x, self._signs = _build(program, self._scale)
+        solver = pulp.HiGHS(msg=False, gapRel=gap, gapAbs=0.0, threads=1, random_seed=0)
+        if not solver.available():
+            raise ImportError("highspy is not installed")
+        solver.createAndConfigureSolver(problem)
+        solver.buildSolverModel(problem)
+        self._model = problem.solverModel
+        place = {variable.name: k for k, variable in enumerate(problem.variables())}
+        self._place = [place[variable.name] for variable in x]
+        self._rows = len(program.rows)
+        if program.incumbent:
+            known = [(self._place[k], value) for k, value in program.incumbent]
+            self._model.setSolution(len(known), [k for k, _ in known], [v for _, v in known])
+
+    def add_column(
+        self, cost: float, upper: float, rows: Sequence[int], coefficients: Sequence[float]
+    ) -> None:
+        """Adds a column; its number is the count of those before."""
+        self._place.append(self._model.getNumCol())
+        self._model.addCol(
+            cost / self._scale, 0.0, upper, len(rows), list(rows), list(coefficients)
+        )
+
+    def add_row(self, upper: float, columns: Sequence[int], coefficients: Sequence[float]) -> None:
+        """Adds a row that is at most upper; its number is the count of those before."""
+        import highspy
+
+        members = [self._place[k] for k in columns]
+        self._model.addRow(-highspy.kHighsInf, upper, len(members), members, list(coefficients))
+        self._signs.append((self._rows, 1))
+        self._rows += 1
+
+    def solve(self, *, limit_seconds: float) -> LinearAnswer:
+        """Returns HiGHS's answer, warm from the last one."""
+        import highspy
+
+        model = self._model
+        model.setOptionValue("time_limit", model.getRunTime() + limit_seconds)
+        model.run()
+        solution = model.getSolution()
+        values = solution.col_value
+        duals = [0.0] * self._rows
+        for (number, _), dual in zip(self._signs, solution.row_dual, strict=False):
+            duals[number] += dual * self._scale
+        has_values = model.getInfo().primal_solution_status == 2
+        return LinearAnswer(
+            solver="HiGHS",
+            values=tuple(values[k] for k in self._place) if has_values else (),
+            duals=tuple(duals),
+            is_cut=model.getModelStatus() == highspy.HighsModelStatus.kTimeLimit,
+        )
+
+
+def _build(
+    program: LinearProgram, scale: float
+) -> tuple[pulp.LpProblem, list[pulp.LpVariable], list[tuple[int, int]]]:
+    """Returns the program, its variables and each PuLP row's (row of the program, sense)."""
+    import pulp
+
+    integers = set(program.integers)
+    problem = pulp.LpProblem("program", pulp.LpMinimize)
+    x = [
+        problem.add_variable(
+            f"x_{k}", 0, upper, pulp.LpInteger if k in integers else pulp.LpContinuous
+        )
+        for k, upper in enumerate(program.uppers)
+    ]
+    problem.setObjective(
+        pulp.LpAffineExpression([(x[k], c / scale) for k, c in enumerate(program.costs)])
+    )
+    signs: list[tuple[int, int]] = []
+    for number, row in enumerate(program.rows):
+        terms = [(x[k], a) for k, a in zip(row.columns, row.coefficients, strict=True)]
+        sides = (
+            [(pulp.LpConstraintEQ, row.lower)]
+            if row.lower is not None and row.lower == row.upper
+            else [(pulp.LpConstraintGE, row.lower), (pulp.LpConstraintLE, row.upper)]
+        )
+        for sense, limit in sides:
+            if limit is not None:
+                constraint = pulp.LpConstraint(pulp.LpAffineExpression(terms), sense, rhs=limit)
+                problem.addConstraint(constraint, f"r_{len(signs)}")
+                signs.append((number, sense))
+    return problem, x, signs
+
+
+def _run(program: LinearProgram, *, limit_seconds: float, gap: float) -> LinearAnswer:
+    answer = LiveProgram(program, gap=gap).solve(limit_seconds=limit_seconds)
+    return replace(answer, duals=()) if program.integers else answer

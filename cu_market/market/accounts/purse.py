@@ -1,0 +1,179 @@
+"""One run's standing with the accounts: asked before each lease, told what the run waits for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from cu_market.domain.allocation import HOLDING, Allocation
+from cu_market.domain.resources import ResourceVector
+from cu_market.domain.tender import Tender
+from cu_market.domain.units import format_usd
+from cu_market.ledger.interface import Refusal
+from cu_market.market.accounts.ceilings import spent_by_account
+from cu_market.market.accounts.spending import (
+    DEFAULT_ACCOUNT,
+    committed_microusd,
+    expected_microusd,
+    goes_first,
+    left_microusd,
+    used_core_ms,
+)
+from cu_market.market.auction import Market
+from cu_market.ral.provider import Revocable
+
+NOTE_SECONDS = 1.0
+"""How often a run that waits says so again."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Purse:
+    """What a run may still take and spend.
+
+    Attributes:
+        market: open.
+        run_id: the run.
+        account: whose it is.
+        budget_microusd: what the run may cost, or None.
+    """
+
+    market: Market
+    run_id: str
+    account: str = DEFAULT_ACCOUNT
+    budget_microusd: int | None = None
+    _noted: Tender | None = field(default=None)
+    _noted_at: float = field(default=float("-inf"))
+
+    def objection(
+        self, award: Allocation, capacity: ResourceVector, ahead: Sequence[Allocation] = ()
+    ) -> Refusal | None:
+        """Returns why the run may not take the award now although there is room, or None.
+
+        Args:
+            award: what would be leased.
+            capacity: the total of the award's capacity.
+            ahead: what this run leases before it in the same turn.
+        """
+        return self.over_limit(award, ahead) or self._is_others_turn(award, capacity)
+
+    def over_limit(self, award: Allocation, ahead: Sequence[Allocation] = ()) -> Refusal | None:
+        """Returns why the award would pass the run's budget or its account's ceiling, or None."""
+        return self.over_budget(award, ahead) or self._over_ceiling(award, ahead)
+
+    def over_budget(self, award: Allocation, ahead: Sequence[Allocation] = ()) -> Refusal | None:
+        """Returns why the award would pass the run's budget, or None."""
+        if self.budget_microusd is None:
+            return None
+        now = self.market.now()
+        spent = committed_microusd(self.market.ledger.allocations(run_id=self.run_id), now)
+        return _beyond(award, ahead, spent, self.budget_microusd, "cu/budget_usd of this run is")
+
+    def spare_microusd(self) -> int | None:
+        """Returns what the run's awards may cost more than they are expected to now, before they
+        pass its budget; None where it has none."""
+        if self.budget_microusd is None:
+            return None
+        ledger, now = self.market.ledger, self.market.now()
+        rows = ledger.allocations(run_id=self.run_id)
+        return left_microusd(rows, self.budget_microusd, (), now)
+
+    def take_back(self, award: Allocation, refusal: Refusal) -> list[Allocation]:
+        """Revokes spot leases for a step that is not spot; returns them, the newest first.
+
+        None are where they would not be enough. Whoever holds one learns it from the ledger.
+        """
+        provider = self.market.providers[award.provider]
+        if not isinstance(provider, Revocable) or provider.is_revocable(award):
+            return []
+        ledger, free = self.market.ledger, refusal.free
+        victims: list[Allocation] = []
+        for lease in ledger.allocations(states=HOLDING):
+            if award.size.fits_in(free):
+                break
+            if lease.capacity_id == award.capacity_id and provider.is_revocable(lease):
+                victims.append(lease)
+                free = free + lease.size
+        if not award.size.fits_in(free) or not victims:
+            return []
+        return list(ledger.revoke_leases([v.key for v in victims], now=self.market.now()))
+
+    def note_waiting(self, award: Allocation | None) -> None:
+        """Tells the ledger what the run waits for, or that it waits no more."""
+        tender = Tender(
+            run_id=self.run_id,
+            account=self.account,
+            capacity_id="" if award is None else award.capacity_id,
+            size=ResourceVector() if award is None else award.size,
+            noted_at=self.market.now(),
+        )
+        known, now = self._noted, time.monotonic()
+        is_new = known is None or (known.capacity_id, known.size) != (
+            tender.capacity_id,
+            tender.size,
+        )
+        if is_new or (award is not None and now - self._noted_at > NOTE_SECONDS):
+            self.market.ledger.note_tender(tender)
+            self._noted, self._noted_at = tender, now
+
+    def _over_ceiling(self, award: Allocation, ahead: Sequence[Allocation]) -> Refusal | None:
+        terms = self.market.settings.account_terms().get(self.account)
+        if terms is None or terms.ceiling_microusd_per_day is None:
+            return None
+        own = {self.run_id: self.account}
+        spent = spent_by_account(self.market.ledger, self.market.now(), account_of=own)
+        what = f"the ceiling of account {self.account!r} for 24 hours is"
+        so_far = spent.get(self.account, 0)
+        return _beyond(award, ahead, so_far, terms.ceiling_microusd_per_day, what)
+
+    def _is_others_turn(self, award: Allocation, total: ResourceVector) -> Refusal | None:
+        market, now = self.market, self.market.now()
+        tenders = market.ledger.tenders()
+        if all(tender.account == self.account for tender in tenders):
+            return None
+        since = now - timedelta(seconds=market.settings.fair_share_seconds)
+        account_of = {tender.run_id: tender.account for tender in tenders}
+        account_of[self.run_id] = self.account
+        used = used_core_ms(
+            market.ledger.leased_since(since, capacity_id=award.capacity_id),
+            account_of,
+            since=since,
+            now=now,
+        )
+        own = Tender(
+            run_id=self.run_id,
+            account=self.account,
+            capacity_id=award.capacity_id,
+            size=award.size,
+            noted_at=now,
+        )
+        free = total.minus(market.ledger.held(award.capacity_id, run_id=self.run_id))
+        first = goes_first(own, tenders, used, market.settings.account_terms(), free=free, now=now)
+        if first is None:
+            return None
+        reason = (
+            f"account {first.account!r} goes first on {award.capacity_id}: for its weight it has "
+            f"used less than {self.account!r} lately"
+        )
+        return Refusal(capacity_id=award.capacity_id, short_of=(), free=free, reason=reason)
+
+
+def _beyond(
+    award: Allocation, ahead: Sequence[Allocation], spent: int, limit: int, what: str
+) -> Refusal | None:
+    spent += sum(expected_microusd(other) for other in ahead)
+    costs = expected_microusd(award)
+    if spent + costs <= limit:
+        return None
+    reason = (
+        f"{what} {format_usd(limit)}: {format_usd(spent)} is spent or promised, and this step is "
+        f"expected to cost {format_usd(costs)}"
+    )
+    return Refusal(
+        capacity_id=award.capacity_id,
+        short_of=(),
+        free=ResourceVector(),
+        reason=reason,
+        is_for_money=True,
+    )

@@ -1,0 +1,1 @@
+"""What a run asks for: its outline, its past and its forecasts as sized requests."""
