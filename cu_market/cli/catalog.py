@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cu_market.cli.options import Home, Json
 from cu_market.cli.output import make_console, make_table, write_json
 from cu_market.domain.problem import InvalidInputError, Problem
 
@@ -20,9 +21,6 @@ catalog_app = typer.Typer(
     no_args_is_help=True,
 )
 
-_Home = Annotated[str | None, typer.Option("--home", help="Dagster home.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-
 
 @catalog_app.command("import")
 def import_file(
@@ -33,8 +31,8 @@ def import_file(
     as_of: Annotated[
         str | None, typer.Option("--as-of", help="When the prices held: 2026-07-01; or the file's.")
     ] = None,
-    home: _Home = None,
-    as_json: _Json = False,
+    home: Home = None,
+    as_json: Json = False,
 ) -> None:
     """Check a price catalogue and keep it, with its date. Nothing is fetched from anywhere."""
     from cu_market.cli.homes import find_folder
@@ -57,7 +55,7 @@ def import_file(
 
 
 @catalog_app.command("list")
-def list_imported(home: _Home = None, as_json: _Json = False) -> None:
+def list_imported(home: Home = None, as_json: Json = False) -> None:
     """List the imported catalogues with their dates."""
     from cu_market.cli.exits import NothingFoundError
     from cu_market.cli.homes import find_folder

@@ -38,7 +38,6 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Tell why each step of a run got the CU it got: asked, bids, winner, losers and why."""
-
     where = find_home(home)
     if wait is not None:
         from cu_market.cli.awaiting import await_run

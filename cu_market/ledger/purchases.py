@@ -139,7 +139,8 @@ def find(
     if run_id is not None:
         query = query.where(PURCHASES.c.run_id == run_id)
     if since is not None:
-        query = query.where(or_(_IS_STANDING, PURCHASES.c.ended_at > to_us(since)))
+        ended_at = PURCHASES.c.ended_at
+        query = query.where(or_(ended_at.is_(None), ended_at > to_us(since)))
     if limit is not None:
         query = query.limit(max(0, limit))
     return [purchase_from(row) for row in connection.execute(query)]

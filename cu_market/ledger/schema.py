@@ -235,6 +235,7 @@ PURCHASES = Table(
     Index("ix_purchases_capacity_id_state", "capacity_id", "state"),
     Index("ix_purchases_run_id", "run_id"),
     Index("ix_purchases_started_at", "started_at"),
+    Index("ix_purchases_ended_at", "ended_at"),
 )
 """One row per CU that was started ahead of the run that is to use it."""
 

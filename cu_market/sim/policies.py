@@ -30,7 +30,7 @@ from cu_market.dnm.schedule.bundle import Stay, peak_of, profile
 from cu_market.dnm.schedule.packing import windows
 from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
 from cu_market.domain.problem import InvalidInputError, Problem
-from cu_market.sim.setting import tails_ms
+from cu_market.sim.paths import tails_ms
 
 FOREVER_MS = 10**12
 

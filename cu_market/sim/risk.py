@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from cu_market.dnm.schedule import JointPlan, PlannedCU, Workload
 from cu_market.sim.inputs import SpotTrace
-from cu_market.sim.setting import tails_ms
+from cu_market.sim.paths import tails_ms
 
 RISK_RATIO = 0.006
 """Of replays that may end late by preemption of CUs on which no retry fits."""

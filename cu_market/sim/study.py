@@ -20,10 +20,11 @@ from cu_market.dnm.renegotiation import Spread, pooled, with_margins
 from cu_market.dnm.schedule import Budget, JointPlan, MachineType, Task, Workload
 from cu_market.domain.units import MICROUSD
 from cu_market.sim.inputs import SpotTrace
+from cu_market.sim.paths import tails_ms
 from cu_market.sim.policies import BASELINES, market_plan, static_plan
 from cu_market.sim.replay import Replay
 from cu_market.sim.risk import choose_spot
-from cu_market.sim.setting import Outcome, Setting, tails_ms
+from cu_market.sim.setting import Outcome, Setting
 
 LATE_MS = 1.0
 """A millisecond of rounding is not late."""

@@ -223,7 +223,7 @@ def test_bad_input_is_told_all_at_once() -> None:
     with pytest.raises(InvalidInputError) as caught:
         Workload(
             tasks=(
-                Task(task_id="a", duration_ms=0),
+                Task(task_id="a", duration_ms=0, cpu_millis=0),
                 Task(task_id="a", duration_ms=1, parents=("z",)),
             ),
             machines=(
@@ -233,6 +233,7 @@ def test_bad_input_is_told_all_at_once() -> None:
         )
     assert [problem.where for problem in caught.value.problems] == [
         "Task.task_id",
+        "Task 'a'",
         "Task 'a'.duration_ms",
         "Task 'a'.parents",
         "MachineType 'm'.cpu_millis",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from cu_market.cli.options import Home, Json
 from cu_market.cli.output import make_console, write_json
 from cu_market.domain.spec import Risk
 
@@ -57,9 +58,7 @@ def evaluate(
     attempts_out: Annotated[
         Path | None, typer.Option(help="Write every allocation of ours to this CSV file.")
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON document and nothing else.")
-    ] = False,
+    as_json: Json = False,
 ) -> None:
     """Replay a trace: wastage, failures, coverage and speed of ours and of what it replaces."""
     from cu_market.cli.pse.evaluate import evaluate_trace, evaluation_table
@@ -81,10 +80,6 @@ def evaluate(
         make_console().print(evaluation_table(document))
 
 
-_Home = Annotated[str | None, typer.Option("--home", help="Dagster home.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-
-
 @pse.command()
 def show(
     step: Annotated[
@@ -93,8 +88,8 @@ def show(
     picture: Annotated[
         Path | None, typer.Option(help="Also draw what a first size costs, to this PNG or SVG.")
     ] = None,
-    home: _Home = None,
-    as_json: _Json = False,
+    home: Home = None,
+    as_json: Json = False,
 ) -> None:
     """Tell what is expected of a step, from which attempts, and what each risk would ask for."""
     from cu_market.cli.deployment import open_deployment
@@ -116,7 +111,7 @@ def show(
 
 
 @pse.command()
-def models(home: _Home = None, as_json: _Json = False) -> None:
+def models(home: Home = None, as_json: Json = False) -> None:
     """List every version of every code location's model, and who is champion."""
     from cu_market.cli.homes import find_home
     from cu_market.cli.pse.models import models_document, models_table
@@ -131,8 +126,8 @@ def models(home: _Home = None, as_json: _Json = False) -> None:
 @pse.command()
 def promote(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="location@version, or a version.")],
-    home: _Home = None,
-    as_json: _Json = False,
+    home: Home = None,
+    as_json: Json = False,
 ) -> None:
     """Make a version champion: the next launch sizes by it."""
     from cu_market.cli.deployment import open_deployment
@@ -150,8 +145,8 @@ def rollback(
     location: Annotated[
         str | None, typer.Argument(metavar="LOCATION", help="Left out: the only one.")
     ] = None,
-    home: _Home = None,
-    as_json: _Json = False,
+    home: Home = None,
+    as_json: Json = False,
 ) -> None:
     """Make the champion before this one champion again."""
     from cu_market.cli.deployment import open_deployment
@@ -167,8 +162,8 @@ def rollback(
 @pse.command()
 def demand(
     hours: Annotated[int, typer.Option(min=1, max=168, help="How far ahead.")] = 24,
-    home: _Home = None,
-    as_json: _Json = False,
+    home: Home = None,
+    as_json: Json = False,
 ) -> None:
     """Foretell what will be asked, by schedules, queue, backfills, sensors and people."""
     from cu_market.cli.deployment import open_deployment
@@ -198,8 +193,8 @@ def import_history(
         str, typer.Option(help="Code location that the steps are to belong to.")
     ] = "",
     runs: Annotated[int, typer.Option(min=1, help="Newest runs of the event log.")] = 1000,
-    home: _Home = None,
-    as_json: _Json = False,
+    home: Home = None,
+    as_json: Json = False,
 ) -> None:
     """Take in what is already known of steps: traces, container metrics, the event log. Once."""
     from cu_market.cli.deployment import open_deployment

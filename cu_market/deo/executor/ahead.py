@@ -12,6 +12,7 @@ from cu_market.dagster_compat.outline import location_name
 from cu_market.dagster_compat.upcoming import due_at
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.purchase import OPEN, Purchase
+from cu_market.market.ahead.standing import end_worker
 from cu_market.market.ahead.startups import Startups, note_startups
 from cu_market.market.auction import Market
 from cu_market.ral.places import WorkerKey, fit_of, foresighted
@@ -68,6 +69,7 @@ class Foresight:
                 except OSError as error:
                     logger.warning("not taken over: %s", error, extra={"action": "ahead"})
                     self.give_back(taken, f"could not be taken over: {error}")
+                    end_worker(self._market, taken)
         except CUMarketError:
             # Whoever starts the worker in its place tells what is wrong, if anything still is.
             logger.info("nothing taken over", extra={"action": "ahead"}, exc_info=True)

@@ -67,7 +67,7 @@ class WarmWorker:
         started_at: monotonic seconds when it was asked for.
         purchase: what it was bought ahead as, or None.
         is_told: whether the run page knows that it was: a step has been leased on it.
-        ready_at: monotonic seconds since it is ready, and for as long holds what was bought ahead.
+        ready_at: monotonic seconds when it was ready, or when its purchase could not be given back.
     """
 
     key: WorkerKey
@@ -353,9 +353,11 @@ class Workers:
             is_over = not warm.is_told and now - warm.ready_at > UNLEASED_SECONDS
             if self.foresight is None or warm.purchase is None or not is_over:
                 continue
-            is_done = self.foresight.give_back(warm.purchase, why)
-            warm.ready_at = float("inf") if is_done else now
-            if is_done and warm.is_idle:
+            if not self.foresight.give_back(warm.purchase, why):
+                warm.ready_at = now  # asked again later
+                continue
+            warm.purchase = None
+            if warm.is_idle:
                 self._close(warm)
 
     def _close(self, warm: WarmWorker, how: Callable[[], None] | None = None) -> None:

@@ -138,10 +138,10 @@ class Buyer:
 
     def _forget(self, purchase_id: str) -> None:
         """Ends the worker of a purchase that another process has let go: it may be out of its
-        reach."""
+        reach. What a run had taken first is that run's: it may go on with the worker."""
         mine = self._mine.pop(purchase_id)
         ended = self._market.ledger.purchases(states=[PurchaseState.LET_GO], limit=KEPT)
-        if any(each.purchase_id == purchase_id for each in ended):
+        if any(each.purchase_id == purchase_id and not each.run_id for each in ended):
             end_worker(self._market, mine)
 
     def _clear_away(self, now: datetime) -> None:

@@ -130,6 +130,15 @@ def _task_problems(tasks: Sequence[Task]) -> list[Problem]:
             for parent in task.parents
             if parent not in known
         ]
+        if not (task.cpu_millis or task.memory_bytes or task.gpu_count):
+            found.append(
+                Problem(
+                    where=where,
+                    value="0",
+                    what="holds neither cores nor memory nor GPUs",
+                    remedy="give what it holds: what holds nothing needs no CU",
+                )
+            )
         if task.duration_ms < 1:
             found.append(
                 Problem(

@@ -16,6 +16,7 @@ from fractions import Fraction
 
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.outline import template_key
+from cu_market.domain.plan import Award
 from cu_market.domain.purchase import Purchase
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -166,6 +167,9 @@ def foreseen_microusd(
 
 def expected_microusd(award: Allocation) -> int:
     """Returns what an award would cost if it takes the expected time."""
-    return lease_cost_microusd(
-        award.price_microusd_per_hour, max(award.expected_ms, award.minimum_ms)
-    )
+    return award_microusd(award, award.minimum_ms)
+
+
+def award_microusd(award: Allocation | Award, minimum_ms: int) -> int:
+    """Returns the same of a plan's award too, by the least time that its bid bills."""
+    return lease_cost_microusd(award.price_microusd_per_hour, max(award.expected_ms, minimum_ms))

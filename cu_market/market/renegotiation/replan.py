@@ -24,8 +24,8 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Plan
 from cu_market.domain.request import ResourceRequest, StepIdentity
-from cu_market.domain.units import format_usd, lease_cost_microusd
-from cu_market.market.accounts.spending import expected_microusd
+from cu_market.domain.units import format_usd
+from cu_market.market.accounts.spending import award_microusd, expected_microusd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +170,9 @@ def choose_moves(
         verdicts.append(f"{len(forced)} must move")
     if worth.is_saving and elsewhere:
         verdicts.append(f"{format_usd(saved)} of {format_usd(present_sum)} are saved")
-    if worth.is_sooner and latest_finish_ms is not None:
+    if beyond and worth.is_worth_it:
+        verdicts.append(f"the others stay: {beyond}")
+    elif worth.is_sooner and latest_finish_ms is not None:
         left, stays, moved = (ms / 1000 for ms in (latest_finish_ms, now_ms, then_ms))
         verdicts.append(f"{left:.1f} s are left: {stays:.1f} s as it stands, {moved:.1f} s moved")
     return [*moves, *repriced], "; ".join(verdicts)
@@ -204,13 +206,7 @@ def _beyond_budget(
 
 def _more_microusd(moves: Sequence[Move], bids: Mapping[str, Bid]) -> int:
     """Returns by how much leases are expected to cost more after these moves than before."""
-    after = sum(
-        lease_cost_microusd(
-            move.award.price_microusd_per_hour,
-            max(move.award.expected_ms, bids[move.award.bid_id].minimum_ms),
-        )
-        for move in moves
-    )
+    after = sum(award_microusd(move.award, bids[move.award.bid_id].minimum_ms) for move in moves)
     return after - sum(expected_microusd(move.before) for move in moves)
 
 

@@ -145,7 +145,7 @@ def read_crowd(ledger: Ledger, run_id: str, now: datetime) -> Crowd:
         held=held,
         running=running,
         steps=_steps(waiting, ends, now),
-        spare_microusd=_spare(ledger, [asked for _, asked in waiting], now),
+        spare_microusd=spare_microusd(ledger, [asked for _, asked in waiting], now),
     )
 
 
@@ -177,7 +177,8 @@ def _alive(ledger: Ledger, awards: Sequence[Allocation], now: datetime) -> froze
     return frozenset(alive)
 
 
-def _spare(ledger: Ledger, asked: Sequence[OpenRequest], now: datetime) -> dict[str, int]:
+def spare_microusd(ledger: Ledger, asked: Sequence[OpenRequest], now: datetime) -> dict[str, int]:
+    """Returns Crowd.spare_microusd of the runs that asked, as the ledger stands."""
     budgets = {
         each.run_id: each.budget_microusd for each in asked if each.budget_microusd is not None
     }

@@ -7,8 +7,9 @@
    this run may not move (another account's, or moved often enough) keep place and time in it too.
    Runs that it would take over their own budgets keep their CUs, and where that is not enough
    their starts too: then 3 is done once more.
-4. Taken is 3 where it is worth the disruption (``joint_moves``), else 2. Up to here all is
-   constructed, in milliseconds; now the solver is asked once, to better what is taken.
+4. Taken is 3 where it is worth the disruption (``moves``), else 2. Up to here all is constructed,
+   guesses of places each within their own short limit; now the solver is asked once, to better what
+   is taken.
 
 The clock may cut 3, never 1 and 2: the run's own plan always stands.
 """

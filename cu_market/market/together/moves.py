@@ -15,8 +15,8 @@ from cu_market.dnm.renegotiation import weigh
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Plan
 from cu_market.domain.request import ResourceRequest
-from cu_market.domain.units import format_usd, lease_cost_microusd
-from cu_market.market.accounts.spending import expected_microusd
+from cu_market.domain.units import format_usd
+from cu_market.market.accounts.spending import award_microusd, expected_microusd
 from cu_market.market.together.crowd import StandingStep, joint_id
 
 LATER_MS = 1000
@@ -114,9 +114,7 @@ def beyond_budget(
     minimum_ms = {bid.bid_id: bid.minimum_ms for bid in bids}
     more: dict[str, int] = defaultdict(int)
     for move in moves:
-        new = move.award
-        time_ms = max(new.expected_ms, minimum_ms[new.bid_id])
-        costs = lease_cost_microusd(new.price_microusd_per_hour, time_ms)
+        costs = award_microusd(move.award, minimum_ms[move.award.bid_id])
         more[move.step.award.run_id] += costs - expected_microusd(move.step.award)
     return frozenset(run_id for run_id, by in more.items() if by > spare_microusd.get(run_id, by))
 

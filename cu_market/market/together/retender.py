@@ -23,8 +23,9 @@ from cu_market.ledger.interface import Auction, Ledger
 from cu_market.market.awarding import allocation_of
 from cu_market.market.demand.requests import Demand
 from cu_market.market.report import auction_report
+from cu_market.market.together.crowd import spare_microusd
 from cu_market.market.together.joint import Together
-from cu_market.market.together.moves import JointMove
+from cu_market.market.together.moves import JointMove, beyond_budget
 from cu_market.ral.bids import BidRound
 
 TOGETHER = "together"
@@ -102,6 +103,9 @@ def write_moves(
     taken: list[Moved] = []
     for run_id in sorted(by_run):
         moves = by_run[run_id]
+        spare = spare_microusd(ledger, [move.step.asked for move in moves], now)
+        if beyond_budget(moves, spare, bids.bids):
+            continue  # it has spent meanwhile, or somebody else has moved it
         auction_id = uuid.uuid4().hex
         awards = [
             allocation_of(

@@ -14,6 +14,7 @@ from test_exclusive_workers import FakeProvider, FakeWorker, allocation
 from cu_market.deo.executor import workers as workers_module
 from cu_market.deo.executor.ahead import Foresight
 from cu_market.deo.executor.workers import UNLEASED_SECONDS, WarmWorker, Workers
+from cu_market.deo.launcher.buyer import Buyer
 from cu_market.deo.worker.frames import encode
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.purchase import Purchase, PurchaseState
@@ -312,6 +313,19 @@ def test_two_runs_that_hold_what_the_other_needs_do_not_wait_for_ever(pair: Pair
     # The workers are the runs' own now, as if they had started them.
     assert pair.runs["run"].ensure(pair.bench.own, allocation(700)) is pair.workers["run"]
     assert not any(cast("FakeWorker", w.worker).is_closed for w in pair.workers.values())
+    assert not any(w.purchase for w in pair.workers.values())  # no lease is told to be on it
+
+
+def test_a_buyer_ends_no_worker_that_a_run_has_taken(bench: Bench) -> None:
+    buyer = Buyer(bench.market, bench.foresight._instance)
+    for purchase_id in ("kept", "gone"):
+        buyer._mine[purchase_id] = bench.buy(purchase_id)
+    # Between two of its looks, a run takes one and gives its room back; the other gives way.
+    bench.ledger.take_purchase("kept", run_id="run", now=NOW)
+    bench.ledger.let_go("kept", outcome="nothing was leased on it", now=NOW, run_id="run")
+    bench.ledger.let_go("gone", outcome="gave way", now=NOW)
+    buyer._look_after(NOW)
+    assert bench.provider.reaped == ["ahead-gone"]
 
 
 def test_what_is_leased_on_in_time_keeps_its_room(pair: Pair) -> None:

@@ -166,8 +166,8 @@ def test_what_must_move_takes_of_the_budget_first() -> None:
     fast, old = bid("fast", 4000, performance=2000), bid("old", 1000)
     current = {"a": standing("a", "gone", 1500), "b": standing("b", "old", 1000)}
 
-    def chosen(spare: int) -> set[str]:
-        moves, _ = choose_moves(
+    def chosen(spare: int) -> tuple[set[str], str]:
+        moves, verdict = choose_moves(
             planned(fast, "a", "b"),
             [request("a"), request("b", "a")],
             [fast, old],
@@ -176,9 +176,12 @@ def test_what_must_move_takes_of_the_budget_first() -> None:
             latest_finish_ms=HOUR_MS,
             spare_microusd=spare,
         )
-        return {move.award.request_id for move in moves}
+        return {move.award.request_id for move in moves}, verdict
 
     # a must move, for 500 more; b may, for 1,000 more.
-    assert chosen(1500) == {"a", "b"}
-    assert chosen(1499) == {"a"}
-    assert chosen(0) == {"a"}
+    assert chosen(1500)[0] == {"a", "b"}
+    for spare in (1499, 0):
+        moved, verdict = chosen(spare)
+        assert moved == {"a"}
+        assert "the others stay: it would cost" in verdict
+        assert "s moved" not in verdict  # it would end sooner only with b moved

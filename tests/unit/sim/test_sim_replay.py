@@ -19,10 +19,11 @@ from cu_market.domain.problem import InvalidInputError
 from cu_market.market.ahead.buying import plan_purchase
 from cu_market.sim.ahead import simulate_day
 from cu_market.sim.inputs import SpotTrace, read_spot, read_workflow
+from cu_market.sim.paths import tails_ms
 from cu_market.sim.policies import BASELINES, static_plan
 from cu_market.sim.replay import Replay
 from cu_market.sim.risk import choose_spot, falls_per_ms, hurtful_ms, union_ms
-from cu_market.sim.setting import Setting, tails_ms
+from cu_market.sim.setting import Setting
 from cu_market.sim.study import CLAIRVOYANT, POLICIES, Case, study
 
 SMALL = MachineType(

@@ -1,4 +1,7 @@
-"""The budget of a run whose steps wait, so that other runs' auctions do not move it beyond that."""
+"""The budget of a run whose steps wait, so that other runs' auctions do not move it beyond that.
+
+And an index for what was bought ahead in the last day, which an account's ceiling counts.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,11 @@ depends_on = None
 def upgrade() -> None:
     budget = sa.Column("budget_microusd", sa.BigInteger(), nullable=True)
     op.add_column("open_requests", budget, schema=_schema())
+    op.create_index("ix_purchases_ended_at", "purchases", ["ended_at"], schema=_schema())
 
 
 def downgrade() -> None:
+    op.drop_index("ix_purchases_ended_at", "purchases", schema=_schema())
     op.drop_column("open_requests", "budget_microusd", schema=_schema())
 
 
