@@ -24,6 +24,9 @@ TRIAL_SHARE = 0.15
 LEGS = 3
 RECOMBINED = 1500
 RECOMBINATION_SHARE = 0.12
+LEAST_SOLVER_SECONDS = 0.3
+"""Of less, a solver is not asked: its own limit runs over by as much."""
+
 CONSTRUCTION_SHARE = 0.2
 """Of the limit; what insertion needs is taken in any case."""
 
@@ -142,7 +145,7 @@ def _improve(
         is_cut |= outcome.is_cut
         found = outcome.best
         left = limits.limit_seconds - (clock() - began)
-        if solver is not None and left > 0:
+        if solver is not None and left > LEAST_SOLVER_SECONDS:
             found = retimed(found, solver, limit_seconds=left) or found
             if number >= len(starts) + LEGS - 2:
                 some = list(pool.bundles.values())[-RECOMBINED:]
