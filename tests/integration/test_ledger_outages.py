@@ -31,17 +31,6 @@ HOUR = timedelta(hours=1)
 ROOM_FOR_TWO = ONE_CU.times(2)
 
 
-@pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    """A server that the test may kill."""
-    try:
-        started = PostgresServer()
-    except LookupError as error:
-        pytest.skip(str(error))
-    with started:
-        yield started
-
-
 def work(url: str, number: int, report: Connection) -> None:
     """Leases and settles until told to end; reports what was answered, not what was meant."""
     settled = []

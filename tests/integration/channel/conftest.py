@@ -8,22 +8,11 @@ from typing import Any
 
 import pytest
 from channel_pods import UPPER, Pod, Start, reference_of
-from postgres_server import PASSWORD, PASSWORD_VARIABLE, PostgresServer
+from postgres_server import PASSWORD, PASSWORD_VARIABLE
 
 from cu_market.deo.channel.carrier import DatabaseCarrier
 from cu_market.ledger.location import Reference, follow
 from cu_market.ledger.sql import open_ledger
-
-
-@pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    """A server that the test may kill."""
-    try:
-        started = PostgresServer()
-    except LookupError as error:
-        pytest.skip(str(error))
-    with started:
-        yield started
 
 
 @pytest.fixture

@@ -25,17 +25,6 @@ GREET = {"greet": {"config": {"name": "Ada"}}}
 
 
 @pytest.fixture
-def server() -> Iterator[PostgresServer]:
-    """A server that the test may kill, with nobody else connected."""
-    try:
-        started = PostgresServer()
-    except LookupError as error:
-        pytest.skip(str(error))
-    with started:
-        yield started
-
-
-@pytest.fixture
 def on_postgres(
     server: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Bench]:
