@@ -38,7 +38,7 @@ class CommandError(CUMarketError):
 
 def exit_code_of(error: BaseException) -> ExitCode:
     """Returns the exit code that an error ends a command with."""
-    from cu_market.ledger.interface import LedgerError
+    from cu_market.ledger.errors import LedgerError
 
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED

@@ -17,7 +17,8 @@ from cu_market.domain.units import MICROUSD, format_bytes, format_usd
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from cu_market.ledger.interface import Auction, Ledger
+    from cu_market.domain.auction import Auction
+    from cu_market.ledger.interface import Ledger
 
 
 _BESIDE = ("egress_usd", "expected_loss_usd")

@@ -11,9 +11,9 @@ import pytest
 
 from cu_market.conformance.tested import ProviderUnderTest
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.units import lease_cost_microusd, usd_to_microusd
 from cu_market.domain.usage import Ending, Usage
-from cu_market.ledger.interface import Auction
 from cu_market.ledger.location import follow
 from cu_market.ledger.sql import open_ledger
 from cu_market.ral.provider import HolderStatus, Provider

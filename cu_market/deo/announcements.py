@@ -15,10 +15,11 @@ from dagster import (
 
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.auction import Auction
+from cu_market.domain.lease import Refusal
 from cu_market.domain.purchase import Purchase
 from cu_market.domain.units import MICROUSD, format_bytes, format_usd
 from cu_market.domain.usage import Ending, Measurement
-from cu_market.ledger.interface import Auction, Refusal
 from cu_market.market.report import asked, verdict
 
 MAX_ROWS = 5

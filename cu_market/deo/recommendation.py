@@ -12,10 +12,10 @@ from dagster import MetadataValue
 
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.deo.announcements import auction_event
+from cu_market.domain.auction import Auction
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.spec import Mode
 from cu_market.domain.units import MICROUSD, format_usd
-from cu_market.ledger.interface import Auction
 from cu_market.market.comparison import expected_saving
 
 HEAD = "Recommendation only, nothing is bought or changed."

@@ -13,6 +13,9 @@ from cu_market.domain.units import MS_PER_HOUR, divide_half_even
 
 _MICROSECOND = timedelta(microseconds=1)
 
+AllocationKey = tuple[str, str, int]
+"""(run_id, step_key, attempt)."""
+
 
 class AllocationState(StrEnum):
     """Where an allocation stands. Only LEASED and ACCEPTED hold capacity."""
@@ -124,7 +127,7 @@ class Allocation:
         require(self.attempt >= 1, "Allocation.attempt", self.attempt, "below 1", "count from 1")
 
     @property
-    def key(self) -> tuple[str, str, int]:
+    def key(self) -> AllocationKey:
         """What the ledger knows it by."""
         return (self.run_id, self.step_key, self.attempt)
 

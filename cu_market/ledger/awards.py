@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 
-from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
+from cu_market.domain.allocation import HOLDING, Allocation, AllocationKey, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.ledger import open_requests
-from cu_market.ledger.interface import AllocationKey, Auction
 from cu_market.ledger.moves import refuse_taken
 from cu_market.ledger.records import (
     allocation_from,

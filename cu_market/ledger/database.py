@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from cu_market.ledger.dialects import BUSY_SECONDS, dialect_of
-from cu_market.ledger.interface import LedgerError
+from cu_market.ledger.errors import LedgerError
 from cu_market.ledger.location import shown
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
-from cu_market.ledger.interface import LedgerError
+from cu_market.ledger.errors import LedgerError
 from cu_market.ledger.queue import WriterQueue
 
 BUSY_SECONDS = 10.0

@@ -8,14 +8,14 @@ ledger has no clock of its own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Protocol
 
-from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.allocation import Allocation, AllocationKey, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.curve import UsageCurve
+from cu_market.domain.lease import Refusal, RunLease
 from cu_market.domain.open_request import OpenRequest
-from cu_market.domain.problem import CUMarketError
 from cu_market.domain.publication import Publication
 from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.request import StepIdentity
@@ -23,79 +23,6 @@ from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Usage
 from cu_market.ledger.channels import Channels
-
-AllocationKey = tuple[str, str, int]
-"""(run_id, step_key, attempt)."""
-
-
-class LedgerError(CUMarketError):
-    """The ledger cannot be used; the message says why and what to do."""
-
-
-class AwardTakenError(LedgerError):
-    """An award's key has a row already: somebody has awarded that attempt meanwhile."""
-
-
-class LeaseLostError(CUMarketError):
-    """The caller's fencing token is no longer the row's, or the state forbids the move."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Auction:
-    """One auction's record.
-
-    Attributes:
-        auction_id: unique.
-        run_id: whose steps were auctioned.
-        held_at: aware UTC.
-        mode: ``market``, ``recommend`` or ``unit`` (a run priced as one).
-        place: who held it: ``launcher``, ``executor``, ``renegotiation``, or ``together``, the
-            auction of another run.
-        report: JSON-ready; requests, bids, awards, losses, solver, bound, gap.
-    """
-
-    auction_id: str
-    run_id: str
-    held_at: datetime
-    mode: str
-    place: str
-    report: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """A lease was not given: not an error, the pool was full.
-
-    Attributes:
-        capacity_id: whose room is missing.
-        short_of: dimensions that would be exceeded; empty where there is room, but not for this.
-        free: what is left now.
-        reason: why there is none for this, in words; empty where room is missing.
-        is_for_money: a budget or a ceiling is in the way, which no lease that ends will change.
-    """
-
-    capacity_id: str
-    short_of: tuple[str, ...]
-    free: ResourceVector
-    reason: str = ""
-    is_for_money: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunLease:
-    """A run worker's sign of life.
-
-    Attributes:
-        run_id: the run.
-        holder: the run worker's process as ``host/pid/start time``.
-        expires_at: aware UTC.
-        ended_at: aware UTC when the run worker said goodbye, else None.
-    """
-
-    run_id: str
-    holder: str
-    expires_at: datetime
-    ended_at: datetime | None = None
 
 
 class Ledger(Protocol):

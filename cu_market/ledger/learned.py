@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, delete, insert, or_, select
 
+from cu_market.domain.allocation import AllocationKey
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Ending, Usage
-from cu_market.ledger.interface import AllocationKey
 from cu_market.ledger.records import from_us, to_us, usage_row
 from cu_market.ledger.report import report_text
 from cu_market.ledger.schema import CURVES, FORECASTS, USAGES

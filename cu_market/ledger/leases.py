@@ -8,12 +8,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Update, bindparam, case, insert, select, update
 
-from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.allocation import Allocation, AllocationKey, AllocationState
+from cu_market.domain.lease import Refusal
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Usage
 from cu_market.ledger import open_requests, purchases
 from cu_market.ledger.awards import IS_HELD, OWN_ROW, bound, find, sum_held
-from cu_market.ledger.interface import AllocationKey, Refusal
 from cu_market.ledger.moves import (
     accepted,
     check_leasable,

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, inspect, select
 from sqlalchemy.exc import DBAPIError
 
 from cu_market.ledger.database import Database
-from cu_market.ledger.interface import LedgerError
+from cu_market.ledger.errors import LedgerError
 from cu_market.ledger.location import shown
 from cu_market.ledger.schema import HEAD, VERSION
 

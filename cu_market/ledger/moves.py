@@ -14,22 +14,18 @@ from datetime import datetime, timedelta
 from cu_market.domain.allocation import (
     HOLDING,
     Allocation,
+    AllocationKey,
     AllocationState,
     IllegalTransitionError,
     check_transition,
 )
+from cu_market.domain.auction import Auction
+from cu_market.domain.lease import Refusal, RunLease
 from cu_market.domain.problem import InvalidInputError, Problem, require
 from cu_market.domain.purchase import OPEN, Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Usage
-from cu_market.ledger.interface import (
-    AllocationKey,
-    Auction,
-    AwardTakenError,
-    LeaseLostError,
-    Refusal,
-    RunLease,
-)
+from cu_market.ledger.errors import AwardTakenError, LeaseLostError
 
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.schema import CreateSchema
 
 from cu_market.ledger.dialects import BUSY_SECONDS
-from cu_market.ledger.interface import LedgerError
+from cu_market.ledger.errors import LedgerError
 from cu_market.ledger.location import shown
 
 SCHEMA = "cu_market"

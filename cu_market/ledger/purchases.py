@@ -8,10 +8,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
 
+from cu_market.domain.lease import Refusal
 from cu_market.domain.purchase import OPEN, STANDING, Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
 from cu_market.ledger.awards import sum_held
-from cu_market.ledger.interface import Refusal
 from cu_market.ledger.moves import let_go_purchase, refusal, taken_purchase, used_purchase
 from cu_market.ledger.records import purchase_from, purchase_row, to_us, to_us_or_none
 from cu_market.ledger.schema import PURCHASES

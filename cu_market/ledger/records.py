@@ -12,14 +12,15 @@ from typing import Any
 from sqlalchemy import Row
 
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.features import NO_FEATURES, StepFeatures
+from cu_market.domain.lease import RunLease
 from cu_market.domain.open_request import OpenRequest, request_from, request_record
 from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Ending, Measurement, Usage
-from cu_market.ledger.interface import Auction, RunLease
 from cu_market.ledger.moves import check_aware
 from cu_market.ledger.report import report_text
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import Connection
 
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.auction import Auction
 from cu_market.domain.open_request import OpenRequest
 from cu_market.ledger.awards import find, is_recorded, record
-from cu_market.ledger.interface import Auction
 from cu_market.ledger.moves import before, is_superseded, oldest_first
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, update
 
-from cu_market.ledger.interface import RunLease
+from cu_market.domain.lease import RunLease
 from cu_market.ledger.moves import held_run
 from cu_market.ledger.records import run_lease_from, to_us, to_us_or_none
 from cu_market.ledger.schema import RUN_LEASES

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 
-from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.allocation import Allocation, AllocationKey, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.curve import UsageCurve
+from cu_market.domain.lease import Refusal, RunLease
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.publication import Publication
 from cu_market.domain.purchase import Purchase, PurchaseState
@@ -26,7 +28,6 @@ from cu_market.ledger import runs as run_sql
 from cu_market.ledger import tenders as tender_sql
 from cu_market.ledger.channel_sql import SqlChannels
 from cu_market.ledger.database import Database
-from cu_market.ledger.interface import AllocationKey, Auction, Refusal, RunLease
 from cu_market.ledger.location import parse_url, shown
 from cu_market.ledger.migrate import bring_up_to_date
 from cu_market.ledger.moves import check_auction, check_usage

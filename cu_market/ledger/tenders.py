@@ -7,10 +7,9 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, insert, or_, select, update
 
-from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.allocation import Allocation, AllocationKey, AllocationState
 from cu_market.domain.tender import Tender
 from cu_market.ledger.awards import IS_HELD, OWN_ROW, bound
-from cu_market.ledger.interface import AllocationKey
 from cu_market.ledger.moves import newest_first
 from cu_market.ledger.records import allocation_from, tender_from, tender_row, to_us
 from cu_market.ledger.schema import ALLOCATIONS, TENDERS

@@ -27,12 +27,13 @@ from typing import Any
 
 from cu_market.dnm.programs.solve import Solver
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.auction import Auction
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Plan
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import Mode
-from cu_market.ledger.interface import Auction, Ledger
+from cu_market.ledger.interface import Ledger
 from cu_market.market.accounts.spending import left_microusd
 from cu_market.market.awarding import allocation_of
 from cu_market.market.demand.champions import published_forecaster

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.auction import Auction
 from cu_market.domain.bid import Rates
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import MICROUSD, MS_PER_HOUR, divide_half_even, usd_to_microusd
-from cu_market.ledger.interface import Auction
 from cu_market.market.bill import RunBill, lease_us, settled_rows
 
 

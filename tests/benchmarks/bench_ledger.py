@@ -25,9 +25,9 @@ from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.lease import Refusal
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Measurement, Usage
-from cu_market.ledger.interface import Refusal
 from cu_market.ledger.sql import SqlLedger, open_ledger
 
 sys.path.extend(str(Path(__file__).parents[1] / folder) for folder in ("servers", "samples"))

@@ -13,7 +13,7 @@ from postgres_server import PostgresServer
 from sqlalchemy import Boolean, Connection, Integer, LargeBinary, MetaData, Table, insert, select
 
 from cu_market.ledger.database import Database
-from cu_market.ledger.interface import LedgerError
+from cu_market.ledger.errors import LedgerError
 from cu_market.ledger.location import parse_url
 from cu_market.ledger.migrate import bring_up_to_date, move_to, revisions
 from cu_market.ledger.schema import HEAD, METADATA, VERSION

@@ -16,10 +16,11 @@ from ledger_rows import ONE_CU, T0, an_award, give_back, take
 from postgres_server import PostgresServer
 
 from cu_market.domain.allocation import AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.resources import ResourceVector
 from cu_market.ledger import postgres as postgres_dialect
 from cu_market.ledger.database import Database
-from cu_market.ledger.interface import Auction, LedgerError
+from cu_market.ledger.errors import LedgerError
 from cu_market.ledger.leases import give
 from cu_market.ledger.location import parse_url
 from cu_market.ledger.sql import SqlLedger, open_ledger

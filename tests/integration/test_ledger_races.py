@@ -17,7 +17,8 @@ import pytest
 from ledger_rows import ONE_CU, T0, an_award, give_back, take
 
 from cu_market.domain.allocation import AllocationState
-from cu_market.ledger.interface import Auction, LeaseLostError
+from cu_market.domain.auction import Auction
+from cu_market.ledger.errors import LeaseLostError
 from cu_market.ledger.sql import open_ledger
 
 pytestmark = pytest.mark.integration

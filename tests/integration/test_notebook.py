@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.bid import Bid, Rates
 from cu_market.domain.profile import CUProfile
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import GB
 from cu_market.domain.usage import Ending, Measurement, Usage
-from cu_market.ledger.interface import Auction, Ledger
+from cu_market.ledger.interface import Ledger
 from cu_market.ledger.sql import open_ledger
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "first_runs.ipynb"

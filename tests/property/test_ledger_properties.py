@@ -14,12 +14,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from ledger_rows import T0, an_award
 
 from cu_market.domain.allocation import HOLDING, TRANSITIONS, Allocation, AllocationState
+from cu_market.domain.auction import Auction
+from cu_market.domain.lease import Refusal
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.request import ResourceRequest, StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Ending, Measurement, Usage
-from cu_market.ledger.interface import Auction, Ledger, Refusal
+from cu_market.ledger.interface import Ledger
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.ledger.moves import settled
 from cu_market.ledger.sql import open_ledger

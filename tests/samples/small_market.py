@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.units import GIB
-from cu_market.ledger.interface import Auction
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.market.auction import Cleared, Market
 from cu_market.market.settings import MarketSettings

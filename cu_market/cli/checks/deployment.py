@@ -123,7 +123,7 @@ def _storage(instance: DagsterInstance) -> Iterator[Finding]:
 
 
 def _ledger(settings: MarketSettings, home: str) -> Iterator[Finding]:
-    from cu_market.ledger.interface import RunLease
+    from cu_market.domain.lease import RunLease
     from cu_market.market.opening import open_instance_ledger
 
     with open_instance_ledger(settings, home) as ledger:

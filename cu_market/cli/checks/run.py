@@ -67,7 +67,7 @@ def _check_providers(
     settings: MarketSettings, needs: Needs, only: Sequence[str]
 ) -> Iterator[Finding]:
     from cu_market.cli.checks.provider import check_provider
-    from cu_market.ledger.interface import LedgerError
+    from cu_market.ledger.errors import LedgerError
     from cu_market.ral.registry import load_providers
 
     try:

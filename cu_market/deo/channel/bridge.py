@@ -32,7 +32,7 @@ from cu_market.deo.channel.link import (
 from cu_market.domain.problem import CUMarketError, InvalidInputError
 from cu_market.ledger.channel_sql import open_channels
 from cu_market.ledger.channels import Channels, Post, Sender
-from cu_market.ledger.interface import LedgerError
+from cu_market.ledger.errors import LedgerError
 from cu_market.ledger.location import follow
 from cu_market.ral.kubernetes.carrier_process import GAVE_UP
 from cu_market.ral.kubernetes.host import SOCKET_PREFIX, TOKEN_VARIABLE

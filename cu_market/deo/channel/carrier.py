@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from cu_market.deo.channel.bridge import LEDGER_VARIABLE
 from cu_market.deo.channel.link import Link, LinkError, channel_of
 from cu_market.ledger.channels import Channels, Sender
-from cu_market.ledger.interface import LedgerError
+from cu_market.ledger.errors import LedgerError
 from cu_market.ledger.location import Reference
 from cu_market.ral.carrier import CutError
 

@@ -24,10 +24,10 @@ from cu_market.deo.executor.resume import Inheritance, give_up, take_over
 from cu_market.deo.executor.workers import Workers
 from cu_market.deo.recommendation import is_recommending, recommendation_event
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.problem import CUMarketError, InvalidInputError
 from cu_market.domain.spec import Mode, OnMarketFailure
-from cu_market.ledger.interface import Auction
 from cu_market.market.auction import Market
 from cu_market.market.opening import close_market, open_market
 from cu_market.market.settings import MarketSettings

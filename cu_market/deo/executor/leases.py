@@ -8,9 +8,10 @@ from datetime import timedelta
 
 from cu_market.deo.executor.capacities import Capacities
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
+from cu_market.domain.lease import Refusal
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tags import parse_run_tags
-from cu_market.ledger.interface import LeaseLostError, Refusal
+from cu_market.ledger.errors import LeaseLostError
 from cu_market.market.accounts.purse import Purse
 from cu_market.market.ahead.standing import give_back, give_way
 from cu_market.market.auction import Market

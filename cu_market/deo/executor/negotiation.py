@@ -16,14 +16,16 @@ from cu_market.deo.executor.leases import Leases
 from cu_market.deo.executor.origins import Origins
 from cu_market.deo.executor.usage import usage_of
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.auction import Auction
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.features import StepFeatures
+from cu_market.domain.lease import Refusal
 from cu_market.domain.outline import RunOutline, StepOutline, template_key
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.spec import OnOom, Risk, SizingMode
 from cu_market.domain.usage import Ending, Measurement
-from cu_market.ledger.interface import Auction, AwardTakenError, Refusal
+from cu_market.ledger.errors import AwardTakenError
 from cu_market.market.accounts.purse import Purse
 from cu_market.market.accounts.spending import DEFAULT_ACCOUNT
 from cu_market.market.auction import Cleared, Market

@@ -8,8 +8,8 @@ from typing import Any
 
 from cu_market.deo.executor.resume import Inheritance
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.outline import RunOutline
-from cu_market.ledger.interface import Auction
 from cu_market.market.auction import Market
 from cu_market.market.demand.requests import part_of
 from cu_market.market.unserved import NoRoomYetError

@@ -28,7 +28,7 @@ from cu_market.dnm.renegotiation import Spread, left_ms
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.units import format_usd, usd_to_microusd
-from cu_market.ledger.interface import AwardTakenError
+from cu_market.ledger.errors import AwardTakenError
 from cu_market.market.auction import Cleared
 from cu_market.market.renegotiation.proposals import propose
 from cu_market.market.renegotiation.replan import Situation, choose_moves

@@ -26,7 +26,7 @@ from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.executor.workers import WarmWorker, Workers
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.outline import RunOutline, template_key
-from cu_market.ledger.interface import LeaseLostError
+from cu_market.ledger.errors import LeaseLostError
 from cu_market.market.ahead.standing import give_back
 from cu_market.market.auction import Market
 from cu_market.ral.local.process import current_holder

@@ -18,8 +18,8 @@ from dagster import DagsterEvent
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.deo.announcements import MAX_ROWS, table
 from cu_market.deo.executor.negotiation import Negotiation
-from cu_market.domain.allocation import AllocationState
-from cu_market.ledger.interface import AllocationKey, Auction
+from cu_market.domain.allocation import AllocationKey, AllocationState
+from cu_market.domain.auction import Auction
 
 LOOK_SECONDS = 1.0
 """How often the ledger is asked whether awards were moved."""

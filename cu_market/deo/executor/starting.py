@@ -19,8 +19,9 @@ from cu_market.deo.announcements import (
 from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.executor.workers import WarmWorker
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.lease import Refusal
 from cu_market.domain.problem import CUMarketError
-from cu_market.ledger.interface import LeaseLostError, Refusal
+from cu_market.ledger.errors import LeaseLostError
 
 ATTEMPT_METADATA = "cu/attempt"
 """Of STEP_WORKER_STARTING: which of the ledger's attempts the events that follow are of."""

@@ -18,7 +18,7 @@ from cu_market.deo.announcements import growth_message, no_growth_message
 from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.worker.frames import Frame
 from cu_market.domain.allocation import Allocation
-from cu_market.ledger.interface import LeaseLostError
+from cu_market.ledger.errors import LeaseLostError
 from cu_market.pse.forecast import round_memory
 from cu_market.pse.live.outlook import EARLIER, Outlook, Watch
 

@@ -12,8 +12,10 @@ from datetime import datetime, timedelta
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus
 
 from cu_market.dagster_compat.launcher import CheckRunHealthResult, WorkerStatus, resumes_runs
-from cu_market.domain.allocation import AllocationState
-from cu_market.ledger.interface import LeaseLostError, Ledger, RunLease
+from cu_market.domain.allocation import AllocationKey, AllocationState
+from cu_market.domain.lease import RunLease
+from cu_market.ledger.errors import LeaseLostError
+from cu_market.ledger.interface import Ledger
 from cu_market.market.ahead.standing import give_back
 from cu_market.market.auction import Market
 from cu_market.ral.local.process import is_alive
@@ -124,7 +126,7 @@ def _death(lease: RunLease, now: datetime) -> str | None:
     return None
 
 
-def _settle(ledger: Ledger, key: tuple[str, str, int], token: int, now: datetime) -> None:
+def _settle(ledger: Ledger, key: AllocationKey, token: int, now: datetime) -> None:
     try:
         ledger.settle(key, token, ended_at=now, usage=None)
     except LeaseLostError:

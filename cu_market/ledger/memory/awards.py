@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.resources import ResourceVector
-from cu_market.ledger.interface import Auction
 from cu_market.ledger.memory import open_requests
 from cu_market.ledger.memory.schema import Tables
 from cu_market.ledger.moves import newest_first, refuse_taken

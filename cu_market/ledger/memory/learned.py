@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
+from cu_market.domain.allocation import AllocationKey
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Ending, Usage
-from cu_market.ledger.interface import AllocationKey
 from cu_market.ledger.memory.schema import Tables
 from cu_market.ledger.moves import check_aware
 from cu_market.ledger.report import report_text

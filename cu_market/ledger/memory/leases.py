@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
+from cu_market.domain.allocation import HOLDING, Allocation, AllocationKey, AllocationState
+from cu_market.domain.lease import Refusal
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Usage
-from cu_market.ledger.interface import AllocationKey, Refusal
 from cu_market.ledger.memory import open_requests, purchases, runs
 from cu_market.ledger.memory.awards import end, find_all, sum_held
 from cu_market.ledger.memory.schema import Tables

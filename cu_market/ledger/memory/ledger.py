@@ -6,8 +6,10 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
-from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.allocation import Allocation, AllocationKey, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.curve import UsageCurve
+from cu_market.domain.lease import Refusal, RunLease
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.publication import Publication
 from cu_market.domain.purchase import Purchase, PurchaseState
@@ -15,7 +17,6 @@ from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Usage
-from cu_market.ledger.interface import AllocationKey, Auction, Refusal, RunLease
 from cu_market.ledger.memory import awards as award_rows
 from cu_market.ledger.memory import learned as learned_rows
 from cu_market.ledger.memory import leases as lease_rows

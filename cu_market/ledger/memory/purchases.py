@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
+from cu_market.domain.lease import Refusal
 from cu_market.domain.purchase import OPEN, STANDING, Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
-from cu_market.ledger.interface import Refusal
 from cu_market.ledger.memory.awards import sum_held
 from cu_market.ledger.memory.schema import Tables
 from cu_market.ledger.moves import (

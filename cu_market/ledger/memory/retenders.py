@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.auction import Auction
 from cu_market.domain.open_request import OpenRequest
-from cu_market.ledger.interface import Auction
 from cu_market.ledger.memory.awards import is_recorded, record
 from cu_market.ledger.memory.schema import Tables
 from cu_market.ledger.moves import before, is_superseded, oldest_first

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from cu_market.ledger.interface import RunLease
+from cu_market.domain.lease import RunLease
 from cu_market.ledger.memory.schema import Tables
 from cu_market.ledger.moves import held_run
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from cu_market.domain.allocation import Allocation
+from cu_market.domain.allocation import Allocation, AllocationKey
+from cu_market.domain.auction import Auction
 from cu_market.domain.curve import UsageCurve
+from cu_market.domain.lease import RunLease
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.publication import Publication
 from cu_market.domain.purchase import Purchase
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Usage
-from cu_market.ledger.interface import AllocationKey, Auction, RunLease
 
 
 @dataclass(slots=True, kw_only=True)

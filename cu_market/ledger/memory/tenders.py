@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
+from cu_market.domain.allocation import HOLDING, Allocation, AllocationKey, AllocationState
 from cu_market.domain.tender import Tender
-from cu_market.ledger.interface import AllocationKey
 from cu_market.ledger.memory.awards import end
 from cu_market.ledger.memory.schema import Tables
 from cu_market.ledger.moves import check_aware, newest_first

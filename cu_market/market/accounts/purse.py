@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from cu_market.domain.allocation import HOLDING, Allocation
+from cu_market.domain.lease import Refusal
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.domain.units import format_usd
-from cu_market.ledger.interface import Refusal
 from cu_market.market.accounts.ceilings import spent_by_account
 from cu_market.market.accounts.spending import (
     DEFAULT_ACCOUNT,

@@ -7,10 +7,10 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.auction import Auction
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Award, Plan
 from cu_market.domain.spec import Mode
-from cu_market.ledger.interface import Auction
 from cu_market.market.auction import Cleared, Market
 from cu_market.market.awarding import allocation_of
 from cu_market.market.demand.requests import in_situation, without_deadline

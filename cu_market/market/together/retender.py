@@ -14,12 +14,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.auction import Auction
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Plan
 from cu_market.domain.spec import RunSpec
 from cu_market.domain.units import MICROUSD
-from cu_market.ledger.interface import Auction, Ledger
+from cu_market.ledger.interface import Ledger
 from cu_market.market.awarding import allocation_of
 from cu_market.market.demand.requests import Demand
 from cu_market.market.report import auction_report

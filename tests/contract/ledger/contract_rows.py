@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.allocation import Allocation, AllocationKey, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Ending, Measurement, Usage
-from cu_market.ledger.interface import AllocationKey, Auction, Ledger
+from cu_market.ledger.interface import Ledger
 
 T0 = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

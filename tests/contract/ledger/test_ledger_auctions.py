@@ -9,7 +9,8 @@ from contract_rows import MINUTE, T0, auction, award, lease
 
 from cu_market.domain.allocation import AllocationState
 from cu_market.domain.problem import InvalidInputError
-from cu_market.ledger.interface import Ledger, LedgerError
+from cu_market.ledger.errors import LedgerError
+from cu_market.ledger.interface import Ledger
 
 
 class TestAuctions:

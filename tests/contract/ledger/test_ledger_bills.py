@@ -11,7 +11,8 @@ from cu_market.domain.allocation import AllocationState
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
-from cu_market.ledger.interface import LeaseLostError, Ledger
+from cu_market.ledger.errors import LeaseLostError
+from cu_market.ledger.interface import Ledger
 
 
 class TestSettle:

@@ -11,11 +11,12 @@ from contract_rows import MINUTE, T0, auction, award, lease, settled
 from cu_market.domain.allocation import AllocationState
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.features import StepFeatures
+from cu_market.domain.lease import RunLease
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.publication import Publication
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Ending, GpuScope, Measurement, Usage
-from cu_market.ledger.interface import Ledger, RunLease
+from cu_market.ledger.interface import Ledger
 
 
 class TestHistory:

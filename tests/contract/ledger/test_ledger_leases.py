@@ -11,9 +11,11 @@ import pytest
 from contract_rows import MINUTE, ROOM_FOR_TWO, SIZE, T0, auction, award, lease
 
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.lease import Refusal
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.resources import ResourceVector
-from cu_market.ledger.interface import LeaseLostError, Ledger, Refusal
+from cu_market.ledger.errors import LeaseLostError
+from cu_market.ledger.interface import Ledger
 
 
 class TestLeases:

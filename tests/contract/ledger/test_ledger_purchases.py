@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from contract_rows import MINUTE, ROOM_FOR_TWO, SIZE, T0, award, lease
 
+from cu_market.domain.lease import Refusal
 from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
-from cu_market.ledger.interface import Ledger, Refusal
+from cu_market.ledger.interface import Ledger
 
 SECOND = timedelta(seconds=1)
 

@@ -13,7 +13,8 @@ from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.request import Quantiles, ResourceRequest, Sizing, StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.scaling import Scaling
-from cu_market.ledger.interface import AwardTakenError, LeaseLostError, Ledger
+from cu_market.ledger.errors import AwardTakenError, LeaseLostError
+from cu_market.ledger.interface import Ledger
 
 
 def asked(step: str = "a", run: str = "run", moves: int = 0) -> OpenRequest:

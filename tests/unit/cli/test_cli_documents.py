@@ -21,8 +21,9 @@ from cu_market.cli.explain import explain_document, explain_tables
 from cu_market.cli.homes import MARKER, find_home, locked, prepare_demo_home
 from cu_market.cli.rows import ledger_document, parse_states
 from cu_market.domain.allocation import AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.problem import InvalidInputError, Problem
-from cu_market.ledger.interface import Auction, LedgerError
+from cu_market.ledger.errors import LedgerError
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.market.settings import DefaultSize, MarketSettings
 from cu_market.ral.local.config import LocalConfig, TariffConfig

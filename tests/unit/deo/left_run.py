@@ -16,10 +16,10 @@ from cu_market.dagster_compat.events import EngineEventData
 from cu_market.deo.executor.starting import ATTEMPT_METADATA
 from cu_market.deo.executor.workers import Workers
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.purchase import Purchase
 from cu_market.domain.request import StepIdentity
-from cu_market.ledger.interface import Auction
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.market.auction import Market
 from cu_market.market.settings import MarketSettings

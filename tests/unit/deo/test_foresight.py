@@ -17,9 +17,10 @@ from cu_market.deo.executor.workers import UNLEASED_SECONDS, WarmWorker, Workers
 from cu_market.deo.launcher.buyer import Buyer
 from cu_market.deo.worker.frames import encode
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.lease import Refusal
 from cu_market.domain.purchase import Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
-from cu_market.ledger.interface import LedgerError, Refusal
+from cu_market.ledger.errors import LedgerError
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.market.ahead.standing import give_back, give_way
 from cu_market.market.ahead.startups import Startups, known_lags, known_startups, note_startups

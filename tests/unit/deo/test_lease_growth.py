@@ -9,9 +9,9 @@ from typing import Any
 from cu_market.deo.announcements import growth_message, no_growth_message
 from cu_market.deo.executor.leases import Leases
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.lease import Refusal
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import GIB
-from cu_market.ledger.interface import Refusal
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.market.accounts.purse import Purse
 from cu_market.market.auction import Market

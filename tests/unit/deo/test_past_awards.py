@@ -12,7 +12,7 @@ from left_run import Left
 from cu_market.deo.executor.past_awards import awards_after
 from cu_market.deo.executor.resume import take_over
 from cu_market.domain.allocation import AllocationState
-from cu_market.ledger.interface import Auction
+from cu_market.domain.auction import Auction
 from cu_market.market.unserved import NoRoomYetError
 
 

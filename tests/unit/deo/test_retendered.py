@@ -12,7 +12,7 @@ from cu_market.deo.executor import retendered
 from cu_market.deo.executor.negotiation import Negotiation
 from cu_market.deo.executor.retendered import Retendered, moved_event
 from cu_market.domain.allocation import Allocation, AllocationState
-from cu_market.ledger.interface import LeaseLostError
+from cu_market.ledger.errors import LeaseLostError
 
 
 def negotiation(fair: Fair, run: str, *durations: str) -> Negotiation:

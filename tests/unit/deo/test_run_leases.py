@@ -9,7 +9,7 @@ from ledger_rows import ONE_CU, T0, an_award
 
 from cu_market.deo.executor.leases import Leases
 from cu_market.domain.allocation import Allocation
-from cu_market.ledger.interface import LeaseLostError
+from cu_market.ledger.errors import LeaseLostError
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.market.accounts.purse import Purse
 from cu_market.market.auction import Market

@@ -14,7 +14,7 @@ from dagster import DagsterRun
 from cu_market import MarketK8sRunLauncher
 from cu_market.deo.executor.own_peak import IN_POD, note_own_peak
 from cu_market.domain.units import MIB
-from cu_market.ledger.interface import LedgerError
+from cu_market.ledger.errors import LedgerError
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.market.auction import Market
 from cu_market.market.run_workers import KEPT, known_peaks, note_peak, run_worker_of, wanted_bytes

@@ -11,7 +11,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from cu_market.ledger.database import Database
-from cu_market.ledger.interface import LedgerError
+from cu_market.ledger.errors import LedgerError
 from cu_market.ledger.location import parse_url
 from cu_market.ledger.migrate import SCRIPTS
 from cu_market.ledger.schema import HEAD, VERSION

@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.auction import Auction
 from cu_market.domain.bid import Bid, Rates
 from cu_market.domain.profile import CUProfile
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import GB
 from cu_market.domain.usage import Ending, Measurement, Usage
-from cu_market.ledger.interface import Auction
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.market.bill import bill_of, read_bill
 from cu_market.market.comparison import savings, static_cost

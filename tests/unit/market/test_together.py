@@ -8,7 +8,7 @@ import pytest
 from small_market import T0, Fair
 
 from cu_market.domain.allocation import AllocationState
-from cu_market.ledger.interface import LeaseLostError
+from cu_market.ledger.errors import LeaseLostError
 from cu_market.market.report import verdict
 
 
