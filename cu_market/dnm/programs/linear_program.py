@@ -15,6 +15,8 @@ from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram
 if TYPE_CHECKING:
     import pulp
 
+    from cu_market.dnm.programs.growing import Entries
+
 
 def solve_linear(program: LinearProgram, *, limit_seconds: float, gap: float = 0.0) -> LinearAnswer:
     """Returns HiGHS's answer; a failure with its reason where there is none.
@@ -67,23 +69,37 @@ class LiveProgram:
             known = [(self._place[k], value) for k, value in program.incumbent]
             self._model.setSolution(len(known), [k for k, _ in known], [v for _, v in known])
 
-    def add_column(
-        self, cost: float, upper: float, rows: Sequence[int], coefficients: Sequence[float]
-    ) -> None:
-        """Adds a column; its number is the count of those before."""
-        self._place.append(self._model.getNumCol())
-        self._model.addCol(
-            cost / self._scale, 0.0, upper, len(rows), list(rows), list(coefficients)
+    def add_columns(self, costs: Sequence[float], upper: float, entries: Entries) -> None:
+        """Adds columns; see Growing."""
+        count, before = len(costs), self._model.getNumCol()
+        self._place += range(before, before + count)
+        self._model.addCols(
+            count,
+            [cost / self._scale for cost in costs],
+            [0.0] * count,
+            [upper] * count,
+            len(entries.members),
+            entries.begins,
+            entries.members,
+            entries.coefficients,
         )
 
-    def add_row(self, upper: float, columns: Sequence[int], coefficients: Sequence[float]) -> None:
-        """Adds a row that is at most upper; its number is the count of those before."""
+    def add_rows(self, uppers: Sequence[float], entries: Entries) -> None:
+        """Adds rows; see Growing."""
         import highspy
 
-        members = [self._place[k] for k in columns]
-        self._model.addRow(-highspy.kHighsInf, upper, len(members), members, list(coefficients))
-        self._signs.append((self._rows, 1))
-        self._rows += 1
+        count = len(uppers)
+        self._model.addRows(
+            count,
+            [-highspy.kHighsInf] * count,
+            list(uppers),
+            len(entries.members),
+            entries.begins,
+            [self._place[k] for k in entries.members.tolist()],
+            entries.coefficients,
+        )
+        self._signs += [(self._rows + k, 1) for k in range(count)]
+        self._rows += count
 
     def solve(self, *, limit_seconds: float) -> LinearAnswer:
         """Returns HiGHS's answer, warm from the last one."""

@@ -1,7 +1,8 @@
 """The selection's linear relaxation by columns and rows, and selections guided by it.
 
 1. Columns: each request's few lowest reduced costs at the subgradients' prices, its cheapest, and
-   what a first selection chose. Rows: one per (room, start) that they could exceed.
+   what a first selection chose. Rows: one per (room, start) that has a price there and that they
+   could exceed.
 2. PuLP builds the program, HiGHS solves it on its live model.
 3. The bound is recomputed at the duals over all pairs, in whole numbers.
 4. The values guide a selection that fits; it is improved by single moves and swaps.
@@ -18,9 +19,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cu_market.dnm.programs.growing import Growing
 from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram
 from cu_market.dnm.selection.arrays import INFEASIBLE, Selection, Whole
-from cu_market.dnm.selection.master import Live, Master
+from cu_market.dnm.selection.master import Master
 from cu_market.dnm.selection.multipliers import SHIFT, near, reduced_costs, subgradient
 from cu_market.dnm.selection.rounding import UNSERVED, Holding, improve, place
 
@@ -64,7 +66,7 @@ class Found:
 
 def select(
     selection: Selection,
-    open_program: Callable[[LinearProgram], Live] | None,
+    open_program: Callable[[LinearProgram], Growing] | None,
     *,
     gap: float,
     left: Callable[[], float],
@@ -86,14 +88,15 @@ def select(
     improve(guided, passes=1)
     found.keep(guided, "construction")
     if not found.is_proven(gap) and open_program is not None:
-        _generate(selection, reduced, open_program, found, gap, left)
+        _generate(selection, multipliers, reduced, open_program, found, gap, left)
     return found
 
 
 def _generate(
     selection: Selection,
+    multipliers: Whole,
     reduced: Whole,
-    open_program: Callable[[LinearProgram], Live],
+    open_program: Callable[[LinearProgram], Growing],
     found: Found,
     gap: float,
     left: Callable[[], float],
@@ -101,7 +104,7 @@ def _generate(
     wanted = near(reduced, FIRST_COLUMNS) | near(selection.costs, CHEAPEST_COLUMNS)
     served = np.flatnonzero(found.choice != UNSERVED)
     wanted[served, found.choice[served]] = True
-    master = Master(selection, wanted)
+    master = Master(selection, wanted, multipliers)
     live = open_program(master.program())
     while True:
         if left() <= 0:
@@ -144,7 +147,7 @@ def _finish(
     selection: Selection,
     reduced: Whole,
     lower: int,
-    open_program: Callable[[LinearProgram], Live],
+    open_program: Callable[[LinearProgram], Growing],
     found: Found,
     left: Callable[[], float],
 ) -> None:

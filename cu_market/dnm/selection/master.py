@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from cu_market.dnm.programs.growing import Coefficients, Entries, Growing
 from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram, LinearRow
 from cu_market.dnm.selection.arrays import INFEASIBLE, ROWS_AT_ONCE, Flags, Selection, Whole
 from cu_market.dnm.selection.multipliers import SHIFT, Prices, bound, near, reduced_costs, rounded
@@ -18,30 +18,17 @@ WORST_ROWS = 4
 """Rows of a room that join at a time: those that are exceeded most."""
 
 
-class Live(Protocol):
-    """A program that grows and is solved again."""
-
-    def add_column(
-        self, cost: float, upper: float, rows: list[int], coefficients: list[float]
-    ) -> None:
-        """Adds a column."""
-
-    def add_row(self, upper: float, columns: list[int], coefficients: list[float]) -> None:
-        """Adds a row."""
-
-    def solve(self, *, limit_seconds: float) -> LinearAnswer:
-        """Returns the answer."""
-
-
 class Master:
     """Which pairs and which (room, start) rows the program has.
 
     Args:
         selection: the input.
         wanted: (n, m) pairs that are columns.
+        prices: (R, T); where given, only rows with a price are there from the start, and the others
+            join where they are exceeded.
     """
 
-    def __init__(self, selection: Selection, wanted: Flags) -> None:
+    def __init__(self, selection: Selection, wanted: Flags, prices: Whole | None = None) -> None:
         self.selection = selection
         self.wanted = wanted.copy()
         self.pairs = [(int(i), int(b)) for i, b in np.argwhere(wanted)]
@@ -49,7 +36,7 @@ class Master:
         self._units: dict[int, float] = {}
         self._numbers: dict[Any, Any] = {}
         self.holders = self._holders()
-        self.rows = self._needed()
+        self.rows = self._needed(prices)
         self.known = set(self.rows)
 
     def program(self, choice: Whole | None = None, *, is_whole: bool = False) -> LinearProgram:
@@ -132,30 +119,44 @@ class Master:
             found[rows] = better & near(np.where(better, some, INFEASIBLE), JOINING_COLUMNS)
         return found
 
-    def grow(self, live: Live, rows: list[tuple[int, int]], columns: Flags) -> None:
-        """Adds rows and pairs to the live program."""
+    def grow(self, program: Growing, rows: list[tuple[int, int]], columns: Flags) -> None:
+        """Adds rows and pairs to the program."""
+        if rows:
+            held = Entries.of([self._held(room, t) for room, t in rows])
+            program.add_rows([self._upper(room, t) for room, t in rows], held)
+            self.rows += rows
+            self.known.update(rows)
+        asked, hosts = np.nonzero(columns)
+        if len(asked):
+            costs = self.selection.costs[asked, hosts].astype(float).tolist()
+            program.add_columns(costs, 1.0, self._entries(asked, hosts))
+            self.pairs += zip(asked.tolist(), hosts.tolist(), strict=True)
+            self.wanted |= columns
+            self.holders = self._holders()
+
+    def _entries(self, asked: Whole, hosts: Whole) -> Entries:
+        """Returns what pairs hold in the rows: their request's own, and rooms while they run."""
         s = self.selection
-        for room, t in rows:
-            row = self._row(room, t)
-            assert row.upper is not None
-            live.add_row(row.upper, list(row.columns), list(row.coefficients))
-            self.rows.append((room, t))
-            self.known.add((room, t))
-        numbers: dict[int, list[tuple[int, int]]] = {}
-        for k, (room, t) in enumerate(self.rows):
-            numbers.setdefault(room, []).append((t, len(s.requests) + k))
-        for i, b in np.argwhere(columns):
-            members, amounts = [int(i)], [1.0]
+        moments: dict[int, list[tuple[int, int]]] = {}
+        for number, (room, t) in enumerate(self.rows, start=len(s.requests)):
+            moments.setdefault(room, []).append((t, number))
+        parts = [(np.arange(len(asked)), asked, np.ones(len(asked)))]
+        for b in np.unique(hosts):
+            mine = np.flatnonzero(hosts == b)
+            i = asked[mine]
             for room, used in s.uses[b]:
-                unit = self._unit(room)
-                for t, number in numbers.get(room, ()):
-                    if s.first[i] <= t < s.behind[i, b]:
-                        members.append(number)
-                        amounts.append(float(used[i]) / unit)
-            live.add_column(float(s.costs[i, b]), 1.0, members, amounts)
-            self.pairs.append((int(i), int(b)))
-            self.wanted[i, b] = True
-        self.holders = self._holders()
+                if room in moments:
+                    at, numbers = np.array(moments[room]).T
+                    there = (s.first[i, None] <= at) & (at < s.behind[i, b, None])
+                    which, when = np.nonzero(there)
+                    parts.append((mine[which], numbers[when], used[i[which]] / self._unit(room)))
+        pairs, members, amounts = (np.concatenate(each) for each in zip(*parts, strict=True))
+        order = np.argsort(pairs, kind="stable")
+        return Entries(
+            begins=np.searchsorted(pairs[order], np.arange(len(asked))),
+            members=members[order],
+            coefficients=amounts[order],
+        )
 
     def _columns(self, pairs: Whole) -> Whole:
         """Pairs of the first program, then the penalties, then the pairs that joined."""
@@ -188,37 +189,44 @@ class Master:
             found[room] = (pairs, i, s.first[i], s.behind[i, b], held)
         return found
 
-    def _needed(self) -> list[tuple[int, int]]:
-        """Rows that the pairs could exceed, one for each largest set that is there together."""
+    def _needed(self, prices: Whole | None) -> list[tuple[int, int]]:
+        """Rows that the pairs could exceed, one for each largest set that is there together; of
+        sets around a price only, where there are prices."""
         s = self.selection
         found: list[tuple[int, int]] = []
         for room, (_, asked, first, behind, held) in self.holders.items():
             starts = np.unique(first)
             ends = np.sort(behind)
-            kept = [
-                int(now)
-                for now, following in pairwise(starts)
-                if np.searchsorted(ends, now, side="right")
-                < np.searchsorted(ends, following, side="right")
-                or s.limits[room, now] < s.limits[room, following]
-            ]
-            for t in [*kept, *starts[-1:].tolist()]:
+            gone = np.searchsorted(ends, starts, side="right")
+            limits = s.limits[room, starts]
+            is_largest = (gone[:-1] < gone[1:]) | (limits[:-1] < limits[1:])
+            kept = starts[np.append(is_largest, True)]
+            if prices is not None:
+                priced = np.searchsorted(kept, np.flatnonzero(prices[room]))
+                kept = kept[np.unique(priced[priced < len(kept)])]
+            for t in kept.tolist():
                 there = (first <= t) & (t < behind)
                 most = np.zeros(len(s.requests), dtype=np.int64)
                 np.maximum.at(most, asked[there], held[there])
                 if int(most.sum()) > int(s.limits[room, t]):
-                    found.append((room, int(t)))
+                    found.append((room, t))
         return found
 
-    def _row(self, room: int, t: int) -> LinearRow:
+    def _held(self, room: int, t: int) -> tuple[Whole, Coefficients]:
+        """Returns the columns that hold some of the room then, and how much."""
         pairs, _, first, behind, held = self.holders[room]
         there = np.flatnonzero((first <= t) & (t < behind))
-        unit = self._unit(room)
-        amounts = (held[there] / unit).tolist()
+        return self._columns(pairs[there]), held[there] / self._unit(room)
+
+    def _upper(self, room: int, t: int) -> float:
+        return float(self.selection.limits[room, t]) / self._unit(room)
+
+    def _row(self, room: int, t: int) -> LinearRow:
+        columns, amounts = self._held(room, t)
         return LinearRow(
-            columns=tuple(map(self._number, self._columns(pairs[there]).tolist())),
-            coefficients=tuple(map(self._number, amounts)),
-            upper=float(self.selection.limits[room, t]) / unit,
+            columns=tuple(map(self._number, columns.tolist())),
+            coefficients=tuple(map(self._number, amounts.tolist())),
+            upper=self._upper(room, t),
         )
 
     def _number(self, value: Any) -> Any:

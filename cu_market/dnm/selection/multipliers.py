@@ -20,7 +20,7 @@ from cu_market.dnm.selection.arrays import INFEASIBLE, ROWS_AT_ONCE, Flags, Sele
 SHIFT = 8
 Prices = npt.NDArray[np.float64]
 LARGEST_PRICE = 2.0**40
-ITERATIONS = 40
+ITERATIONS = 20
 
 
 def rounded(prices: Prices) -> Whole:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from cu_market.dnm.feasibility import refusals
 from cu_market.dnm.objective import Surcharges, expected_ms, money_microusd
 from cu_market.dnm.offers import RunningLease
-from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram, LinearRow, LinearSolver
+from cu_market.dnm.programs.growing import Growing, OpensPrograms, Rebuilt
+from cu_market.dnm.programs.linear import LinearProgram, LinearSolver
 from cu_market.dnm.programs.solve import Clock
 from cu_market.dnm.selection.arrays import INFEASIBLE, Selection, tabulate
 from cu_market.dnm.selection.generation import Found, select
-from cu_market.dnm.selection.master import Live
 from cu_market.dnm.selection.rounding import UNSERVED, Holding
 from cu_market.dnm.verify import violations
 from cu_market.domain.bid import Bid
@@ -27,51 +25,6 @@ from cu_market.domain.units import format_usd
 
 TOLD_LOSSES = 5
 """Losers told of a served request: its cheapest other bids. An unserved one is told all."""
-
-
-@runtime_checkable
-class OpensPrograms(Protocol):
-    """A solver that keeps a program and solves it again after it has grown."""
-
-    def open_program(self, program: LinearProgram) -> Live:
-        """Builds the program."""
-
-
-class Rebuilt:
-    """A program that grows here and is handed over whole each time, for a solver that keeps none.
-
-    Args:
-        program: the first columns and rows.
-        solver: who solves.
-    """
-
-    def __init__(self, program: LinearProgram, solver: LinearSolver) -> None:
-        self._program, self._solver = program, solver
-
-    def add_column(
-        self, cost: float, upper: float, rows: list[int], coefficients: list[float]
-    ) -> None:
-        """Adds a column."""
-        old, number = self._program, len(self._program.costs)
-        changed = list(old.rows)
-        for row, amount in zip(rows, coefficients, strict=True):
-            changed[row] = replace(
-                changed[row],
-                columns=(*changed[row].columns, number),
-                coefficients=(*changed[row].coefficients, amount),
-            )
-        self._program = replace(
-            old, costs=(*old.costs, cost), uppers=(*old.uppers, upper), rows=tuple(changed)
-        )
-
-    def add_row(self, upper: float, columns: list[int], coefficients: list[float]) -> None:
-        """Adds a row."""
-        row = LinearRow(columns=tuple(columns), coefficients=tuple(coefficients), upper=upper)
-        self._program = replace(self._program, rows=(*self._program.rows, row))
-
-    def solve(self, *, limit_seconds: float) -> LinearAnswer:
-        """Returns the solver's answer to all of it."""
-        return self._solver.solve_linear(self._program, limit_seconds=limit_seconds)
 
 
 def plan_selection(
@@ -128,7 +81,7 @@ def plan_selection(
     )
 
 
-def _opener(solver: object) -> Callable[[LinearProgram], Live] | None:
+def _opener(solver: object) -> Callable[[LinearProgram], Growing] | None:
     if isinstance(solver, OpensPrograms):
         return solver.open_program
     if isinstance(solver, LinearSolver):

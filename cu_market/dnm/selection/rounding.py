@@ -82,13 +82,20 @@ def place(
         preference: (m,) of a request; ties by cost, then by canonical order.
     """
     holding = Holding(selection)
-    for i in order:
-        options = np.flatnonzero(selection.costs[i] < INFEASIBLE)
-        preferred = preference(int(i))[options]
-        ranked = options[np.lexsort((options, selection.costs[i][options], preferred))]
-        for b in ranked:
-            if holding.fits(int(i), int(b)):
-                holding.put(int(i), int(b))
+    for i in map(int, order):
+        costs = selection.costs[i]
+        options = np.flatnonzero(costs < INFEASIBLE)
+        if not len(options):
+            continue
+        preferred = preference(i)[options]
+        best = options[preferred == preferred.min()]
+        first = int(best[costs[best].argmin()])
+        if holding.fits(i, first):  # most of the time, and nothing need be ranked
+            holding.put(i, first)
+            continue
+        for b in options[np.lexsort((options, costs[options], preferred))].tolist():
+            if holding.fits(i, b):
+                holding.put(i, b)
                 break
     return holding
 
@@ -99,9 +106,11 @@ def improve(holding: Holding, passes: int = 2) -> None:
     A request that stands nowhere may push one other request aside where both together cost less.
     """
     s = holding.selection
+    least = s.costs.min(axis=1)
     for _ in range(passes):
         has_moved = False
-        for i in range(len(s.requests)):
+        # A request moves itself only: what it pays stays as it is until its turn.
+        for i in np.flatnonzero(_paid(holding) > least).tolist():
             old = int(holding.choice[i])
             limit = int(s.penalties[i]) if old == UNSERVED else int(s.costs[i, old])
             for b in _cheaper(s, i, limit):
@@ -116,6 +125,13 @@ def improve(holding: Holding, passes: int = 2) -> None:
         has_moved |= _push(holding)
         if not has_moved:
             return
+
+
+def _paid(holding: Holding) -> Whole:
+    """Returns (n,) what each request costs where it is now, or its penalty."""
+    s, choice = holding.selection, holding.choice
+    paid: Whole = np.where(choice != UNSERVED, s.costs[np.arange(len(choice)), choice], s.penalties)
+    return paid
 
 
 def _cheaper(selection: Selection, request: int, limit: int) -> list[int]:
@@ -137,9 +153,8 @@ def _fits_instead(holding: Holding, request: int, old: int, new: int) -> bool:
 def _push(holding: Holding) -> bool:
     """Serves a dear or unserved request by moving one other elsewhere, where that pays."""
     s = holding.selection
-    served = holding.choice != UNSERVED
     cheapest = np.minimum(s.costs.min(axis=1), s.penalties)
-    now = np.where(served, s.costs[np.arange(len(served)), holding.choice], s.penalties)
+    now = _paid(holding)
     regret = now - cheapest
     has_moved = False
     for i in np.argsort(-regret, kind="stable")[:PUSHED]:
