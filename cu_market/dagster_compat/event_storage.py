@@ -4,14 +4,17 @@ Dagster's SQLite event log makes a SQLAlchemy engine for every event it writes, 
 asks the database for its dialect again; an engine of a NullPool holds no connection, so it can
 be kept. Its PostgreSQL event log connects anew for every event: 15 ms each where an event over a
 kept connection takes 1 ms. A run worker writes for all of its steps, so one connection is theirs.
-Entries that arrive together and concern the run alone go into one transaction.
+Entries that arrive together and concern the run alone go into one transaction, and into the log
+once also where PostgreSQL goes away and comes back while they are written.
 
 Private: create_engine of the SQLite event log, its run_connection and prepare_insert_event; the
-PostgreSQL event log's _engine, _token_provider and prepare_insert_event_batch; seen in 1.13.27.
+PostgreSQL event log's _engine, _token_provider, _event_to_row and prepare_insert_event_batch, and
+the table of both; seen in 1.13.27.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,11 +25,20 @@ from dagster._core.events import (
     ASSET_EVENTS,
     EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
 )
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from sqlalchemy import select
+from sqlalchemy.exc import DBAPIError
+
+logger = logging.getLogger(__name__)
 
 _MIRRORED = frozenset({*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS})
 """Events that Dagster writes to its cross-run index too, one by one."""
+
+TRIES = 3
+"""How often a batch is written whose connection is lost: dagster-postgres waits about six seconds
+each time for a server that is away."""
 
 
 @contextmanager
@@ -94,14 +106,40 @@ def store_entries(instance: DagsterInstance, entries: Sequence[EventLogEntry]) -
 def _write(storage: Any, batch: Sequence[EventLogEntry]) -> None:
     if not batch:
         return
+    if _is_postgres(storage):
+        _write_once(storage, batch)
+        return
     with storage.run_connection(batch[0].run_id) as connection:
-        if _is_postgres(storage):
-            # One statement, since its connection commits after each. Dagster also sends a NOTIFY
-            # per event, to webservers of before it polled; those of this version poll.
-            connection.execute(storage.prepare_insert_event_batch(batch))
-            return
         for entry in batch:
             connection.execute(storage.prepare_insert_event(entry))
+
+
+def _write_once(storage: Any, batch: Sequence[EventLogEntry]) -> None:
+    """Writes the batch; again where its connection is lost and the log has nothing of it.
+
+    One statement, since the connection commits after each: all of it is there or nothing. Dagster
+    also sends a NOTIFY per event, to webservers of before it polled; those of this version poll.
+    """
+    for tries_left in reversed(range(TRIES)):
+        try:
+            with storage.run_connection(batch[0].run_id) as connection:
+                is_first = tries_left == TRIES - 1
+                if is_first or not _is_there(storage, connection, batch[-1]):
+                    connection.execute(storage.prepare_insert_event_batch(batch))
+                return
+        except DBAPIError as error:
+            if not error.connection_invalidated or not tries_left:
+                raise
+            logger.warning(
+                "the connection was lost while %d entries were written: again", len(batch)
+            )
+
+
+def _is_there(storage: Any, connection: Any, entry: EventLogEntry) -> bool:
+    """Whether the log has the entry: by its whole text, in which its moment is told."""
+    table, row = SqlEventLogStorageTable.c, storage._event_to_row(entry)
+    same = (table.run_id == row["run_id"]) & (table.event == row["event"])
+    return connection.execute(select(table.id).where(same).limit(1)).first() is not None
 
 
 def _concerns_run_alone(entry: EventLogEntry) -> bool:
