@@ -1,8 +1,8 @@
 """Every pair of a request and a bid as arrays of whole numbers, and the rooms over time.
 
 The same definitions as in objective.py and feasibility.py, a whole matrix at a time: what is chosen
-is checked from the records afterwards, where a difference would show. numpy is imported here only:
-nothing on a step's path imports this package.
+is checked from the records afterwards, where a difference would show. numpy is imported in this
+package and by programs.growing only: nothing on a step's path imports either.
 """
 
 from __future__ import annotations
