@@ -1,10 +1,12 @@
-"""Servers that tests may ask for: each starts its own from the system's binaries, or skips."""
+"""What the whole suite shares: servers that tests may ask for, each started from the system's
+binaries or skipped, and examples that no clock ends."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pgbouncer_server import PgBouncer, find_pgbouncer
 from postgres_server import (
     PASSWORD,
@@ -15,6 +17,10 @@ from postgres_server import (
 )
 
 pytest_plugins = ["suite_counts"]
+
+# How long an example takes says how busy the machine is, nothing of the example.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")
