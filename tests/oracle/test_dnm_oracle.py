@@ -143,7 +143,7 @@ def planned(
         bids,
         capacities,
         solver=InProcessSolver(),
-        limit_seconds=10,
+        limit_seconds=600,
         gap=0.0,
         fixed_starts=True,
     )

@@ -122,7 +122,7 @@ def test_plans_across_locations_cost_what_they_say_and_nothing_costs_less(
 ) -> None:
     requests, bids = requests_of(asked), bids_of(offers)
     found = plan_placed(
-        requests, bids, {}, solver=InProcessSolver(), limit_seconds=10, gap=0.0, clock=no_clock
+        requests, bids, {}, solver=InProcessSolver(), limit_seconds=600, gap=0.0, clock=no_clock
     )
     options = [
         [k for k, bid in enumerate(bids) if request.needs.fits_in(bid.profile.size)]

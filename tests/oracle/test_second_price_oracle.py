@@ -79,7 +79,7 @@ def solved(requests: list[ResourceRequest], bids: Sequence[Bid]) -> Plan:
         bids,
         {},
         solver=InProcessSolver(),
-        limit_seconds=10,
+        limit_seconds=600,
         gap=0.0,
         fixed_starts=True,
     )

@@ -129,7 +129,7 @@ def planned(
         bids,
         capacities,
         solver=InProcessSolver() if is_solved else None,
-        limit_seconds=10,
+        limit_seconds=600,
         gap=0.0,
         fixed_starts=fixed,
         running=running,

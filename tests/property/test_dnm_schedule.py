@@ -25,7 +25,7 @@ from cu_market.dnm.schedule.packing import empty
 from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
 from cu_market.domain.problem import InvalidInputError
 
-BUDGET = Budget(limit_seconds=60, rounds=60, gap=0.0)
+BUDGET = Budget(limit_seconds=600, rounds=60, gap=0.0)
 GIB = 2**30
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
+from unhurried import UNHURRIED
+
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.auction import Auction
 from cu_market.domain.outline import RunOutline, StepOutline
@@ -39,7 +41,7 @@ class Fair:
             for name, price in (prices or {"cheap": 1, "dear": 3}).items()
         ]
         self.market = Market(
-            settings=MarketSettings(),
+            settings=MarketSettings(**UNHURRIED),
             ledger=self.ledger,
             providers=providers,
             now=lambda: self.now,

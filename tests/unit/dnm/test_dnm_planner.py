@@ -46,7 +46,7 @@ def planned(
     capacities: Mapping[str, ResourceVector] = CAPACITY,
     **more: object,
 ) -> Plan:
-    options: dict[str, object] = {"solver": InProcessSolver(), "limit_seconds": 10} | more
+    options: dict[str, object] = {"solver": InProcessSolver(), "limit_seconds": 600} | more
     return plan(requests, bids, capacities, **options)  # type: ignore[arg-type]
 
 

@@ -48,10 +48,11 @@ HUGE = ProgramData(
 @pytest.mark.parametrize("run", [_run_highs, _run_cbc])
 @pytest.mark.parametrize("data", [TWO_ON_ONE, HUGE])
 def test_both_solvers_find_the_optimum_and_duals_that_prove_it(run, data) -> None:  # type: ignore[no-untyped-def]
-    answer = run(data, limit_seconds=10, gap=0.0, clock=no_clock)
-    assert read_choice(data, answer) == {0: 1, 1: 0}
-    assert not answer.is_cut
-    assert 390 <= lagrangian_bound(data, answer.duals) <= 400
+    # CBC counts by the wall's clock, in a process of its own: no limit that a busy machine meets.
+    answer = run(data, limit_seconds=600, gap=0.0, clock=no_clock)
+    assert not answer.is_cut, answer
+    assert read_choice(data, answer) == {0: 1, 1: 0}, answer
+    assert 390 <= lagrangian_bound(data, answer.duals) <= 400, answer
 
 
 def test_the_program_says_what_its_docstring_says() -> None:

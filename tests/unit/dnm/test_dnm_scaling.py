@@ -40,7 +40,7 @@ def test_the_winner_follows_from_how_a_steps_time_scales(
     scaling: Scaling | None, bids: list, winner: str, expected_ms: int
 ) -> None:
     request = replace(asks("r"), scaling=scaling)
-    found = plan([request], bids, {}, solver=InProcessSolver(), limit_seconds=10)
+    found = plan([request], bids, {}, solver=InProcessSolver(), limit_seconds=600)
     [award] = found.awards
     assert (award.bid_id, award.expected_ms) == (winner, expected_ms)
 

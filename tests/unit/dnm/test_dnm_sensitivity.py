@@ -24,7 +24,7 @@ def awarded(
     bids: list[Bid],
     capacities: dict[str, ResourceVector] | None = None,
 ) -> dict[str, Award]:
-    found = plan(requests, bids, capacities or {}, solver=InProcessSolver(), limit_seconds=10)
+    found = plan(requests, bids, capacities or {}, solver=InProcessSolver(), limit_seconds=600)
     assert not found.unserved
     return {award.request_id: award for award in found.awards}
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from unhurried import UNHURRIED
+
 from cu_market.domain.bid import Bid
 from cu_market.domain.inputs import Place
 from cu_market.domain.outline import RunOutline, StepOutline
@@ -87,7 +89,7 @@ class Seller:
 def market_of(*sellers: Seller, ledger: InMemoryLedger | None = None, **settings: Any) -> Market:
     """Returns an open market of these sellers, its clock standing at NOW."""
     return Market(
-        settings=MarketSettings(**settings),
+        settings=MarketSettings(**(UNHURRIED | settings)),
         ledger=ledger or InMemoryLedger(),
         providers=sellers,  # type: ignore[arg-type]
         now=lambda: NOW,

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from unhurried import UNHURRIED
 
 from cu_market.cli.quote import draw_quote
 from cu_market.domain.outline import RunOutline, StepOutline
@@ -68,7 +69,8 @@ def quoted(*, points: int = 6) -> tuple[Quote, InMemoryLedger]:
     dear = {"name": "dear", "core_usd_per_hour": 3, "gb_usd_per_hour": 0}
     local = LocalProvider.from_config("local", {"tariffs": [dear]}, machine=machine)
     ledger = KnownLedger()
-    market = Market(settings=MarketSettings(), ledger=ledger, providers=[local], now=lambda: NOW)
+    settings = MarketSettings(**UNHURRIED)
+    market = Market(settings=settings, ledger=ledger, providers=[local], now=lambda: NOW)
     outline = RunOutline(run_id="run", job_name="job", steps=steps(4))
     return quote_run(market, outline, points=points), ledger
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sellers import NOW, Seller, market_of, run, step
 from small_market import Fair
+from unhurried import UNHURRIED
 
 from cu_market.domain.allocation import AllocationState
 from cu_market.domain.inputs import InputData, Place
@@ -25,7 +26,7 @@ PRICES = {"cheap": 1.0, "mid": 2.0, "dear": 3.0}
 
 def fair_of(prices: dict[str, float], **changed: Any) -> Fair:
     fair = Fair(prices=prices)
-    fair.market.settings = MarketSettings(**changed)
+    fair.market.settings = MarketSettings(**(UNHURRIED | changed))
     return fair
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
+from unhurried import UNHURRIED
 
 from cu_market.domain.bid import Bid
 from cu_market.domain.outline import RunOutline, StepOutline
@@ -61,7 +62,7 @@ def clear(cluster: Cluster, *cores: int, has_local: bool = True) -> Mapping[str,
     )
     providers = [local, cluster] if has_local else [cluster]
     market = Market(
-        settings=MarketSettings(),
+        settings=MarketSettings(**UNHURRIED),
         ledger=InMemoryLedger(),
         providers=providers,  # type: ignore[arg-type]
         now=lambda: NOW,
@@ -101,7 +102,7 @@ def refused(step_tags: Mapping[str, str], run_tags: Mapping[str, str] | None = N
     """Returns what is said of a run with one step that this machine alone could serve."""
     machine = Machine(cpu_millis=2000, memory_bytes=16 * GIB)
     market = Market(
-        settings=MarketSettings(),
+        settings=MarketSettings(**UNHURRIED),
         ledger=InMemoryLedger(),
         providers=[LocalProvider.from_config("local", {}, machine=machine)],
         now=lambda: NOW,

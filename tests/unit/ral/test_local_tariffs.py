@@ -27,7 +27,7 @@ def make(**tariff: object) -> LocalProvider:
 
 def bid_of(provider: LocalProvider) -> Bid:
     asked = ResourceRequest(request_id="s", timestamp=NOW, duration_ms=1, needs=NEEDS)
-    found = collect_bids([provider], [asked], now=NOW, deadline_seconds=5)
+    found = collect_bids([provider], [asked], now=NOW, deadline_seconds=60)
     assert not found.problems
     return found.bids[0]
 
