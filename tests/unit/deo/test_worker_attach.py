@@ -28,7 +28,7 @@ class Worker:
 
     def __init__(self) -> None:
         self.channel, theirs = socket.socketpair()
-        self.channel.settimeout(60)
+        self.channel.settimeout(240)
         self.decoder = Decoder()
         self.frames: list[Frame] = []
         with theirs:
@@ -57,7 +57,7 @@ def worker() -> Iterator[Worker]:
     made = Worker()
     yield made
     made.channel.close()
-    made.process.wait(30)
+    made.process.wait(240)
 
 
 def test_what_was_begun_is_told_after_all_that_was_said_of_it(worker: Worker) -> None:

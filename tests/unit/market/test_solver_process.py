@@ -100,7 +100,7 @@ def real() -> Iterator[SolverProcess]:
     # On a busy machine with nothing compiled yet, loading PuLP and HiGHS has been seen to take
     # longer than a market would wait, and it counts in the plan's limit: 60 s wherever plans are
     # compared, so that the clock cuts none.
-    solver = SolverProcess(start_seconds=60)
+    solver = SolverProcess(start_seconds=240)
     yield solver
     solver.close()
 
@@ -158,13 +158,18 @@ def test_the_child_dies_with_its_parent() -> None:
     with os.fdopen(read) as output:
         child_pid = int(output.readline())
     os.waitpid(pid, 0)
-    deadline = time.monotonic() + 20
-    while psutil.pid_exists(child_pid) and time.monotonic() < deadline:
-        if psutil.Process(child_pid).status() == psutil.STATUS_ZOMBIE:
-            break
-    assert not psutil.pid_exists(child_pid) or (
-        psutil.Process(child_pid).status() == psutil.STATUS_ZOMBIE
-    )
+    deadline = time.monotonic() + 240
+    while not has_ended(child_pid):
+        assert time.monotonic() < deadline, "it outlives its parent"
+        time.sleep(0.02)
+
+
+def has_ended(pid: int) -> bool:
+    """Whether there is no such process, or one that nobody has waited for yet."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # also where it goes between two looks at it
+        return True
 
 
 def test_nothing_is_started_at_import_or_construction() -> None:

@@ -109,7 +109,7 @@ def test_providers_are_asked_at_the_same_time() -> None:
 
     def answer(name: str) -> Callable[[], list[Bid]]:
         def meet() -> list[Bid]:
-            together.wait(timeout=30)
+            together.wait(timeout=60)
             return [bid(name)]
 
         return meet
@@ -254,9 +254,11 @@ def test_an_endless_answer_ends(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_silence_costs_a_deadline_once_and_one_thread(gate: threading.Event) -> None:
     asked = []
+    is_asked = threading.Event()
 
     def never() -> list[Bid]:
         asked.append(threading.current_thread())
+        is_asked.set()
         gate.wait()
         return [bid("mute")]
 
@@ -266,6 +268,7 @@ def test_silence_costs_a_deadline_once_and_one_thread(gate: threading.Event) -> 
     other = Scripted("o", lambda: [bid("o")])
     first = ask(mute(), deadline_seconds=0.05)
     assert "no answer within 0.05 s" in only_problem(first, "mute")
+    is_asked.wait()  # its thread may begin only after the deadline
     second = ask(mute(), other)  # a deadline of a minute, which nobody waits for
     assert second.bids == (bid("o"),)
     assert "has not answered an earlier question yet" in only_problem(second, "mute")

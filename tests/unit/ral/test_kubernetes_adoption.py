@@ -106,7 +106,7 @@ def test_a_running_pod_is_adopted_and_left_where_it_is(
     assert pod is not None
     assert isinstance(pod, AdoptableWorker)
     pod.leave()
-    assert pod.join(20)
+    assert pod.join(120)
     assert cluster.deleted == []
 
 
@@ -133,7 +133,7 @@ def test_one_that_was_started_ahead_is_as_if_it_had_been_started_for_its_run(
     for each in (pod, adopted):
         if each is not None:
             each.leave()
-            assert each.join(20)
+            assert each.join(120)
 
 
 def test_one_that_may_run_before_its_status_says_so_is_adopted(
@@ -142,7 +142,7 @@ def test_one_that_may_run_before_its_status_says_so_is_adopted(
     pod = adopt(provider, cluster.add(1, status={"phase": "Pending"}))
     assert pod is not None
     pod.leave()
-    assert pod.join(20)
+    assert pod.join(120)
 
 
 def test_one_that_is_closed_is_removed(provider: KubernetesProvider, cluster: Cluster) -> None:
@@ -150,7 +150,7 @@ def test_one_that_is_closed_is_removed(provider: KubernetesProvider, cluster: Cl
     pod = adopt(provider, made)
     assert pod is not None
     pod.close()
-    assert pod.join(20)
+    assert pod.join(120)
     assert cluster.deleted == [made["metadata"]["name"]]
 
 
@@ -216,9 +216,9 @@ def test_a_pod_that_is_carried_to_is_reached_in_a_later_epoch_and_left_with_its_
     carrier = Carrier()
     pod = adopt(by_database, add_carried(cluster), carrier=carrier)
     assert pod is not None
-    assert carrier.is_asked.wait(20)
+    assert carrier.is_asked.wait(120)
     pod.leave()
-    assert pod.join(20)
+    assert pod.join(120)
     ((token, run_id, epoch), *_) = carrier.asked
     assert (token, run_id) == ("secret", "0a1b2c3d-run")
     assert epoch > 0
@@ -231,9 +231,9 @@ def test_with_a_pod_that_is_closed_its_channel_goes(
     carrier = Carrier()
     pod = adopt(by_database, add_carried(cluster), carrier=carrier)
     assert pod is not None
-    assert carrier.is_asked.wait(20)
+    assert carrier.is_asked.wait(120)
     pod.close()
-    assert pod.join(20)
+    assert pod.join(120)
     assert carrier.forgotten == [("secret", carrier.asked[0][2])]
 
 

@@ -17,6 +17,9 @@ from cu_market.ral.kubernetes.ahead import greeting
 from cu_market.ral.kubernetes.host import DISCONNECT_VARIABLE, SOCKET_PREFIX, TOKEN_VARIABLE
 from cu_market.ral.kubernetes.session import Session
 
+WAIT_SECONDS = 120
+"""For what a machine that does nothing else does at once."""
+
 ECHO = (
     "import os, socket\n"
     "s = socket.socket(fileno=int(os.environ['CU_MARKET_CHANNEL_FD']))\n"
@@ -45,8 +48,8 @@ class Pod:
         if self.connection is not None:
             self.connection.close()
         self.connection = socket.socket(socket.AF_UNIX)
-        self.connection.settimeout(20)
-        deadline = time.monotonic() + 20
+        self.connection.settimeout(WAIT_SECONDS)
+        deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
                 self.connection.connect(f"\0{SOCKET_PREFIX}{self.token}")
@@ -210,7 +213,7 @@ def test_the_workers_last_bytes_and_exit_code_arrive(pods: list[Pod]) -> None:
     pod.connect()
     assert pod.exchange(100) == b"farewell"
     assert pod.session.peer_end == "the worker ended with exit code 7"
-    assert pod.process.wait(20) == 7
+    assert pod.process.wait(WAIT_SECONDS) == 7
 
 
 def test_a_done_run_worker_ends_the_pod(pods: list[Pod]) -> None:
@@ -218,13 +221,13 @@ def test_a_done_run_worker_ends_the_pod(pods: list[Pod]) -> None:
     pod.connect()
     pod.session.end("done")
     pod.exchange(1)
-    assert pod.process.wait(20) == 0
+    assert pod.process.wait(WAIT_SECONDS) == 0
 
 
 def test_nobody_comes_for_too_long(pods: list[Pod]) -> None:
     pod = start(pods, disconnect_seconds=0.2)
     # Nobody will fetch the last bytes either: the host waits for that, then gives up.
-    assert pod.process.wait(40) == 0
+    assert pod.process.wait(WAIT_SECONDS) == 0
 
 
 def test_a_deleted_pods_worker_is_ended_and_told_of(pods: list[Pod]) -> None:
@@ -235,7 +238,7 @@ def test_a_deleted_pods_worker_is_ended_and_told_of(pods: list[Pod]) -> None:
     pod.process.send_signal(signal.SIGTERM)
     pod.exchange(1)
     assert pod.session.peer_end == "the worker ended with exit code 143"
-    assert pod.process.wait(20) == 143
+    assert pod.process.wait(WAIT_SECONDS) == 143
 
 
 def test_it_is_the_standard_librarys_alone() -> None:
