@@ -29,15 +29,20 @@ def serve_file(home: Path, jobs: Path) -> None:
 
 
 @contextmanager
-def running_daemon(home: Path) -> Iterator[tuple[DagsterInstance, WorkspaceRequestContext]]:
+def running_daemon(
+    home: Path, modules: Path | None = None
+) -> Iterator[tuple[DagsterInstance, WorkspaceRequestContext]]:
     """Yields a home's instance and workspace while its daemon runs.
 
     Args:
         home: has a ``dagster.yaml`` and a ``workspace.yaml``; gets a ``daemon.log``.
+        modules: a folder of modules that the ``dagster.yaml`` names, or None.
     """
     workspace = str(home / "workspace.yaml")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))
+        if modules is not None:
+            patch.setenv("PYTHONPATH", str(modules), prepend=os.pathsep)
         with DagsterInstance.get() as instance:
             # Its tables are made here: two processes at once would leave Alembic with two heads.
             instance.get_runs_count()
@@ -54,13 +59,13 @@ def running_daemon(home: Path) -> Iterator[tuple[DagsterInstance, WorkspaceReque
         finally:
             daemon.send_signal(signal.SIGINT)
             try:
-                daemon.wait(30)
+                daemon.wait(60)
             except subprocess.TimeoutExpired:
                 os.killpg(daemon.pid, signal.SIGKILL)
                 daemon.wait()
 
 
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
     """Returns once a condition holds; fails, naming what was waited for, when it takes longer."""
     deadline = time.monotonic() + seconds
     while not condition():
