@@ -13,7 +13,7 @@ FOLDER = Path(os.environ.get("CHANGING_FOLDER", "."))
 
 @dg.op(tags=compute(cpu=0.5, memory="64MiB", duration="1s", sizing="fixed", provider="gamma"))
 def slow() -> int:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 1500
     time.sleep(3)
     while not (FOLDER / "go").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -30,7 +30,7 @@ def _link(name: str, provider: str) -> dg.OpDefinition:
     return link
 
 
-@dg.job(executor_def=market_executor, tags={"cu/deadline_seconds": "180"})
+@dg.job(executor_def=market_executor, tags={"cu/deadline_seconds": "1200"})
 def changing() -> None:
     value = slow()
     for k in range(2):
