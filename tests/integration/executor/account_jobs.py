@@ -42,7 +42,7 @@ def pushed(context: dg.OpExecutionContext, config: Marks) -> None:
     is_first = not mark.exists()
     mark.touch()
     if is_first:
-        time.sleep(120)
+        time.sleep(900)  # until it is pushed out
 
 
 @dg.op(tags=compute(cpu=1, memory="64MiB", duration="1s", sizing="fixed", interruptible=False))
@@ -65,17 +65,19 @@ def _mark(context: dg.OpExecutionContext, config: Marks) -> None:
         file.write("ran\n")
 
 
-@dg.op(tags=compute(cpu=1, memory="64MiB", duration="10s", sizing="fixed"))
+# Expected to take longer than the tests of it do: what follows is planned by that, gives way by
+# that, and a step that overruns it would have the run's awards reviewed.
+@dg.op(tags=compute(cpu=1, memory="64MiB", duration="600s", sizing="fixed"))
 def before(context: dg.OpExecutionContext, config: Marks) -> int:
     _mark(context, config)
     (Path(config.folder) / "begun").touch()
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while not (Path(config.folder) / "go").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     return 0
 
 
-@dg.op(tags=compute(cpu=1, memory="64MiB", duration="300s", sizing="fixed"))
+@dg.op(tags=compute(cpu=1, memory="64MiB", duration="3000s", sizing="fixed"))
 def long_one(context: dg.OpExecutionContext, config: Marks, value: int) -> int:
     _mark(context, config)
     return value

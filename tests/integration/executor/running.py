@@ -30,7 +30,7 @@ class Running:
 
     def end(self) -> str:
         """Returns the run's id once it has ended."""
-        out, _ = self._process.communicate(timeout=240)
+        out, _ = self._process.communicate(timeout=900)
         return out.split()[-1]
 
     def kill(self) -> None:
@@ -39,7 +39,7 @@ class Running:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from execution_record import Bench
 from running import Running, wait_until
+from unhurried import UNHURRIED
 
 from cu_market.domain.allocation import AllocationState
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(280),
+    pytest.mark.timeout(1800),
     pytest.mark.filterwarnings("ignore:The `__fields__` attribute is deprecated"),
 ]
 
@@ -93,8 +94,8 @@ class Pair:
 
 
 def test_an_urgent_run_goes_before_a_step_that_waits(bench: Bench, marks: Path) -> None:
-    said = {"providers": provider("small")}
-    pair = Pair(bench, marks, said, deadline_seconds="120")
+    said = {**UNHURRIED, "providers": provider("small")}
+    pair = Pair(bench, marks, said, deadline_seconds="1800")
     try:
         wait_until(lambda: bool(pair.told()))  # its own run worker has written it
         pair.end()
@@ -114,8 +115,12 @@ def test_an_urgent_run_goes_before_a_step_that_waits(bench: Bench, marks: Path) 
 
 def test_an_urgent_run_sends_a_step_that_waits_elsewhere(bench: Bench, marks: Path) -> None:
     # Five seconds of waiting for the cheap core are dearer to the patient run than the dear one.
-    said = {"providers": provider("small", "other"), "value_of_time_usd_per_hour": 1_000_000}
-    pair = Pair(bench, marks, said, deadline_seconds="20", max_price_usd_per_hour="40")
+    said = {
+        **UNHURRIED,
+        "providers": provider("small", "other"),
+        "value_of_time_usd_per_hour": 1_000_000,
+    }
+    pair = Pair(bench, marks, said, deadline_seconds="1800", max_price_usd_per_hour="40")
     try:
         wait_until(lambda: bool(pair.told()))
         pair.end()
