@@ -127,6 +127,12 @@ class Bench:
         with self._ledger() as ledger:
             return ledger.usages(run_id=run_id)
 
+    def awarded_gb(self, run_id: str) -> Mapping[str, float]:
+        """Returns the memory that a run's first auction gave to each step: a lease may grow."""
+        with self._ledger() as ledger:
+            steps = ledger.auctions(run_id)[-1].report["steps"]
+        return {step["step"]: step["memory_gb"] for step in steps}
+
     def curve(self, node: str) -> UsageCurve:
         """Returns what the newest attempt of a step has used over time."""
         with self._ledger() as ledger:

@@ -28,11 +28,11 @@ def growing_input() -> None:
 
 @dg.op(config_schema={"mib": int}, tags=compute(memory="256MiB"))
 def creeping(context: dg.OpExecutionContext) -> None:
-    """Takes 4 MiB more every twentieth of a second."""
+    """Takes 2 MiB more every tenth of a second: slowly, lest a busy machine notices too late."""
     held = []
-    for _ in range(context.op_config["mib"] // 4):
-        held.append(bytes(1) * (4 * MIB))
-        time.sleep(0.05)
+    for _ in range(context.op_config["mib"] // 2):
+        held.append(bytes(1) * (2 * MIB))
+        time.sleep(0.1)
 
 
 @dg.job(executor_def=market_executor)

@@ -13,6 +13,7 @@ MIB = 2**20
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
+    pytest.mark.timeout(900),
     # Dagster reads its config classes in a way that pydantic has deprecated.
     pytest.mark.filterwarnings("ignore:The `__fields__` attribute is deprecated"),
 ]
