@@ -19,7 +19,7 @@ from postgres_server import (
     unprivileged,
 )
 
-START_SECONDS = 20.0
+START_SECONDS = 240.0
 SERVER_CONNECTIONS = 2
 """Per database: fewer than the clients that the tests have at once, so that they take turns."""
 
@@ -86,7 +86,7 @@ class PgBouncer:
         """Ends the pooler and removes its directory."""
         self._process.send_signal(signal.SIGTERM)  # at once; SIGINT would wait for its clients
         try:
-            self._process.wait(10)
+            self._process.wait(60)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -12,6 +12,7 @@ import itertools
 import os
 import pwd
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -31,7 +32,7 @@ PASSWORD = "a private p@ss/word"
 PASSWORD_VARIABLE = "CU_MARKET_TEST_POSTGRES_PASSWORD"
 """Where a dagster.yaml finds it."""
 
-START_SECONDS = 60.0
+START_SECONDS = 240.0
 
 
 def find_binaries() -> Path | None:
@@ -58,10 +59,16 @@ def unprivileged() -> Mapping[str, Any]:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Returns a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """Returns a port that nobody listens on now.
+
+    It is bound later, and again after a restart: so it is none of those that Linux gives to
+    connections (32768 and up), any of which may have it by then.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind((host, port))
+            return port
 
 
 class PostgresServer:
@@ -186,7 +193,7 @@ class PostgresServer:
             return
         self._process.send_signal(how)
         try:
-            self._process.wait(30)
+            self._process.wait(120)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -235,7 +242,7 @@ class PostgresServer:
             user="postgres",
             password=PASSWORD,
             dbname=database,
-            connect_timeout=5,
+            connect_timeout=60,
         )
         connection.autocommit = True
         try:
