@@ -21,7 +21,7 @@ from cu_market.domain.auction import Auction
 from cu_market.ledger.errors import LeaseLostError
 from cu_market.ledger.sql import open_ledger
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
 
 SPAWN = multiprocessing.get_context("spawn")
 

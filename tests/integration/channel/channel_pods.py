@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -67,7 +68,7 @@ class Pod:
             stderr=log,
         )
 
-    def exchange(self, wanted: int, seconds: float = 60) -> bytes:
+    def exchange(self, wanted: int, seconds: float = 240) -> bytes:
         """Sends what waits; returns at least so many of the worker's bytes, or all up to its end.
 
         Connects anew as often as it takes, as a WarmPod does.
@@ -106,8 +107,9 @@ class Pod:
         """Returns the process that carries for process 1, once there is one."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         for pid in map(int, children.read_text().split()):
-            if self.carrier.program.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
+            with contextlib.suppress(OSError):  # it has just ended
+                if self.carrier.program.encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
         return None
 
     def close(self) -> None:
