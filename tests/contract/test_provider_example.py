@@ -18,6 +18,7 @@ from cu_market.ral.registry import load_providers
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.timeout(1200),
     # Dagster reads its config classes in a way that pydantic has deprecated.
     pytest.mark.filterwarnings("ignore:The `__fields__` attribute is deprecated"),
 ]
