@@ -23,7 +23,7 @@ from cu_market.ral.local.process import parse_holder, worker_processes
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(not standby.IS_POSSIBLE, reason="abstract sockets are Linux's"),
 ]
 
@@ -109,27 +109,24 @@ def deployment(
 
 
 def test_a_tick_is_bought_for_and_its_run_uses_it(deployment: Deployment) -> None:
-    def bought_ahead() -> list[Purchase]:
-        # A daemon that is up just before a tick may buy once it is due, while its launch lags.
+    def used_ahead() -> list[Purchase]:
+        # A daemon that is up just before a tick may buy once it is due, while its launch lags; and
+        # a run whose own purchase is not there yet may take over one of the other schedule, so
+        # that its own waits for the next tick, or is let go.
         every = deployment.purchases("ticking_job")
-        return [each for each in every if each.started_at < each.expected_at]
+        return [
+            each
+            for each in every
+            if each.started_at < each.expected_at and each.state is PurchaseState.USED
+        ]
 
-    wait_for(lambda: bool(bought_ahead()), "a purchase ahead of its tick", 150)
-    bought = bought_ahead()[0]
+    wait_for(lambda: bool(used_ahead()), "the use of what was bought ahead of its tick", 600)
+    bought = used = used_ahead()[0]
     assert bought.expected_at - bought.started_at < timedelta(milliseconds=SLOW_MS + 1000)
     assert bought.expected_at.second == 0  # the schedule's tick
     assert "ticking_job is scheduled at" in bought.reason
     assert "of waiting saved are worth" in bought.reason
     assert bought.waiting_saved_microusd > bought.holding_microusd
-
-    def ended() -> Purchase:
-        return next(
-            each for each in deployment.ledger.purchases() if each.purchase_id == bought.purchase_id
-        )
-
-    wait_for(lambda: ended().is_used is not None, "its end", 120)
-    used = ended()
-    assert used.state is PurchaseState.USED, used
     assert used.cost_microusd is not None
     assert used.cost_microusd > 0
     run_id = used.run_id
@@ -150,33 +147,42 @@ def test_a_tick_is_bought_for_and_its_run_uses_it(deployment: Deployment) -> Non
 
 def test_what_nobody_uses_is_let_go_and_said_to_be(deployment: Deployment) -> None:
     def unused() -> list[Purchase]:
-        # A run of the other schedule may take one of these over where its own is not there yet.
+        # A run of the other schedule may take one of these over where its own is not there yet;
+        # one may give way to a step, or end since its buyer did not get to look after it.
         every = deployment.purchases("skipping_job")
-        return [each for each in every if each.is_used is not None and not each.run_id]
+        return [each for each in every if each.outcome.startswith("nobody came within")]
 
-    wait_for(lambda: bool(unused()), "the end of a purchase that no run took", 300)
+    wait_for(lambda: bool(unused()), "the end of a purchase that no run took", 900)
     gone = unused()[0]
-    assert gone.state is PurchaseState.LET_GO, gone
-    assert gone.outcome.startswith("nobody came within")
+    assert (gone.state, gone.run_id) == (PurchaseState.LET_GO, "")
     assert gone.cost_microusd is not None
     assert gone.cost_microusd > 0
-    wait_for(lambda: worker_processes(gone.holder) == [], "its worker's end", 30)
+    wait_for(lambda: worker_processes(gone.holder) == [], "its worker's end")
 
 
 def test_nothing_is_left_of_a_daemon_that_is_killed(deployment: Deployment) -> None:
     def standing() -> list[Purchase]:
-        # One that is not due: no run is there that may take it over, and none will be.
+        # One that is not due, while no run goes on, late for its own tick, that may take it over:
+        # none will be launched.
+        if not all(run.is_finished for run in deployment.instance.get_runs(limit=20)):
+            return []
         found = deployment.ledger.purchases(states=OPEN)
         mine = [each for each in found if each.job == "skipping_job" and each.holder]
         return [each for each in mine if each.expected_at > datetime.now(UTC)]
 
-    wait_for(lambda: bool(standing()), "a purchase that stands", 150)
-    bought = standing()[0]
+    found: list[list[Purchase]] = []
+
+    def is_standing() -> bool:
+        found.append(standing())
+        return bool(found[-1])
+
+    wait_for(is_standing, "a purchase that stands", 600)
+    bought = found[-1][0]
     daemon = daemon_of(bought)
     daemon.kill()
-    daemon.wait(30)
+    daemon.wait(240)
     # Nobody looks after it any more: its worker ends itself.
-    ended_after = standby.STANDBY_SECONDS + 30
+    ended_after = standby.STANDBY_SECONDS + 240
     wait_for(lambda: worker_processes(bought.holder) == [], "its worker's end", ended_after)
     # Another daemon lets go of its room, whenever there is one.
     after = Buyer(deployment.market, deployment.instance)

@@ -35,7 +35,7 @@ def why_not() -> str | None:
     return None
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
     """Returns the first true value of a condition.
 
     Raises:
