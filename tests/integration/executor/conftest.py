@@ -13,6 +13,7 @@ from execution_record import Bench
 from held_steps import HeldSteps
 from kubernetes_cluster import INSECURE, KubernetesCluster, why_not
 from postgres_server import PASSWORD, PASSWORD_VARIABLE, PostgresServer, postgres_storage
+from unhurried import UNHURRIED
 
 HOME_CONFIG = """
 telemetry: {enabled: false}
@@ -52,7 +53,13 @@ def new_deployment(
 ) -> Iterator[Callable[[], str]]:
     """Returns, called, what to add to a dagster.yaml: its storage, and who sells."""
     if step_cluster is None:
-        yield request.getfixturevalue("new_storage")
+        new_storage = request.getfixturevalue("new_storage")
+        launcher = {
+            "module": "cu_market",
+            "class": "MarketRunLauncher",
+            "config": {"market": UNHURRIED},
+        }
+        yield lambda: f"{new_storage()}run_launcher: {json.dumps(launcher)}\n"
         return
     cluster = step_cluster
     with (
@@ -64,7 +71,7 @@ def new_deployment(
         channel = request.config.getoption("--channel")
         options = cluster.options(disconnect_seconds=20, channel=channel)
         options["config"]["env_vars"] = [PASSWORD_VARIABLE, "DAGSTER_HOME"]
-        market = {"providers": {"cluster": options}, "bid_deadline_seconds": 10}
+        market = {**UNHURRIED, "providers": {"cluster": options}}
         launcher = {
             "module": "cu_market",
             "class": "MarketRunLauncher",

@@ -21,6 +21,7 @@ from execution_record import MARKET, MULTIPROCESS, Bench, Record, job
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.timeout(900),
     # Dagster reads its config classes in a way that pydantic has deprecated.
     pytest.mark.filterwarnings("ignore:The `__fields__` attribute is deprecated"),
 ]

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from dagster import DagsterEventType
 from execution_record import MARKET, Bench
+from unhurried import UNHURRIED
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(1200),
     # Dagster reads its config classes in a way that pydantic has deprecated.
     pytest.mark.filterwarnings("ignore:The `__fields__` attribute is deprecated"),
 ]
@@ -32,7 +33,7 @@ def broken(tmp_path: Path) -> Path:
 
 
 def market(file: Path, rule: str) -> dict[str, Any]:
-    settings = {"ledger_url": f"sqlite:///{file}", "on_market_failure": rule}
+    settings = {**UNHURRIED, "ledger_url": f"sqlite:///{file}", "on_market_failure": rule}
     return {"market": {"settings": settings}}
 
 
@@ -59,7 +60,7 @@ def test_fail_fails_the_run_before_any_step(bench: Bench, broken: Path) -> None:
 def act_when_waiting(bench: Bench, act: Any) -> threading.Thread:
     def work() -> None:
         pause = threading.Event()
-        for _ in range(600):
+        for _ in range(12_000):
             runs = bench.instance.get_runs()
             if runs and any(
                 "on_market_failure is wait" in message
@@ -94,7 +95,7 @@ def test_wait_can_be_cancelled(bench: Bench, broken: Path) -> None:
 
 
 def test_recommend_changes_nothing(bench: Bench) -> None:
-    settings = {"mode": "recommend"}
+    settings = {**UNHURRIED, "mode": "recommend"}
     run_id = bench.run(
         "plain", {"market": {"settings": settings}}, ops=GREET, op_selection=["greet"]
     )
@@ -122,7 +123,7 @@ def test_recommend_refuses_and_fails_nothing(
 ) -> None:
     if "on_market_failure" in settings:
         settings = settings | {"ledger_url": f"sqlite:///{broken}"}
-    execution = {"market": {"settings": settings} if settings else {}}
+    execution = {"market": {"settings": UNHURRIED | settings} if settings else {}}
     run_id = bench.run("plain", execution, ops=GREET, op_selection=["greet"], tags=tags)
     assert bench.record(run_id).status == "SUCCESS"
     assert any(said in message for message in bench.engine_messages(run_id))

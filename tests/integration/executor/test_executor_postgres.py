@@ -15,7 +15,7 @@ from postgres_server import PASSWORD, PostgresServer
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.postgres,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(1200),
     # Dagster reads its config classes in a way that pydantic has deprecated.
     pytest.mark.filterwarnings("ignore:The `__fields__` attribute is deprecated"),
 ]
@@ -47,7 +47,7 @@ def on_postgres(
 def sessions(server: PostgresServer) -> int:
     """Returns how many connections were ever made to the test's database, once all are counted."""
     look = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'test_1'"
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while server.execute(look) != [(0,)] and time.monotonic() < until:
         time.sleep(0.05)
     ((count,),) = server.execute("SELECT sessions FROM pg_stat_database WHERE datname = 'test_1'")
@@ -95,7 +95,7 @@ def held(folder: Path) -> list[Path]:
 
 def meanwhile(reached: Callable[[], bool], act: Callable[[], None]) -> threading.Thread:
     def work() -> None:
-        until = time.monotonic() + 120
+        until = time.monotonic() + 600
         while not reached() and time.monotonic() < until:
             time.sleep(0.05)
         act()

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 from execution_record import Bench
+from unhurried import UNHURRIED
 
 from cu_market.domain.allocation import AllocationState
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.slow,
+    pytest.mark.timeout(900),
     # Dagster reads its config classes in a way that pydantic has deprecated.
     pytest.mark.filterwarnings("ignore:The `__fields__` attribute is deprecated"),
 ]
@@ -44,7 +46,7 @@ def config(**settings: Any) -> dict[str, Any]:
         "cheap": seller(0.5, "x", egress_usd_per_gb=90),
         "dear": seller(0.8, "y", egress_usd_per_gb=90),
     }
-    base = {"providers": providers, "bid_deadline_seconds": 20, "solve_seconds": 5}
+    base = {**UNHURRIED, "providers": providers}
     return {"market": {"settings": base | settings}}
 
 
@@ -59,7 +61,7 @@ def notes(bench: Bench, run_id: str) -> str:
 
 
 def test_a_second_price_is_what_the_lease_costs(bench: Bench) -> None:
-    priced = config(pricing="second-price", second_price_seconds=20)
+    priced = config(pricing="second-price")
     run_id = bench.run("growing_input", priced, ops=WRITES, file="input_jobs.py")
     assert won(bench, run_id) == {"write": "cheap", "read": "cheap"}
     rows = [r for r in bench.allocations(run_id) if r.state is AllocationState.SETTLED]
