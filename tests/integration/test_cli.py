@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from postgres_server import PASSWORD, PostgresServer
 
+pytestmark = pytest.mark.timeout(1800)
+
 COMMAND = [sys.executable, "-c", "from cu_market.cli.app import main; main()"]
 
 
 def run_command(
-    *arguments: str, home: Path | None, cwd: Path, seconds: int = 120
+    *arguments: str, home: Path | None, cwd: Path, seconds: int = 600
 ) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "DAGSTER_HOME"}
     if home is not None:
@@ -88,7 +90,8 @@ def test_up_says_that_its_port_is_taken(tmp_path: Path) -> None:
 @pytest.mark.integration
 @pytest.mark.slow
 def test_the_demo_runs_for_real_and_its_third_run_costs_less(tmp_path: Path) -> None:
-    done = run_command("demo", "--json", home=None, cwd=tmp_path, seconds=280)
+    limit = ("--timeout", "1200")
+    done = run_command("demo", "--json", *limit, home=None, cwd=tmp_path, seconds=1500)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     first, second, third = document["runs"]
@@ -118,7 +121,7 @@ def test_an_interrupted_demo_leaves_no_process(tmp_path: Path, number: signal.Si
     assert process.stderr is not None
     assert "Dagster's daemon starts" in process.stderr.readline()
     process.send_signal(number)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 130, said
     assert "interrupted" in said
     assert _processes_in(tmp_path) == []

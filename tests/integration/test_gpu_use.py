@@ -17,6 +17,7 @@ pytest.importorskip("pynvml", reason="nvidia-ml-py is not installed: pip install
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(find_compiler() is None, reason="no C compiler: no library to ask"),
 ]
 

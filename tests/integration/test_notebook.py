@@ -88,6 +88,7 @@ def write_run(ledger: Ledger, run_id: str, began: datetime, memory_bytes: int) -
 
 
 @pytest.mark.integration
+@pytest.mark.timeout(1800)
 def test_the_notebook_runs_over_a_ledger_and_draws_its_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,7 +106,9 @@ def test_the_notebook_runs_over_a_ledger_and_draws_its_pictures(
         "strip outputs before committing"
     )
 
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute(cwd=tmp_path)
+    nbclient.NotebookClient(
+        notebook, timeout=600, startup_timeout=600, kernel_name="python3"
+    ).execute(cwd=tmp_path)
 
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 3

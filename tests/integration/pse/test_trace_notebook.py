@@ -11,6 +11,7 @@ NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "trace_to_savings.ipynb"
 
 
 @pytest.mark.integration
+@pytest.mark.timeout(1800)
 def test_the_notebook_runs_and_its_forecast_saves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -20,7 +21,9 @@ def test_the_notebook_runs_and_its_forecast_saves(
     monkeypatch.setenv("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "strip outputs first"
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute(cwd=tmp_path)
+    nbclient.NotebookClient(
+        notebook, timeout=600, startup_timeout=600, kernel_name="python3"
+    ).execute(cwd=tmp_path)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
     printed = "".join(output.get("text", "") for output in outputs)
