@@ -89,7 +89,12 @@ def _engines_kept() -> Iterator[None]:
 
 
 def store_entries(instance: DagsterInstance, entries: Sequence[EventLogEntry]) -> None:
-    """Writes entries of one run to the event log, in order."""
+    """Writes entries of one run to the event log, in order.
+
+    Raises:
+        DBAPIError: the database refuses them, or its connection was lost again and again.
+        DagsterPostgresException: the server cannot be reached.
+    """
     storage = _concrete(instance.event_log_storage)
     takes_batches = isinstance(storage, SqliteEventLogStorage) or _is_postgres(storage)
     batch: list[EventLogEntry] = []
@@ -120,15 +125,14 @@ def _write_once(storage: Any, batch: Sequence[EventLogEntry]) -> None:
     One statement, since the connection commits after each: all of it is there or nothing. Dagster
     also sends a NOTIFY per event, to webservers of before it polled; those of this version poll.
     """
-    for tries_left in reversed(range(TRIES)):
+    for tries in range(1, TRIES + 1):
         try:
             with storage.run_connection(batch[0].run_id) as connection:
-                is_first = tries_left == TRIES - 1
-                if is_first or not _is_there(storage, connection, batch[-1]):
+                if tries == 1 or not _is_there(storage, connection, batch[-1]):
                     connection.execute(storage.prepare_insert_event_batch(batch))
                 return
         except DBAPIError as error:
-            if not error.connection_invalidated or not tries_left:
+            if not error.connection_invalidated or tries == TRIES:
                 raise
             logger.warning(
                 "the connection was lost while %d entries were written: again", len(batch)
