@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from dagster import DagsterInstance
 from execution_record import MARKET, Bench
-from postgres_server import PASSWORD, PostgresServer
+from postgres_server import PASSWORD, PASSWORD_VARIABLE, PostgresServer, postgres_storage
 
 pytestmark = [
     pytest.mark.integration,
@@ -20,7 +20,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The `__fields__` attribute is deprecated"),
 ]
 
-VARIABLE = "CU_MARKET_TEST_POSTGRES_PASSWORD"
 GREET = {"greet": {"config": {"name": "Ada"}}}
 
 
@@ -32,14 +31,10 @@ def on_postgres(
     home = tmp_path / "home"
     home.mkdir()
     (home / "dagster.yaml").write_text(
-        "telemetry: {enabled: false}\n"
-        "storage:\n  postgres:\n    postgres_db:\n"
-        f"      hostname: {server.host}\n      port: {server.port}\n      username: postgres\n"
-        f"      password: {{env: {VARIABLE}}}\n      db_name: {server.create_database()}\n"
-        "      scheme: postgresql+psycopg2\n"
+        "telemetry: {enabled: false}\n" + postgres_storage(server, server.create_database())
     )
     monkeypatch.setenv("DAGSTER_HOME", str(home))
-    monkeypatch.setenv(VARIABLE, PASSWORD)
+    monkeypatch.setenv(PASSWORD_VARIABLE, PASSWORD)
     with DagsterInstance.get() as instance:
         yield Bench(instance, home)
 
