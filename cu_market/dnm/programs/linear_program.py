@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
     from cu_market.dnm.programs.growing import Entries
 
+RELAXATION = {"presolve": "off", "simplex_scale_strategy": 4}
+"""HiGHS's options for programs without integers. Presolve finds nothing in them and is not used
+again once they grow; scaled by their largest coefficients they take half the time on rooms of
+unlike amounts."""
+
 
 def solve_linear(program: LinearProgram, *, limit_seconds: float, gap: float = 0.0) -> LinearAnswer:
     """Returns HiGHS's answer; a failure with its reason where there is none.
@@ -56,7 +61,14 @@ class LiveProgram:
         while max((abs(c) for c in program.costs), default=0) / self._scale > 2**20:
             self._scale *= 2
         problem, x, self._signs = _build(program, self._scale)
-        solver = pulp.HiGHS(msg=False, gapRel=gap, gapAbs=0.0, threads=1, random_seed=0)
+        solver = pulp.HiGHS(
+            msg=False,
+            gapRel=gap,
+            gapAbs=0.0,
+            threads=1,
+            random_seed=0,
+            **({} if program.integers else RELAXATION),
+        )
         if not solver.available():
             raise ImportError("highspy is not installed")
         solver.createAndConfigureSolver(problem)
@@ -113,11 +125,11 @@ class LiveProgram:
         duals = [0.0] * self._rows
         for (number, _), dual in zip(self._signs, solution.row_dual, strict=False):
             duals[number] += dual * self._scale
-        has_values = model.getInfo().primal_solution_status == 2
+        # Of an end that is "Unknown", values and duals are as good as any: both are checked.
         return LinearAnswer(
             solver="HiGHS",
-            values=tuple(values[k] for k in self._place) if has_values else (),
-            duals=tuple(duals),
+            values=tuple(values[k] for k in self._place) if solution.value_valid else (),
+            duals=tuple(duals) if solution.dual_valid else (),
             is_cut=model.getModelStatus() == highspy.HighsModelStatus.kTimeLimit,
         )
 

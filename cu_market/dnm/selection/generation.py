@@ -22,7 +22,7 @@ import numpy.typing as npt
 from cu_market.dnm.programs.growing import Growing
 from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram
 from cu_market.dnm.selection.arrays import INFEASIBLE, Selection, Whole
-from cu_market.dnm.selection.master import Master
+from cu_market.dnm.selection.master import Master, Shares
 from cu_market.dnm.selection.multipliers import SHIFT, near, reduced_costs, subgradient
 from cu_market.dnm.selection.rounding import UNSERVED, Holding, improve, place
 
@@ -106,22 +106,24 @@ def _generate(
     wanted[served, found.choice[served]] = True
     master = Master(selection, wanted, multipliers)
     live = open_program(master.program())
+    unrounded: Shares | None = None
     while True:
-        if left() <= 0:
-            found.is_cut = True
-            return
-        answer = live.solve(limit_seconds=left())
-        found.programs += 1
+        answer = live.solve(limit_seconds=left()) if left() > 0 else LinearAnswer(is_cut=True)
         if not answer.values or not answer.duals:
             found.is_cut = answer.is_cut
+            if unrounded is not None:  # rather than end on what was there before any program
+                _round(selection, unrounded, reduced, found)
             return
+        found.programs += 1
         lower = master.price(answer, out=reduced)
         has_risen = lower > found.bound + found.bound // RISING
         found.bound = max(found.bound, lower)
-        rows, columns = master.exceeded(answer), master.joining(reduced)
+        unrounded = master.shares(answer)
+        rows, columns = master.exceeded(unrounded), master.joining(reduced)
         has_more = bool(rows) or bool(columns.any())
         if not has_more or not has_risen:  # while the bound still rises, the values say little
-            _round(selection, master, answer, reduced, found)
+            _round(selection, unrounded, reduced, found)
+            unrounded = None
         if found.is_proven(gap):
             return
         if not has_more:
@@ -130,11 +132,8 @@ def _generate(
     _finish(selection, reduced, lower, open_program, found, left)
 
 
-def _round(
-    selection: Selection, master: Master, answer: LinearAnswer, reduced: Whole, found: Found
-) -> None:
+def _round(selection: Selection, shares: Shares, reduced: Whole, found: Found) -> None:
     """Builds selections on the values: what is whole first, then by reduced cost."""
-    shares = master.shares(answer)
     surest = _surest(shares)
     dearest = selection.costs.min(axis=1, initial=INFEASIBLE)
     order = np.lexsort((-dearest, -np.round(surest, 3)))
@@ -178,14 +177,12 @@ def _finish(
         found.keep(holding, "HiGHS")
 
 
-def _surest(shares: list[dict[int, float]]) -> npt.NDArray[np.float64]:
+def _surest(shares: Shares) -> npt.NDArray[np.float64]:
     """Returns each request's largest value."""
     return np.array([max(each.values(), default=0.0) for each in shares])
 
 
-def _guided(
-    costs: Whole, shares: list[dict[int, float]], unit: float
-) -> Callable[[int], npt.NDArray[np.float64]]:
+def _guided(costs: Whole, shares: Shares, unit: float) -> Callable[[int], npt.NDArray[np.float64]]:
     """Returns what ranks a request's bids: their values first, then their costs."""
 
     def row(request: int) -> npt.NDArray[np.float64]:

@@ -17,6 +17,9 @@ LEAST_SHARE = 1e-9
 WORST_ROWS = 4
 """Rows of a room that join at a time: those that are exceeded most."""
 
+Shares = list[dict[int, float]]
+"""By request: the values above 0 of its pairs, by bid."""
+
 
 class Master:
     """Which pairs and which (room, start) rows the program has.
@@ -77,20 +80,20 @@ class Master:
         reduced_costs(s, multipliers, out=out)
         return bound(s, multipliers, out)
 
-    def shares(self, answer: LinearAnswer) -> list[dict[int, float]]:
+    def shares(self, answer: LinearAnswer) -> Shares:
         """Returns by request the values above 0 of its pairs, by bid."""
-        found: list[dict[int, float]] = [{} for _ in self.selection.requests]
+        found: Shares = [{} for _ in self.selection.requests]
         values = np.asarray(answer.values)[self._columns(np.arange(len(self.pairs)))]
         for k in np.flatnonzero(values > LEAST_SHARE).tolist():
             i, b = self.pairs[k]
             found[i][b] = float(values[k])
         return found
 
-    def exceeded(self, answer: LinearAnswer) -> list[tuple[int, int]]:
-        """Returns (room, start) rows that the values exceed and the program does not have."""
+    def exceeded(self, shares: Shares) -> list[tuple[int, int]]:
+        """Returns (room, start) rows that the shares exceed and the program does not have."""
         s = self.selection
         change: dict[int, Prices] = {}
-        for i, held_there in enumerate(self.shares(answer)):
+        for i, held_there in enumerate(shares):
             for b, share in held_there.items():
                 for room, amounts in s.uses[b]:
                     if room not in change:
