@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cu_market.cli.exits import NothingFoundError
 from cu_market.cli.homes import find_home
 from cu_market.cli.options import Home, Json
 from cu_market.cli.output import make_console, make_table, write_json
@@ -55,21 +54,13 @@ def quote_document(home: Path, said: str, *, points: int) -> dict[str, Any]:
     """
     from dagster import DagsterInstance
 
-    from cu_market.dagster_compat.outline import outline_of_snapshot
+    from cu_market.cli.outlines import read_outline
     from cu_market.deo.settings import instance_settings
     from cu_market.market.opening import close_market, open_market
     from cu_market.market.quote import quote_run
 
     with DagsterInstance.from_config(str(home)) as instance:
-        runs = [run for run in instance.get_runs() if said == "last" or run.run_id.startswith(said)]
-        if not runs or runs[0].execution_plan_snapshot_id is None:
-            raise NothingFoundError(f"run {said!r}: Dagster has no run of it with a plan")
-        if said != "last" and len(runs) > 1:
-            raise NothingFoundError(f"run {said!r} may be any of {len(runs)}: write more of it")
-        run = runs[0]
-        assert run.execution_plan_snapshot_id is not None
-        snapshot = instance.get_execution_plan_snapshot(run.execution_plan_snapshot_id)
-        outline = outline_of_snapshot(run, snapshot)
+        outline = read_outline(instance, said)
         market = open_market(instance_settings(instance), str(home))
         try:
             quote = quote_run(market, outline, points=points)
@@ -78,8 +69,8 @@ def quote_document(home: Path, said: str, *, points: int) -> dict[str, Any]:
         finally:
             close_market(market)
     return {
-        "run_id": run.run_id,
-        "job": run.job_name,
+        "run_id": outline.run_id,
+        "job": outline.job_name,
         "asked": quote.asked.to_record(),
         "curve": [point.to_record() for point in quote.curve],
         "steps": quote.cleared.auction.report["steps"],

@@ -1,31 +1,41 @@
-"""`cu-market simulate`: recorded workflows replayed through the planner, policy beside policy."""
+"""`cu-market simulate`: what was recorded, replayed through the planner, policy beside policy."""
 
 from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cu_market.cli.options import Json
-from cu_market.cli.output import make_console, make_table, write_json
+from cu_market.cli.deployment import open_deployment
+from cu_market.cli.exits import NothingFoundError
+from cu_market.cli.homes import find_home
+from cu_market.cli.options import Home, Json
+from cu_market.cli.output import make_console, make_error_console, make_table, write_json
 from cu_market.domain.problem import InvalidInputError, Problem
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
+    from cu_market.sim.recorded import Recorded
     from cu_market.sim.setting import Outcome
     from cu_market.sim.study import Case
 
 
 def simulate(
-    workflows: Annotated[
-        list[Path], typer.Argument(metavar="WORKFLOW.json...", help="WfFormat 1.5 files.")
-    ],
     catalog: Annotated[list[Path], typer.Option("--catalog", help="Price catalogue; repeatable.")],
+    workflows: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[WORKFLOW.json...]", help="WfFormat 1.5 files."),
+    ] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option("--run", help="A past run of --home, as measured: id, beginning or 'last'."),
+    ] = None,
     policy: Annotated[
         list[str] | None, typer.Option("--policy", help="Only these; repeatable.")
     ] = None,
@@ -47,11 +57,15 @@ def simulate(
         Path | None,
         typer.Option(help="Folder for pictures: DIR/workflow/policy.png and cost-finish.png."),
     ] = None,
+    home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Replay recorded workflows on virtual time through the planner, policy beside policy."""
-    documents = simulate_documents(
-        workflows,
+    """Replay recorded workflows, or runs that were, on virtual time, policy beside policy."""
+    recorded = read_recorded(workflows or (), run or (), home)
+    documents: list[dict[str, Any]] = []
+    console, told = make_console(), make_error_console()
+    for document in simulate_documents(
+        recorded,
         catalog,
         policy or (),
         spot=spot,
@@ -65,17 +79,64 @@ def simulate(
             "seed": seed,
             "spot_permille": round(1000 * spot_price_ratio),
         },
-    )
+        told=told,
+    ):
+        documents.append(document)
+        if not as_json:
+            console.print(simulate_table(document))
     if as_json:
         write_json(documents[0] if len(documents) == 1 else documents)
-        return
-    console = make_console()
-    for document in documents:
-        console.print(simulate_table(document))
+
+
+def read_recorded(
+    workflows: Sequence[Path], runs: Sequence[str], said_home: str | None
+) -> list[Recorded]:
+    """Returns what the files and the runs recorded.
+
+    Raises:
+        InvalidInputError: what is wrong with any file; neither a file nor a run.
+        NothingFoundError: no such run, or none of its steps was measured.
+        LedgerError: the ledger cannot be opened.
+    """
+    from cu_market.sim.recorded import recorded_file
+
+    found: list[Recorded] = []
+    problems: list[Problem] = []
+    for path in workflows:
+        try:
+            found.append(recorded_file(path))
+        except InvalidInputError as error:
+            problems += error.problems
+    if not workflows and not runs:
+        what, remedy = "nothing to replay", "give WfFormat files, or --run with a run of this home"
+        problems.append(Problem(where="WORKFLOW.json", value="", what=what, remedy=remedy))
+    if problems:
+        raise InvalidInputError(problems)
+    return found + (_measured_runs(find_home(said_home), runs) if runs else [])
+
+
+def _measured_runs(home: Path, runs: Sequence[str]) -> list[Recorded]:
+    from dagster import DagsterInstance
+
+    from cu_market.cli.outlines import read_outline
+    from cu_market.sim.recorded import recorded_run
+
+    found = []
+    with open_deployment(home) as deployment, DagsterInstance.from_config(str(home)) as instance:
+        for said in runs:
+            outline = read_outline(instance, said)
+            one = recorded_run(outline, deployment.ledger.usages(run_id=outline.run_id))
+            if not one.tasks:
+                raise NothingFoundError(
+                    f"run {outline.run_id}: no step of it was measured to a good end; "
+                    "`cu-market ledger` lists the runs that the market ran"
+                )
+            found.append(one)
+    return found
 
 
 def simulate_documents(
-    workflows: Sequence[Path],
+    recorded: Sequence[Recorded],
     catalogs: Sequence[Path],
     policies: Sequence[str],
     *,
@@ -84,11 +145,12 @@ def simulate_documents(
     picture_out: Path | None,
     seconds: float,
     options: Mapping[str, Any],
-) -> list[dict[str, Any]]:
-    """Returns one document a workflow; writes schedules where asked.
+    told: Console | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yields one document a workflow as soon as it is done; writes schedules where asked.
 
     Args:
-        workflows: WfFormat files.
+        recorded: what is replayed; all of it is checked before the first is planned.
         catalogs: price catalogues.
         policies: names; all where there are none.
         spot: a trace, or None for on demand only.
@@ -96,6 +158,7 @@ def simulate_documents(
         picture_out: folder for DIR/workflow/policy.png and cost-finish.png, or None.
         seconds: limit of each plan.
         options: further fields of the study's Case.
+        told: shows which one is planned, on a terminal.
 
     Raises:
         InvalidInputError: a file or a policy cannot be used.
@@ -103,7 +166,8 @@ def simulate_documents(
     from cu_market.cli.simulate_pictures import write_pictures
     from cu_market.dnm.schedule import Budget
     from cu_market.market.solver.process import SolverProcess
-    from cu_market.sim.inputs import read_kinds, read_machines, read_spot, read_workflow
+    from cu_market.sim.inputs import read_machines, read_spot
+    from cu_market.sim.recorded import problems_of
     from cu_market.sim.study import POLICIES, Case, study_with_outcomes
 
     wrong = sorted(set(policies) - set(POLICIES))
@@ -115,36 +179,54 @@ def simulate_documents(
                 for n in wrong
             ]
         )
-    solver, documents = SolverProcess(), []
+    solver = SolverProcess()
     try:
         solver.warm()  # it is ready when the files are read: no plan's seconds go into its start
         machines = read_machines(catalogs)
         trace = None if spot is None else read_spot(spot)
-        for path in workflows:
-            tasks = read_workflow(path)
+        problems = [problem for one in recorded for problem in problems_of(one, machines)]
+        if schedule_out is not None or picture_out is not None:
+            problems += _same_names(recorded)
+        if problems:
+            raise InvalidInputError(problems)
+        for number, one in enumerate(recorded, start=1):
             case = Case(
-                name=path.stem,
-                tasks=tasks,
-                kinds=read_kinds(path),
+                name=one.name,
+                tasks=one.tasks,
+                kinds=one.kinds,
                 machines=machines,
                 trace=trace,
                 **options,
             )
-            document, outcomes = study_with_outcomes(
-                case,
-                policies or POLICIES,
-                solver=solver,
-                budget=Budget(limit_seconds=seconds),
-                clock=time.perf_counter,
-            )
-            documents.append(document)
+            doing = f"{number} of {len(recorded)}: {one.name}, {len(one.tasks)} steps ..."
+            with told.status(doing) if told is not None else nullcontext():
+                document, outcomes = study_with_outcomes(
+                    case,
+                    policies or POLICIES,
+                    solver=solver,
+                    budget=Budget(limit_seconds=seconds),
+                    clock=time.perf_counter,
+                )
             if schedule_out is not None:
-                _write_schedules(schedule_out / path.stem, case, outcomes)
+                _write_schedules(schedule_out / one.name, case, outcomes)
             if picture_out is not None:
-                write_pictures(picture_out / path.stem, document, outcomes)
+                write_pictures(picture_out / one.name, document, outcomes)
+            yield document
     finally:
         solver.close()
-    return documents
+
+
+def _same_names(recorded: Sequence[Recorded]) -> list[Problem]:
+    """Returns a problem for each that would write where one before it has written."""
+    seen: set[str] = set()
+    found = []
+    for one in recorded:
+        if one.name in seen:
+            what = f"another one is called {one.name}, too, and would be written over"
+            remedy = "rename one, or simulate them one by one into folders of their own"
+            found.append(Problem(where=one.place, value=one.name, what=what, remedy=remedy))
+        seen.add(one.name)
+    return found
 
 
 def simulate_table(document: Mapping[str, Any]) -> RenderableType:

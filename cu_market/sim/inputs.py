@@ -69,7 +69,7 @@ def read_workflow(path: Path) -> tuple[Task, ...]:
                 task_id=task["id"],
                 duration_ms=max(1, round(1000 * executed[task["id"]]["runtimeInSeconds"])),
                 cpu_millis=1000 * _cores(executed[task["id"]]),
-                memory_bytes=_memory(executed[task["id"]].get("memoryInBytes")),
+                memory_bytes=reserved_bytes(executed[task["id"]].get("memoryInBytes")),
                 parents=tuple(task["parents"]),
             )
             for task in workflow["specification"]["tasks"]
@@ -127,6 +127,13 @@ def read_spot(path: Path) -> SpotTrace:
     return SpotTrace(gap_ms=gap_ms, available=points)
 
 
+def reserved_bytes(peak: float | None) -> int:
+    """Returns the memory that every policy reserves for a task of this peak; see the module."""
+    if not peak:
+        return 1536 * MIB
+    return max(256 * MIB, -(-int(1.25 * peak) // (128 * MIB)) * 128 * MIB)
+
+
 def _machine(row: CatalogRow) -> MachineType | None:
     generation = re.match(r"[a-z-]+(\d+)", row.instance_type)
     if (
@@ -160,12 +167,6 @@ def _kind(run: dict[str, Any]) -> str:
 def _cores(run: dict[str, Any]) -> int:
     given = run.get("coreCount")
     return int(given) if given else max(1, math.ceil(run.get("avgCPU", 100) / 100 - 0.1))
-
-
-def _memory(peak: float | None) -> int:
-    if not peak:
-        return 1536 * MIB
-    return max(256 * MIB, -(-int(1.25 * peak) // (128 * MIB)) * 128 * MIB)
 
 
 def _unreadable(what: str, path: Path, error: Exception, remedy: str) -> InvalidInputError:

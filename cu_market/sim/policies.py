@@ -1,12 +1,12 @@
 """Ways of running a workflow, each as a plan of CUs: what the market's joint plan is held against.
 
-static: the cheapest type that holds the peaks of the earliest-start schedule; its list schedule,
-longest tail first, sets the finish. right-sized: the cheapest single machine that meets the
-deadline. one-per-step: each task on the cheapest CU of its own. round-robin: tasks in turn on as
-many of the cheapest type that holds any task as the widest moment needs. greedy: each task at its
-earliest start, in free room of a CU that runs anyway or on the cheapest new CU, and nothing is
-moved afterwards. skypilot-like: one CU a
-step, chosen by price an hour since every step is taken to last for one.
+static: the cheapest type that holds the peaks of the earliest-start schedule, or where none does
+the largest; its list schedule, longest tail first, sets the finish. right-sized: the cheapest
+single machine that meets the deadline. one-per-step: each task on the cheapest CU of its own.
+round-robin: tasks in turn on as many of the cheapest type that holds any task as the widest moment
+needs. greedy: each task at its earliest start, in free room of a CU that runs anyway or on the
+cheapest new CU, and nothing is moved afterwards. skypilot-like: one CU a step, chosen by price an
+hour since every step is taken to last for one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from cu_market.dnm.schedule import (
 from cu_market.dnm.schedule.bundle import Stay, peak_of, profile
 from cu_market.dnm.schedule.packing import windows
 from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
-from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.sim.paths import tails_ms
 
 FOREVER_MS = 10**12
@@ -38,8 +37,12 @@ FOREVER_MS = 10**12
 def static_plan(tasks: Sequence[Task], machines: Sequence[MachineType]) -> JointPlan:
     """Returns the plan of a machine bought for the peak, kept for the whole run.
 
-    Raises:
-        InvalidInputError: no machine holds the peak.
+    Where no type holds the peak, people buy the largest: the most cores and memory of those that
+    hold each task, and of equal ones the cheapest.
+
+    Args:
+        tasks: some type holds each of them (``sim.recorded.problems_of`` says where none does).
+        machines: types that can be had.
     """
     workload = Workload(tasks=tuple(tasks), machines=tuple(machines), deadline_ms=FOREVER_MS)
     starts = windows(workload, [task.duration_ms for task in tasks]).earliest
@@ -50,14 +53,22 @@ def static_plan(tasks: Sequence[Task], machines: Sequence[MachineType]) -> Joint
     loads = [(t.cpu_millis, t.memory_bytes, 0) for t in tasks]
     cpu, memory, _ = peak_of(profile(stays, loads)[1])
     holding = [m for m in machines if m.cpu_millis >= cpu and m.memory_bytes >= memory]
-    if not holding:
-        what = f"no machine holds its peak of {cpu / 1000:g} cores and {memory / 2**30:.1f} GiB"
-        problem = Problem(where="workflow", value="", what=what, remedy="give another catalogue")
-        raise InvalidInputError([problem])
-    best = min(holding, key=lambda m: (m.price_microusd_per_hour, m.name))
+    if holding:
+        best = min(holding, key=lambda m: (m.price_microusd_per_hour, m.name))
+    else:
+        best = max(
+            _holding_each(tasks, machines),
+            key=lambda m: (m.cpu_millis, m.memory_bytes, -m.price_microusd_per_hour, m.name),
+        )
     hosts = list_schedule(workload, best, 1)
-    assert hosts is not None  # it holds everything at once
+    assert hosts is not None  # it holds each of them
     return _plan_of(workload, best, hosts)
+
+
+def _holding_each(tasks: Sequence[Task], machines: Sequence[MachineType]) -> list[MachineType]:
+    """Returns the types that hold each of the tasks, if not all at once."""
+    cpu, memory = max(t.cpu_millis for t in tasks), max(t.memory_bytes for t in tasks)
+    return [m for m in machines if m.cpu_millis >= cpu and m.memory_bytes >= memory]
 
 
 def right_sized_plan(workload: Workload) -> JointPlan | None:
@@ -88,8 +99,7 @@ def one_per_step_plan(workload: Workload, *, is_by_the_hour: bool = False) -> Jo
 def round_robin_plan(workload: Workload) -> JointPlan:
     """Returns the tasks dealt out in turn over a pool of equal CUs."""
     tasks = workload.tasks
-    cpu, memory = max(t.cpu_millis for t in tasks), max(t.memory_bytes for t in tasks)
-    holding = [m for m in workload.machines if m.cpu_millis >= cpu and m.memory_bytes >= memory]
+    holding = _holding_each(tasks, workload.machines)
     machine = min(holding, key=lambda m: (m.price_microusd_per_hour, m.name))
     starts = windows(workload, [task.duration_ms for task in tasks]).earliest
     widest = _widest(starts, tasks)

@@ -88,6 +88,7 @@ class Replay:
         elif setting.reacts:
             self._reviewer = Review(setting.forecast(), spreads=setting.spreads)
         self._is_turn_due = False
+        self._woken: set[tuple[str, int]] = set()
         self._ended = {task_id: self._env.event() for task_id in self._tasks}
         self._ready: list[str] = []
         self._live: dict[str, list[_CU]] = defaultdict(list)
@@ -198,9 +199,20 @@ class Replay:
         return BusyCU(cu_id=cu.cu_id, machine=cu.machine, running=tuple(running), last_ms=last)
 
     def _start_as_planned(self) -> None:
-        """Starts whatever can start now, in the plan's order."""
+        """Starts whatever can start now and is due by the plan, in the plan's order.
+
+        Nothing starts sooner: it would take the room of what is planned there, or have a CU bought
+        before its time (a schedule by list is no better for a start that comes sooner: Graham,
+        "Bounds on multiprocessing timing anomalies", 1969).
+        """
         self._ready.sort(key=lambda t: (self._planned_start.get(t, 0), t))
         for task_id in list(self._ready):
+            planned = self._planned_start.get(task_id, 0)
+            if planned > self._env.now:
+                if (task_id, planned) not in self._woken:
+                    self._woken.add((task_id, planned))
+                    self._env.process(self._wake(task_id, planned))
+                continue
             cu = self._place(task_id)
             if cu is not None:
                 self._ready.remove(task_id)
