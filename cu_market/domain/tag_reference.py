@@ -26,7 +26,7 @@ forecast; the op's tags, then requests in its `dagster-k8s/config` tag; the job'
 tags; for a step that has never ended well, what other steps of its code location have shown (under
 `cu/risk` `cost` before the op's tags); the defaults (one core, 1 GiB, one minute).
 `cu/min_cpu_cores` and `cu/min_memory_gb` are floors under all of them. A partition with fewer than
-three attempts of its own counts its neighbours' as its history, the nearest first.
+three good ends of its own counts its neighbours' attempts after its own, the nearest first.
 """
 
 _STEP = """
