@@ -55,7 +55,7 @@ _RUN = """
 _WRITTEN = """
 ## Written by the market
 
-Ignored when tags are read.
+By a market launcher, as it launches a run. Ignored when tags are read.
 
 | tag | meaning |
 |---|---|

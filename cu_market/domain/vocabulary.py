@@ -149,12 +149,13 @@ RUN_TAGS: tuple[TagRule, ...] = (
 """Tags that speak of a run."""
 
 WRITTEN_TAGS: dict[str, str] = {
-    "cu/auction_id": "The run's newest auction; the awards stand in the ledger.",
-    "cu/auction_mode": "`market`, `recommend` or `unit`.",
-    "cu/auction_place": "Who held the auction: `launcher` or `executor`.",
-    "cu/auction_total_usd": "The expected bill at the auction.",
-    "cu/auction_failure": "Why there was no auction.",
-    "cu/bill_usd": "The bill.",
+    "cu/auction_id": "The auction at the run's launch; the awards stand in the ledger.",
+    "cu/auction_total_usd": "The expected bill at that auction.",
+    "cu/auction_mode": "Reserved: not written.",
+    "cu/auction_place": "Reserved: not written.",
+    "cu/auction_failure": "Reserved: not written.",
+    "cu/bill_usd": "Reserved: not written.",
 }
-"""Tags that the market writes itself; ignored when tags are read."""
+"""Tags that a market launcher writes as it launches a run, and names that are kept for more; ignored
+when tags are read."""
 # fmt: on
