@@ -137,7 +137,8 @@ RUN_TAGS: tuple[TagRule, ...] = (
     _rule(_RUN, "account", "", "account", NAME, "name",
           "Who pays: accounts share a pool that is too small by their weights.", "research"),
     _rule(_RUN, "priority", "", "priority", WHOLE, "whole number",
-          "Larger goes first.", "10"),
+          "Reserved: read, and not used. An auction goes by the ops' `dagster/priority`, larger"
+          " first.", "10"),
     _rule(_RUN, "mode", "", "mode", choice(Mode), "choice",
           "`recommend` changes nothing and shows what would have been done and saved.",
           "recommend"),
