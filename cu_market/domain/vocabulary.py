@@ -157,6 +157,6 @@ WRITTEN_TAGS: dict[str, str] = {
     "cu/auction_failure": "Reserved: not written.",
     "cu/bill_usd": "Reserved: not written.",
 }
-"""Tags that a market launcher writes as it launches a run, and names that are kept for more; ignored
-when tags are read."""
+"""Tags that a market launcher writes as it launches a run, and names that are kept for more. They
+are ignored when tags are read."""
 # fmt: on
