@@ -1,7 +1,7 @@
 """One replay: planned CUs run their tasks on virtual time (SimPy), as things really turn out.
 
 What is planned is a forecast; what happens is the record. A task starts when its parents have
-ended and its CU has room, in the plan's order. A spot CU dies when the trace falls to nothing; what
+ended and its CU has room, not before its planned start, in the plan's order. A spot CU dies when the trace falls to nothing; what
 ran on it starts again.
 
 With reactions on, and forecasts that may be wrong, CUs are one pool: the market's own dispatcher
@@ -11,7 +11,8 @@ planned start, one that runs beyond its forecast's band and a lost CU each start
 has not started (``cu_market.dnm.renegotiation.review``): it is moved, what runs is left alone.
 
 A CU is billed from its first start to its last end. One that stands idle for longer than a new
-one's start-up costs is let go, and bought again when its next task is ready.
+one's start-up costs is let go, unless the plan has more for it, and bought again when a task needs
+it.
 """
 
 from __future__ import annotations
@@ -89,6 +90,7 @@ class Replay:
             self._reviewer = Review(setting.forecast(), spreads=setting.spreads)
         self._is_turn_due = False
         self._woken: set[tuple[str, int]] = set()
+        self._started: set[str] = set()
         self._ended = {task_id: self._env.event() for task_id in self._tasks}
         self._ready: list[str] = []
         self._live: dict[str, list[_CU]] = defaultdict(list)
@@ -161,14 +163,12 @@ class Replay:
     def _start_by_room(self, dispatcher: Dispatcher) -> None:
         now = round(self._env.now)
         live = {cu.cu_id: cu for cus in self._live.values() for cu in cus}
-        started = {stay.task_id for stay in self._stays}
-        started |= {task_id for cu in live.values() for task_id in cu.running}
         decisions = dispatcher.decide(
             now,
             [self._busy(cu, now) for cu in live.values()],
             self._ready,
             self._planned_start,
-            [task_id for task_id in self._tasks if task_id not in started],
+            [task_id for task_id in self._tasks if task_id not in self._started],
         )
         for decision in decisions:
             if decision.cu_id is None:
@@ -277,6 +277,7 @@ class Replay:
         if cu.first_ms is None:
             cu.first_ms = self._env.now
         cu.began[task.task_id] = self._env.now
+        self._started.add(task.task_id)
         cu.running[task.task_id] = self._env.process(self._work(task, cu))
         if self._reviewer is not None:
             self._env.process(self._outlast(task, cu))
@@ -288,6 +289,7 @@ class Replay:
         except simpy.Interrupt:
             self._note(task, cu, began, has_failed=True)
             self._failed += 1
+            self._started.remove(task.task_id)
             self._ready.append(task.task_id)
             return
         self._note(task, cu, began)
@@ -353,8 +355,15 @@ class Replay:
         self._dispatch()
 
     def _linger(self, cu: _CU, since: float) -> Generator[simpy.Event, Any, None]:
-        """Lets a CU go that has stood idle for as long as a new one's start-up is billed."""
+        """Lets a CU go that has stood idle for as long as a new one's start-up is billed.
+
+        By a plan, one that has more to run stays: a plan gives up what is idle for too long itself.
+        """
         yield self._env.timeout(max(1, cu.machine.startup_ms))
+        if self._dispatcher is None and any(
+            home == cu.home and task_id not in self._started for task_id, home in self._home.items()
+        ):
+            return
         if cu in self._live[cu.home] and not cu.running and cu.last_ms == since:
             self._let_go(cu)
 
