@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def simulate(
-    catalog: Annotated[list[Path], typer.Option("--catalog", help="Price catalogue; repeatable.")],
+    catalog: Annotated[list[Path], typer.Option("--catalog", help="Price catalogues.")],
     workflows: Annotated[
         list[Path] | None,
         typer.Argument(metavar="[WORKFLOW.json...]", help="WfFormat 1.5 files."),
@@ -36,9 +36,7 @@ def simulate(
         list[str] | None,
         typer.Option("--run", help="A past run of --home, as measured: id, beginning or 'last'."),
     ] = None,
-    policy: Annotated[
-        list[str] | None, typer.Option("--policy", help="Only these; repeatable.")
-    ] = None,
+    policy: Annotated[list[str] | None, typer.Option("--policy", help="Only these.")] = None,
     deadline_factor: Annotated[
         float, typer.Option(min=0.1, help="Deadline, times the static machine's finish.")
     ] = 1.0,
@@ -46,7 +44,12 @@ def simulate(
     spot_price_ratio: Annotated[
         float, typer.Option(min=0, max=1, help="Spot price, where the catalogue has none.")
     ] = 0.35,
-    runtime_error: Annotated[float, typer.Option(min=0, help="Sigma of the forecast.")] = 0.0,
+    runtime_error: Annotated[
+        float, typer.Option(min=0, help="Sigma of the market's forecasts of durations.")
+    ] = 0.0,
+    memory_error: Annotated[
+        float, typer.Option(min=0, help="The same, of memory: what outgrows its size starts again.")
+    ] = 0.0,
     replays: Annotated[int, typer.Option(min=1, help="Of each policy.")] = 100,
     seconds: Annotated[float, typer.Option(min=0.1, help="Limit of each plan.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Of errors and trace offsets.")] = 0,
@@ -61,13 +64,14 @@ def simulate(
     as_json: Json = False,
 ) -> None:
     """Replay recorded workflows, or runs that were, on virtual time, policy beside policy."""
-    recorded = read_recorded(workflows or (), run or (), home)
+    files, catalog, policy = _told_apart(workflows or [], catalog, policy or [])
+    recorded = read_recorded(files, run or (), home)
     documents: list[dict[str, Any]] = []
     console, told = make_console(), make_error_console()
     for document in simulate_documents(
         recorded,
         catalog,
-        policy or (),
+        policy,
         spot=spot,
         schedule_out=schedule_out,
         picture_out=picture_out,
@@ -77,15 +81,31 @@ def simulate(
             "runtime_error": runtime_error,
             "replays": replays,
             "seed": seed,
-            "spot_permille": round(1000 * spot_price_ratio),
+            "memory_error": memory_error,
         },
+        spot_price_ratio=spot_price_ratio,
         told=told,
     ):
         documents.append(document)
         if not as_json:
             console.print(simulate_table(document))
+            for note in document["notes"]:
+                console.print(note, markup=False)
     if as_json:
         write_json(documents[0] if len(documents) == 1 else documents)
+
+
+def _told_apart(
+    files: Sequence[Path], catalogs: Sequence[Path], policies: Sequence[str]
+) -> tuple[list[Path], list[Path], list[str]]:
+    """Returns workflows, catalogues and policies where an option was given several values at once:
+    ``--catalog a.csv b.csv`` leaves ``b.csv`` among the workflows."""
+    from cu_market.sim.study import POLICIES
+
+    more = [path for path in files if path.suffix.lower() == ".csv"]
+    names = [str(path) for path in files if str(path) in POLICIES and not path.exists()]
+    workflows = [path for path in files if path not in more and str(path) not in names]
+    return workflows, [*catalogs, *more], [*policies, *names]
 
 
 def read_recorded(
@@ -145,6 +165,7 @@ def simulate_documents(
     picture_out: Path | None,
     seconds: float,
     options: Mapping[str, Any],
+    spot_price_ratio: float = 0.35,
     told: Console | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yields one document a workflow as soon as it is done; writes schedules where asked.
@@ -158,6 +179,7 @@ def simulate_documents(
         picture_out: folder for DIR/workflow/policy.png and cost-finish.png, or None.
         seconds: limit of each plan.
         options: further fields of the study's Case.
+        spot_price_ratio: spot price over that on demand where the catalogue has none.
         told: shows which one is planned, on a terminal.
 
     Raises:
@@ -166,8 +188,9 @@ def simulate_documents(
     from cu_market.cli.simulate_pictures import write_pictures
     from cu_market.dnm.schedule import Budget
     from cu_market.market.solver.process import SolverProcess
-    from cu_market.sim.inputs import read_machines, read_spot
+    from cu_market.sim.inputs import read_sold, read_spot
     from cu_market.sim.recorded import problems_of
+    from cu_market.sim.setting import SpotPrices, Traffic
     from cu_market.sim.study import POLICIES, Case, study_with_outcomes
 
     wrong = sorted(set(policies) - set(POLICIES))
@@ -182,9 +205,21 @@ def simulate_documents(
     solver = SolverProcess()
     try:
         solver.warm()  # it is ready when the files are read: no plan's seconds go into its start
-        machines = read_machines(catalogs)
+        sold = read_sold(catalogs)
+        machines = tuple(each.machine for each in sold)
+        locations = {each.machine.name: each.location for each in sold}
+        prices = SpotPrices(
+            permille=round(1000 * spot_price_ratio),
+            by_type={
+                each.machine.name: each.spot_microusd_per_hour
+                for each in sold
+                if each.spot_microusd_per_hour is not None
+            },
+        )
         trace = None if spot is None else read_spot(spot)
         problems = [problem for one in recorded for problem in problems_of(one, machines)]
+        if not machines:
+            problems = [_nothing_eligible(catalogs)]
         if schedule_out is not None or picture_out is not None:
             problems += _same_names(recorded)
         if problems:
@@ -196,6 +231,9 @@ def simulate_documents(
                 kinds=one.kinds,
                 machines=machines,
                 trace=trace,
+                spot=prices,
+                peaks=one.peaks,
+                traffic=Traffic(moved=one.moved, locations=locations),
                 **options,
             )
             doing = f"{number} of {len(recorded)}: {one.name}, {len(one.tasks)} steps ..."
@@ -216,6 +254,16 @@ def simulate_documents(
         solver.close()
 
 
+def _nothing_eligible(catalogs: Sequence[Path]) -> Problem:
+    return Problem(
+        where="--catalog",
+        value=", ".join(map(str, catalogs)),
+        what="none of its types is eligible: amd64, no accelerator, not t*, generation 5 or later, "
+        "ClockMHz present",
+        remedy="give a catalogue with the columns Arch and ClockMHz and such types",
+    )
+
+
 def _same_names(recorded: Sequence[Recorded]) -> list[Problem]:
     """Returns a problem for each that would write where one before it has written."""
     seen: set[str] = set()
@@ -231,7 +279,10 @@ def _same_names(recorded: Sequence[Recorded]) -> list[Problem]:
 
 def simulate_table(document: Mapping[str, Any]) -> RenderableType:
     """Returns one workflow's policies as a table, the cheapest first."""
-    columns = ("policy", "cost", "p95", "finish s", "p95 s", "late", "failed", "moves")
+    columns = (
+        *("policy", "cost", "p95", "finish s", "p95 s", "late", "late by s"),
+        *("failed", "moves", "egress"),
+    )
     ordered = sorted(document["policies"].items(), key=lambda each: each[1]["cost_usd"])
     rows = [
         (
@@ -241,15 +292,18 @@ def simulate_table(document: Mapping[str, Any]) -> RenderableType:
             f"{figures['finish_seconds']:.1f}",
             f"{figures['finish_seconds_p95']:.1f}",
             f"{100 * figures['late_ratio']:.1f} %",
+            f"{figures['late_seconds']:.1f}",
             f"{figures['failed_attempts']:.2f}",
             f"{figures['moves']:.1f}",
+            f"${figures['egress_usd']:.4f}",
         )
         for name, figures in ordered
     ]
-    title = (
-        f"{document['workflow']}: deadline {document['deadline_seconds']:.1f} s, bound "
-        f"${document['lower_bound_usd']:.4f}, gap {100 * document['gap_ratio']:.1f} %"
-    )
+    title = f"{document['workflow']}: deadline {document['deadline_seconds']:.1f} s"
+    if document["lower_bound_usd"] is not None:
+        title += (
+            f", bound ${document['lower_bound_usd']:.4f}, gap {100 * document['gap_ratio']:.1f} %"
+        )
     return make_table(title, columns, rows, right=columns[1:])
 
 
@@ -266,8 +320,10 @@ def _write_schedules(folder: Path, case: Case, outcomes: Mapping[str, Outcome]) 
                 task = tasks[stay.task_id]
                 writer.writerow(
                     [
-                        *(stay.task_id, stay.cu_id, stay.machine),
-                        "spot" if stay.is_spot else "on demand",
+                        stay.task_id,
+                        f"{stay.cu_id}/spot" if stay.is_spot else stay.cu_id,
+                        stay.machine,
+                        case.traffic.locations.get(stay.machine, ""),
                         *(stay.start_ms / 1000, stay.end_ms / 1000),
                         *(task.cpu_millis / 1000, task.memory_bytes),
                     ]

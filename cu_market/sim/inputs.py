@@ -25,6 +25,8 @@ STARTUP_MS = 45_000
 MINIMUM_MS = 60_000
 USABLE_MEMORY_PERMILLE = 930
 LEAST_GENERATION = 5
+HEADROOM = 1.25
+"""Reserved memory over the recorded peak."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,21 @@ class SpotTrace:
 
     def _point(self, at_ms: float, offset: int) -> int:
         return (offset + int(at_ms // self.gap_ms)) % len(self.available)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sold:
+    """A machine type as a catalogue sells it.
+
+    Attributes:
+        machine: on demand.
+        location: the region, as its seller names it.
+        spot_microusd_per_hour: as spot, or None where the catalogue has no such price.
+    """
+
+    machine: MachineType
+    location: str
+    spot_microusd_per_hour: int | None = None
 
 
 def read_workflow(path: Path) -> tuple[Task, ...]:
@@ -91,21 +108,73 @@ def read_kinds(path: Path) -> dict[str, str]:
         raise _unreadable("workflow", path, error, "give a WfFormat 1.5 JSON file") from error
 
 
+def read_peaks(path: Path) -> dict[str, int]:
+    """Returns the peak memory, in bytes, of each task of which it was recorded.
+
+    Raises:
+        InvalidInputError: not a WfFormat file.
+    """
+    try:
+        executed = json.loads(path.read_text())["workflow"]["execution"]["tasks"]
+        return {t["id"]: int(t["memoryInBytes"]) for t in executed if t.get("memoryInBytes")}
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable("workflow", path, error, "give a WfFormat 1.5 JSON file") from error
+
+
+def read_moved(path: Path) -> dict[tuple[str, str], int]:
+    """Returns the bytes that each task reads of what each of its parents has written.
+
+    Raises:
+        InvalidInputError: not a WfFormat file.
+    """
+    try:
+        specified = json.loads(path.read_text())["workflow"]["specification"]
+        sizes = {file["id"]: int(file["sizeInBytes"]) for file in specified.get("files", ())}
+        tasks = {task["id"]: task for task in specified["tasks"]}
+        found: dict[tuple[str, str], int] = {}
+        for name, task in tasks.items():
+            read = set(task.get("inputFiles") or ())
+            for parent in task["parents"]:
+                shared = read & set(tasks.get(parent, {}).get("outputFiles") or ())
+                if moved := sum(sizes.get(file, 0) for file in shared):
+                    found[parent, name] = moved
+        return found
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _unreadable("workflow", path, error, "give a WfFormat 1.5 JSON file") from error
+
+
 def read_machines(paths: Sequence[Path]) -> tuple[MachineType, ...]:
     """Returns the eligible types of price catalogues, the cheapest region's price of each.
 
     Raises:
         InvalidInputError: every problem of every file.
     """
-    found: dict[str, MachineType] = {}
+    return tuple(sold.machine for sold in read_sold(paths))
+
+
+def read_sold(paths: Sequence[Path]) -> tuple[Sold, ...]:
+    """Returns the eligible types of price catalogues, each where it is cheapest on demand.
+
+    Raises:
+        InvalidInputError: every problem of every file.
+    """
+    found: dict[str, Sold] = {}
+    problems: list[Problem] = []
     for path in paths:
-        for row in read_file(path, path.stem).rows:
-            machine = _machine(row)
-            if machine is None:
+        try:
+            rows = read_file(path, path.stem).rows
+        except InvalidInputError as error:
+            problems += error.problems
+            continue
+        for row in rows:
+            sold = _sold(row)
+            if sold is None:
                 continue
-            known = found.get(machine.name)
-            if known is None or machine.price_microusd_per_hour < known.price_microusd_per_hour:
-                found[machine.name] = machine
+            known = found.get(sold.machine.name)
+            if known is None or _price(sold) < _price(known):
+                found[sold.machine.name] = sold
+    if problems:
+        raise InvalidInputError(problems)
     return tuple(found.values())
 
 
@@ -131,10 +200,14 @@ def reserved_bytes(peak: float | None) -> int:
     """Returns the memory that every policy reserves for a task of this peak; see the module."""
     if not peak:
         return 1536 * MIB
-    return max(256 * MIB, -(-int(1.25 * peak) // (128 * MIB)) * 128 * MIB)
+    return max(256 * MIB, -(-int(HEADROOM * peak) // (128 * MIB)) * 128 * MIB)
 
 
-def _machine(row: CatalogRow) -> MachineType | None:
+def _price(sold: Sold) -> int:
+    return sold.machine.price_microusd_per_hour
+
+
+def _sold(row: CatalogRow) -> Sold | None:
     generation = re.match(r"[a-z-]+(\d+)", row.instance_type)
     if (
         row.arch != "amd64"
@@ -146,7 +219,7 @@ def _machine(row: CatalogRow) -> MachineType | None:
         or row.price_microusd_per_hour is None
     ):
         return None
-    return MachineType(
+    machine = MachineType(
         name=row.instance_type,
         cpu_millis=row.size.cpu_millis,
         memory_bytes=row.size.memory_bytes * USABLE_MEMORY_PERMILLE // 1000,
@@ -154,6 +227,9 @@ def _machine(row: CatalogRow) -> MachineType | None:
         startup_ms=STARTUP_MS,
         minimum_ms=MINIMUM_MS,
         billing_step_ms=1000,
+    )
+    return Sold(
+        machine=machine, location=row.region, spot_microusd_per_hour=row.spot_microusd_per_hour
     )
 
 

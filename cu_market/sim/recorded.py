@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +12,13 @@ from cu_market.domain.outline import RunOutline, template_key
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.units import GIB, MILLIS
 from cu_market.domain.usage import Ending, Usage
-from cu_market.sim.inputs import read_kinds, read_workflow, reserved_bytes
+from cu_market.sim.inputs import (
+    read_kinds,
+    read_moved,
+    read_peaks,
+    read_workflow,
+    reserved_bytes,
+)
 
 MOST_TOLD = 5
 """Tasks that no machine holds are told up to so many."""
@@ -27,12 +33,16 @@ class Recorded:
         place: where it is from, as its author names it: for what is wrong with it.
         tasks: with measured durations.
         kinds: of the tasks; forecasts of one kind are held together.
+        peaks: memory in bytes, of those of which it is known.
+        moved: bytes that a task read of what a parent had written: by (parent, task).
     """
 
     name: str
     place: str
     tasks: tuple[Task, ...]
     kinds: Mapping[str, str]
+    peaks: Mapping[str, int] = field(default_factory=dict)
+    moved: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 def recorded_file(path: Path) -> Recorded:
@@ -42,7 +52,12 @@ def recorded_file(path: Path) -> Recorded:
         InvalidInputError: not such a file.
     """
     return Recorded(
-        name=path.stem, place=str(path), tasks=read_workflow(path), kinds=read_kinds(path)
+        name=path.stem,
+        place=str(path),
+        tasks=read_workflow(path),
+        kinds=read_kinds(path),
+        peaks=read_peaks(path),
+        moved=read_moved(path),
     )
 
 
@@ -67,6 +82,7 @@ def recorded_run(outline: RunOutline, usages: Iterable[Usage]) -> Recorded:
         place=f"run {outline.run_id}",
         tasks=tuple(_task(measured[key], parents[key]) for key in sorted(measured)),
         kinds={key: usage.identity.node for key, usage in measured.items()},
+        peaks={key: _peak(usage) for key, usage in measured.items()},
     )
 
 
@@ -120,13 +136,16 @@ def _size(cpu_millis: int, memory_bytes: int) -> str:
     return f"{cpu_millis / MILLIS:g} cores, {memory_bytes / GIB:.1f} GiB"
 
 
+def _peak(usage: Usage) -> int:
+    return usage.measurement.peak_memory_bytes + usage.measurement.baseline_bytes
+
+
 def _task(usage: Usage, parents: Iterable[str]) -> Task:
-    measured = usage.measurement
     return Task(
         task_id=usage.step_key,
-        duration_ms=max(1, measured.wall_ms),
+        duration_ms=max(1, usage.measurement.wall_ms),
         cpu_millis=max(1, usage.cpu_millis),
-        memory_bytes=reserved_bytes(measured.peak_memory_bytes + measured.baseline_bytes),
+        memory_bytes=reserved_bytes(_peak(usage)),
         parents=tuple(sorted(parents)),
     )
 
@@ -148,15 +167,14 @@ def _parents(outline: RunOutline, measured: Mapping[str, Usage]) -> dict[str, se
         template = template_key(key)
         index = key.removeprefix(template.removesuffix("[?]"))
         for upstream in depends.get(key, depends.get(template, ())):
-            beside = upstream.removesuffix("[?]") + index
-            if upstream in measured:
-                found.add(upstream)
-            elif template != key and beside in measured:
-                found.add(beside)
-            elif upstream in mapped:
-                found |= mapped[upstream]
+            is_beside = template != key and upstream.endswith("[?]")  # mapped as the step itself
+            name = upstream.removesuffix("[?]") + index if is_beside else upstream
+            if name in measured:
+                found.add(name)
+            elif not is_beside and name in mapped:
+                found |= mapped[name]
             else:  # it was not measured: what it waited for stands for it
-                found |= before(upstream)
+                found |= before(name)
         return frozenset(found)
 
     return {key: set(before(key)) for key in measured}

@@ -1,8 +1,9 @@
 """One replay: planned CUs run their tasks on virtual time (SimPy), as things really turn out.
 
 What is planned is a forecast; what happens is the record. A task starts when its parents have
-ended and its CU has room, not before its planned start, in the plan's order. A spot CU dies when the trace falls to nothing; what
-ran on it starts again.
+ended and its CU has room, not before its planned start, in the plan's order. A spot CU dies when
+the trace falls to nothing; what ran on it starts again. A task that reaches more memory than it was
+given ends half way, and starts again with what the forecaster gives then.
 
 With reactions on, and forecasts that may be wrong, CUs are one pool: the market's own dispatcher
 (``cu_market.dnm.renegotiation.dispatch``) says where each ready task goes and when one more is
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import simpy
@@ -34,29 +35,19 @@ from cu_market.dnm.renegotiation import (
     left_ms,
 )
 from cu_market.dnm.schedule import MachineType, Task
-from cu_market.domain.units import lease_cost_microusd
+from cu_market.domain.problem import CUMarketError
+from cu_market.domain.units import GIB
+from cu_market.pse import next_after_oom
+from cu_market.sim.live_cu import LiveCU
 from cu_market.sim.setting import Outcome, Setting, Stay
 
 PATIENCE_RATIO = 0.005
 """A task that has waited for less than this share of the deadline beyond its planned start is not
 late, and two reviews are at least so far apart."""
 
-
-@dataclass(slots=True, eq=False)
-class _CU:
-    """A CU that is had now."""
-
-    cu_id: str
-    machine: MachineType
-    is_spot: bool
-    home: str
-    free_cpu: int
-    free_memory: int
-    running: dict[str, Any] = field(default_factory=dict)
-    began: dict[str, float] = field(default_factory=dict)
-    first_ms: float | None = None
-    last_ms: float = 0.0
-    ran: list[tuple[str, int, int]] = field(default_factory=list)
+OUTGROWN_AFTER = 0.5
+"""Of its time: when a task that reaches more memory than it was given ends, since nothing recorded
+says when in between."""
 
 
 class Replay:
@@ -69,7 +60,7 @@ class Replay:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._env = simpy.Environment()
-        self._tasks = {task.task_id: task for task in setting.workload.tasks}
+        self._tasks = {task.task_id: task for task in setting.held().tasks}
         self._machines = {m.name: m for m in setting.workload.machines}
         self._home: dict[str, str] = {}
         self._planned_start: dict[str, int] = {}
@@ -84,16 +75,13 @@ class Replay:
         self._moved: dict[str, int] = defaultdict(int)
         self._dispatcher: Dispatcher | None = None
         self._reviewer: Review | None = None
-        if setting.reacts and setting.spreads and setting.trace is None:
-            self._dispatcher = Dispatcher(setting.forecast(), spreads=setting.spreads)
-        elif setting.reacts:
-            self._reviewer = Review(setting.forecast(), spreads=setting.spreads)
+        self._decide_anew(setting)
         self._is_turn_due = False
         self._woken: set[tuple[str, int]] = set()
         self._started: set[str] = set()
         self._ended = {task_id: self._env.event() for task_id in self._tasks}
         self._ready: list[str] = []
-        self._live: dict[str, list[_CU]] = defaultdict(list)
+        self._live: dict[str, list[LiveCU]] = defaultdict(list)
         self._stays: list[Stay] = []
         self._cost = self._failed = self._moves = self._count = 0
 
@@ -113,7 +101,16 @@ class Replay:
             failed_attempts=self._failed,
             moves=self._moves,
             stays=tuple(sorted(self._stays, key=lambda s: (s.start_ms, s.task_id))),
+            egress_bytes=self._setting.traffic.egress_bytes(self._stays),
         )
+
+    def _decide_anew(self, setting: Setting) -> None:
+        """Has who decides where tasks go know these forecasts."""
+        is_uncertain = setting.spreads or setting.reserved
+        if setting.reacts and is_uncertain and setting.trace is None:
+            self._dispatcher = Dispatcher(setting.forecast(), spreads=setting.spreads)
+        elif setting.reacts:
+            self._reviewer = Review(setting.forecast(), spreads=setting.spreads)
 
     # -- tasks
 
@@ -135,7 +132,7 @@ class Replay:
                 self._review()
                 yield self._env.timeout(0)
 
-    def _outlast(self, task: Task, cu: _CU) -> Generator[simpy.Event, Any, None]:
+    def _outlast(self, task: Task, cu: LiveCU) -> Generator[simpy.Event, Any, None]:
         """Has what has not started reviewed when a task runs beyond its forecast's band."""
         began, machine = cu.began[task.task_id], cu.machine
         expected = machine.duration_ms(
@@ -189,7 +186,7 @@ class Replay:
         if task_id in self._ready:
             self._dispatch()
 
-    def _busy(self, cu: _CU, now: int) -> BusyCU:
+    def _busy(self, cu: LiveCU, now: int) -> BusyCU:
         running = []
         for task_id, began in cu.began.items():
             expected = self._setting.expected_ms[task_id]
@@ -218,10 +215,10 @@ class Replay:
                 self._ready.remove(task_id)
                 self._start(self._tasks[task_id], cu)
 
-    def _place(self, task_id: str) -> _CU | None:
+    def _place(self, task_id: str) -> LiveCU | None:
         task, home = self._tasks[task_id], self._home[task_id]
         for cu in self._live[home]:
-            if _has_room(cu, task):
+            if cu.has_room(task):
                 return cu
         if not self._live[home]:
             return self._buy(home)
@@ -261,7 +258,7 @@ class Replay:
                 self._types[place.cu_id] = self._machines[place.machine]
         self._dispatch()
 
-    def _held(self, cu: _CU, now: int, ends: dict[str, int]) -> HeldCU:
+    def _held(self, cu: LiveCU, now: int, ends: dict[str, int]) -> HeldCU:
         """Returns a CU as a review sees it; adds when its tasks are expected to end."""
         stays = list(cu.ran)
         for task_id, began in cu.began.items():
@@ -271,39 +268,60 @@ class Replay:
             stays.append((task_id, round(began), ends[task_id]))
         return HeldCU(cu_id=cu.home, machine=cu.machine.name, stays=tuple(stays))
 
-    def _start(self, task: Task, cu: _CU) -> None:
-        cu.free_cpu -= task.cpu_millis
-        cu.free_memory -= task.memory_bytes
-        if cu.first_ms is None:
-            cu.first_ms = self._env.now
-        cu.began[task.task_id] = self._env.now
+    def _start(self, task: Task, cu: LiveCU) -> None:
+        cu.start(task, self._env.now, self._env.process(self._work(task, cu)))
         self._started.add(task.task_id)
-        cu.running[task.task_id] = self._env.process(self._work(task, cu))
         if self._reviewer is not None:
             self._env.process(self._outlast(task, cu))
 
-    def _work(self, task: Task, cu: _CU) -> Generator[simpy.Event, Any, None]:
-        began = self._env.now
+    def _work(self, task: Task, cu: LiveCU) -> Generator[simpy.Event, Any, None]:
+        began, takes = self._env.now, cu.machine.duration_ms(task)
+        is_outgrown = self._setting.peaks.get(task.task_id, 0) > task.memory_bytes
         try:
-            yield self._env.timeout(cu.machine.duration_ms(task))
+            yield self._env.timeout(OUTGROWN_AFTER * takes if is_outgrown else takes)
         except simpy.Interrupt:
-            self._note(task, cu, began, has_failed=True)
-            self._failed += 1
-            self._started.remove(task.task_id)
-            self._ready.append(task.task_id)
+            self._fail(task, cu, began)
             return
-        self._note(task, cu, began)
-        cu.ran.append((task.task_id, round(began), round(self._env.now)))
-        del cu.running[task.task_id], cu.began[task.task_id]
-        cu.free_cpu += task.cpu_millis
-        cu.free_memory += task.memory_bytes
-        cu.last_ms = self._env.now
-        self._ended[task.task_id].succeed()
+        cu.end(task, self._env.now)
+        if is_outgrown:
+            self._fail(task, cu, began)
+            self._grow(task)
+        else:
+            self._note(task, cu, began)
+            self._ended[task.task_id].succeed()
         if not cu.running:
             self._env.process(self._linger(cu, self._env.now))
         self._dispatch()
 
-    def _note(self, task: Task, cu: _CU, began: float, *, has_failed: bool = False) -> None:
+    def _fail(self, task: Task, cu: LiveCU, began: float) -> None:
+        self._note(task, cu, began, has_failed=True)
+        self._failed += 1
+        self._started.remove(task.task_id)
+        self._ready.append(task.task_id)
+
+    def _grow(self, task: Task) -> None:
+        """Reserves what the forecaster gives after an attempt that ran out of memory.
+
+        By a plan it runs on a CU of its own then: where it stood, there was room for less.
+        """
+        holding = [m for m in self._machines.values() if m.cpu_millis >= task.cpu_millis]
+        largest = max(m.memory_bytes for m in holding)
+        grown = next_after_oom(task.memory_bytes, task.memory_bytes, largest_bytes=largest)
+        if min(largest, grown) <= task.memory_bytes:
+            raise CUMarketError(
+                f"task {task.task_id!r} needs more memory than the largest type has: "
+                f"{largest / GIB:.1f} GiB; give a catalogue with larger types"
+            )
+        self._tasks[task.task_id] = larger = replace(task, memory_bytes=min(largest, grown))
+        reserved = {name: each.memory_bytes for name, each in self._tasks.items()}
+        self._decide_anew(replace(self._setting, reserved=reserved))
+        if self._dispatcher is None:
+            holding = [m for m in holding if m.memory_bytes >= larger.memory_bytes]
+            machine = min(holding, key=lambda m: (m.cost_microusd(task.duration_ms), m.name))
+            home = f"{machine.name} for {task.task_id}"
+            self._home[task.task_id], self._types[home] = home, machine
+
+    def _note(self, task: Task, cu: LiveCU, began: float, *, has_failed: bool = False) -> None:
         self._stays.append(
             Stay(
                 task_id=task.task_id,
@@ -318,20 +336,13 @@ class Replay:
 
     # -- CUs
 
-    def _buy(self, home: str) -> _CU:
+    def _buy(self, home: str) -> LiveCU:
         self._count += 1
         kind = self._types[home]
         trace, now = self._setting.trace, self._env.now
         wants_spot = home in self._setting.spot_cus
         is_spot = wants_spot and (trace is None or trace.is_available(now, self._setting.offset))
-        cu = _CU(
-            cu_id=f"{kind.name}#{self._count}",
-            machine=kind,
-            is_spot=is_spot,
-            home=home,
-            free_cpu=kind.cpu_millis,
-            free_memory=kind.memory_bytes,
-        )
+        cu = LiveCU.of(f"{kind.name}#{self._count}", kind, home, is_spot=is_spot)
         self._live[home].append(cu)
         if is_spot and trace is not None:
             fall = trace.next_fall_ms(now, self._setting.offset)
@@ -339,11 +350,12 @@ class Replay:
                 self._env.process(self._preempt(cu, fall - now))
         return cu
 
-    def _preempt(self, cu: _CU, after_ms: float) -> Generator[simpy.Event, Any, None]:
+    def _preempt(self, cu: LiveCU, after_ms: float) -> Generator[simpy.Event, Any, None]:
         yield self._env.timeout(after_ms)
         if cu not in self._live[cu.home]:
             return
-        cu.last_ms = self._env.now
+        if cu.running:  # what stands idle is billed to its last end
+            cu.last_ms = self._env.now
         self._let_go(cu)
         for process in cu.running.values():
             process.interrupt()
@@ -354,7 +366,7 @@ class Replay:
         self._review()
         self._dispatch()
 
-    def _linger(self, cu: _CU, since: float) -> Generator[simpy.Event, Any, None]:
+    def _linger(self, cu: LiveCU, since: float) -> Generator[simpy.Event, Any, None]:
         """Lets a CU go that has stood idle for as long as a new one's start-up is billed.
 
         By a plan, one that has more to run stays: a plan gives up what is idle for too long itself.
@@ -367,19 +379,10 @@ class Replay:
         if cu in self._live[cu.home] and not cu.running and cu.last_ms == since:
             self._let_go(cu)
 
-    def _let_go(self, cu: _CU) -> None:
+    def _let_go(self, cu: LiveCU) -> None:
         self._live[cu.home].remove(cu)
         self._bill(cu)
 
-    def _bill(self, cu: _CU) -> None:
-        if cu.first_ms is None:
-            return
-        billed = cu.machine.billed_ms(round(cu.last_ms - cu.first_ms))
-        price = cu.machine.price_microusd_per_hour
-        if cu.is_spot:
-            price = price * self._setting.spot_permille // 1000
-        self._cost += lease_cost_microusd(price, billed)
-
-
-def _has_room(cu: _CU, task: Task) -> bool:
-    return cu.free_cpu >= task.cpu_millis and cu.free_memory >= task.memory_bytes
+    def _bill(self, cu: LiveCU) -> None:
+        spot = self._setting.spot.of(cu.machine)
+        self._cost += cu.bill(spot if cu.is_spot else cu.machine.price_microusd_per_hour)

@@ -56,6 +56,18 @@ def choose_spot(
     return frozenset(chosen)
 
 
+def surviving(plan: JointPlan, trace: SpotTrace, offset: int) -> frozenset[str]:
+    """Returns the CUs that could be spot throughout, in a replay that starts at point offset."""
+    found = set()
+    for cu in plan.cus:
+        begin = min(stay.start_ms for stay in cu.stays)
+        fall = trace.next_fall_ms(begin, offset)
+        end = max(stay.end_ms for stay in cu.stays)
+        if trace.is_available(begin, offset) and (fall is None or fall > end):
+            found.add(cu.cu_id)
+    return frozenset(found)
+
+
 def union_ms(spans: Sequence[tuple[int, int]]) -> int:
     """Returns how long at least one of these spans goes on."""
     total, until = 0, None

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from cu_market.dnm.renegotiation import Spread
-from cu_market.dnm.schedule import JointPlan, Workload
+from cu_market.dnm.schedule import JointPlan, MachineType, Workload
 from cu_market.sim.inputs import SpotTrace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stay:
-    """One attempt of a task on a CU, in milliseconds; an attempt that was preempted has failed."""
+    """One attempt of a task on a CU, in milliseconds; one that was preempted or ran out of memory
+    has failed."""
 
     task_id: str
     cu_id: str
@@ -33,6 +34,7 @@ class Outcome:
         failed_attempts: attempts that preemption ended.
         moves: tasks that ran elsewhere than planned.
         stays: every attempt, by start.
+        egress_bytes: moved from one location to another.
     """
 
     cost_microusd: int
@@ -40,6 +42,57 @@ class Outcome:
     failed_attempts: int
     moves: int
     stays: tuple[Stay, ...]
+    egress_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpotPrices:
+    """What spot costs.
+
+    Attributes:
+        permille: of the price on demand, in thousandths, where the catalogue has no spot price.
+        by_type: micro-dollars an hour, of the types of which it has one.
+    """
+
+    permille: int = 350
+    by_type: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, machine: MachineType) -> int:
+        """Returns micro-dollars an hour."""
+        found = self.by_type.get(machine.name)
+        return machine.price_microusd_per_hour * self.permille // 1000 if found is None else found
+
+    def least_permille(self, machines: Iterable[MachineType]) -> int:
+        """Returns the least spot price of any type in thousandths of its price on demand, rounded
+        down: so much of a bound on demand is a bound for spot."""
+        ratios = [
+            1000 * self.of(m) // m.price_microusd_per_hour
+            for m in machines
+            if m.price_microusd_per_hour
+        ]
+        return min([1000, *ratios])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """What tasks hand to each other, and where.
+
+    Attributes:
+        moved: bytes that a task reads of what a parent has written: by (parent, task).
+        locations: by machine type.
+    """
+
+    moved: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    locations: Mapping[str, str] = field(default_factory=dict)
+
+    def egress_bytes(self, stays: Iterable[Stay]) -> int:
+        """Returns the bytes that crossed from one location to another."""
+        where = {s.task_id: self.locations.get(s.machine, "") for s in stays if not s.has_failed}
+        return sum(
+            size
+            for (parent, task), size in self.moved.items()
+            if where.get(parent) != where.get(task)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +107,10 @@ class Setting:
         spot_cus: cu_ids of the plan that are bought as spot.
         trace: of spot, or None where it never ends.
         offset: the trace's point at which the replay begins.
-        spot_permille: spot price in thousandths of the price on demand.
+        spot: what spot costs.
+        reserved: memory in bytes by task, where forecasts of it may be wrong; else the workload's.
+        peaks: memory in bytes that tasks really reach, where it is known.
+        traffic: what is moved between tasks, and where the types are.
         reacts: whether what has not started is moved.
     """
 
@@ -65,13 +121,25 @@ class Setting:
     spot_cus: frozenset[str] = frozenset()
     trace: SpotTrace | None = None
     offset: int = 0
-    spot_permille: int = 350
+    spot: SpotPrices = field(default_factory=SpotPrices)
+    reserved: Mapping[str, int] = field(default_factory=dict)
+    peaks: Mapping[str, int] = field(default_factory=dict)
+    traffic: Traffic = field(default_factory=Traffic)
     reacts: bool = True
 
     def forecast(self) -> Workload:
         """Returns the workload as it is forecast."""
         tasks = tuple(
-            replace(task, duration_ms=self.expected_ms[task.task_id])
+            replace(task, duration_ms=self.expected_ms[task.task_id]) for task in self.held().tasks
+        )
+        return replace(self.workload, tasks=tasks)
+
+    def held(self) -> Workload:
+        """Returns the workload with the memory that is reserved for its tasks."""
+        if not self.reserved:
+            return self.workload
+        tasks = tuple(
+            replace(task, memory_bytes=self.reserved.get(task.task_id, task.memory_bytes))
             for task in self.workload.tasks
         )
         return replace(self.workload, tasks=tasks)

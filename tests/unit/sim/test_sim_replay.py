@@ -15,15 +15,15 @@ from cu_market.dnm.schedule import (
     Task,
     Workload,
 )
-from cu_market.domain.problem import InvalidInputError
+from cu_market.domain.problem import CUMarketError, InvalidInputError
 from cu_market.market.ahead.buying import plan_purchase
 from cu_market.sim.ahead import simulate_day
-from cu_market.sim.inputs import SpotTrace, read_spot, read_workflow
+from cu_market.sim.inputs import SpotTrace, read_spot, read_workflow, reserved_bytes
 from cu_market.sim.paths import tails_ms
 from cu_market.sim.policies import BASELINES, static_plan
 from cu_market.sim.replay import Replay
-from cu_market.sim.risk import choose_spot, falls_per_ms, hurtful_ms, union_ms
-from cu_market.sim.setting import Setting
+from cu_market.sim.risk import choose_spot, falls_per_ms, hurtful_ms, surviving, union_ms
+from cu_market.sim.setting import Setting, SpotPrices, Traffic
 from cu_market.sim.study import CLAIRVOYANT, POLICIES, Case, study
 
 SMALL = MachineType(
@@ -191,3 +191,144 @@ def test_a_day_of_a_schedule_bought_ahead_waits_less_for_little_more() -> None:
     assert day["wait_ratio"] <= 0.3
     assert day["cost_ratio"] <= 1.1
     assert day["ahead"]["bought"] == day["ahead"]["used"]
+
+
+ERRING = replace(WORK, deadline_ms=600_000)
+
+
+def test_a_task_that_outgrows_its_memory_starts_again_with_what_the_forecaster_gives() -> None:
+    tasks = tuple(replace(task, memory_bytes=2**30) for task in TASKS)
+    outcome = Replay(
+        setting(
+            workload=replace(ERRING, tasks=tasks),
+            reserved={"b": 2**29},
+            peaks={"b": 2**30 - 1, "c": 2**29},
+        )
+    ).run()
+    lost, again = (stay for stay in outcome.stays if stay.task_id == "b")
+    assert (lost.has_failed, again.has_failed) == (True, False)
+    assert lost.end_ms - lost.start_ms == 25_000  # half of its time
+    assert again.end_ms - again.start_ms == 50_000
+    assert again.start_ms >= lost.end_ms
+    assert outcome.failed_attempts == 1
+
+
+def test_by_a_plan_what_outgrew_its_memory_runs_on_a_cu_of_its_own() -> None:
+    outcome = Replay(setting(reacts=False, reserved={"b": 2**20}, peaks={"b": 2**30})).run()
+    attempts = [stay for stay in outcome.stays if stay.task_id == "b"]
+    assert [stay.has_failed for stay in attempts] == [True] * (len(attempts) - 1) + [False]
+    first, *retries = (stay.cu_id for stay in attempts)
+    assert first not in retries
+    assert len(set(retries)) == 1
+    assert outcome.failed_attempts == len(retries) > 1  # doubled until it fits
+
+
+def test_what_no_type_has_room_for_is_told() -> None:
+    with pytest.raises(CUMarketError, match="task 'b' needs more memory"):
+        Replay(setting(reserved={"b": 2**30}, peaks={"b": 2**40})).run()
+
+
+def test_bytes_between_locations_are_counted_once() -> None:
+    stays = [PlannedStay(task_id="a", start_ms=0, end_ms=100_000)]
+    others = [
+        PlannedStay(task_id="b", start_ms=100_000, end_ms=150_000),
+        PlannedStay(task_id="c", start_ms=100_000, end_ms=180_000),
+    ]
+    plan = JointPlan(
+        cus=tuple(
+            PlannedCU(cu_id=n, machine=n, stays=tuple(held), billed_ms=0, cost_microusd=0)
+            for n, held in (("small", stays), ("big", others))
+        ),
+        cost_microusd=0,
+        bound_microusd=0,
+    )
+    moved = {("a", "b"): 7, ("a", "c"): 5}
+    apart = Traffic(moved=moved, locations={"small": "here", "big": "there"})
+    together = Traffic(moved=moved, locations={"small": "here", "big": "here"})
+    assert Replay(setting(plan=plan, traffic=apart)).run().egress_bytes == 12
+    assert Replay(setting(plan=plan, traffic=together)).run().egress_bytes == 0
+
+
+def test_spot_costs_what_the_catalogue_says_and_else_the_ratio() -> None:
+    trace = SpotTrace(gap_ms=10**9, available=(True, True))
+    prices = SpotPrices(permille=350, by_type={"big": 1})
+    for machine, cost in ((SMALL, 350 * (230 + 10)), (BIG, 0)):
+        plan = replace(one_cu(), cus=(replace(one_cu().cus[0], machine=machine.name),))
+        outcome = Replay(
+            setting(plan=plan, reacts=False, spot_cus={"cu"}, trace=trace, spot=prices)
+        ).run()
+        assert outcome.cost_microusd == cost
+    assert prices.least_permille([SMALL, BIG]) == 0
+    assert prices.least_permille([SMALL]) == 350
+    assert SpotPrices(permille=1000).least_permille([]) == 1000
+
+
+def test_a_spot_cu_that_falls_while_it_stands_idle_is_billed_to_its_last_end() -> None:
+    starts = {"a": 0, "b": 500_000, "c": 500_000}
+    stays = tuple(
+        PlannedStay(task_id=t, start_ms=s, end_ms=s + EXACT[t]) for t, s in starts.items()
+    )
+    cu = PlannedCU(cu_id="cu", machine="big", stays=stays, billed_ms=0, cost_microusd=0)
+    plan = JointPlan(cus=(cu,), cost_microusd=0, bound_microusd=0)
+    trace = SpotTrace(gap_ms=200_000, available=(True, False, False, False, False))
+    outcome = Replay(
+        setting(
+            workload=ERRING,
+            plan=plan,
+            reacts=False,
+            spot_cus={"cu"},
+            trace=trace,
+            spot=SpotPrices(permille=1000),
+        )
+    ).run()
+    assert outcome.failed_attempts == 0
+    assert outcome.cost_microusd == 3000 * (100 + 10) + 3000 * (80 + 10)
+
+
+def test_clairvoyant_takes_spot_that_stays_and_no_other() -> None:
+    trace = SpotTrace(gap_ms=100_000, available=(True, True, False, True))
+    plan = one_cu()  # 230 s
+    assert surviving(plan, trace, 0) == frozenset()
+    assert surviving(plan, trace, 3) == {"cu"}
+    assert surviving(plan, trace, 2) == frozenset()
+
+
+def test_forecasts_of_memory_that_err_fail_attempts_and_a_larger_error_fails_more() -> None:
+    tasks = tuple(
+        Task(task_id=f"t{k}", duration_ms=60_000, memory_bytes=reserved_bytes(10**9))
+        for k in range(30)
+    )
+    failed = []
+    for sigma in (0.0, 0.2, 1.0):
+        case = Case(
+            name="w",
+            tasks=tasks,
+            machines=(SMALL, BIG),
+            memory_error=sigma,
+            peaks={task.task_id: 10**9 for task in tasks},
+            replays=10,
+        )
+        document = study(case, ["market"], solver=None, budget=Budget(rounds=20), clock=lambda: 0.0)
+        failed.append(document["policies"]["market"]["failed_attempts"])
+    assert failed[0] == 0 < failed[2]
+    assert failed[1] < failed[2]
+
+
+def test_a_policy_without_figures_says_why() -> None:
+    case = Case(name="w", tasks=TASKS, machines=(SMALL,), deadline_factor=0.1)
+    document = study(
+        case, ["static-spot", "right-sized"], solver=None, budget=Budget(), clock=lambda: 0.0
+    )
+    assert document["policies"] == {}
+    assert (document["lower_bound_usd"], document["gap_ratio"]) == (None, None)
+    assert [note.split(" is left out")[0] for note in document["notes"]] == [
+        "static-spot",
+        "right-sized",
+    ]
+
+
+def test_where_no_type_holds_the_peak_static_is_the_largest() -> None:
+    tasks = tuple(Task(task_id=f"t{k}", duration_ms=1000) for k in range(9))
+    plan = static_plan(tasks, (SMALL, BIG))
+    assert [cu.machine for cu in plan.cus] == ["big"]
+    assert plan.finish_ms == 3000  # nine on four cores
