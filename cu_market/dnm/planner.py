@@ -26,7 +26,11 @@ from cu_market.domain.resources import ResourceVector
 CONSTRUCTION = "construction"
 
 LARGEST_TABLE = 2_000
-"""Pairs that are handed to a solver at once; more are selected in arrays, by columns and rows."""
+"""Pairs that are handed to a solver at once where starts are given; more are selected in arrays, by
+columns and rows."""
+
+LARGEST_FREE_TABLE = 10_000
+"""The same where starts are free: one program of so many is solved within a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +125,12 @@ def plan(
         first = min(stays, first, key=lambda found: _rank(found, fixed_starts))
     search = _Search(schedule=first, bound=floor_bound(table), build_seconds=clock() - began)
     if solver is not None and not _is_proven(search.schedule, search.bound, gap):
-        search = _improve(table, search, solver, limit_seconds, gap, fixed_starts, held, clock)
+        if fixed_starts or len(requests) * len(bids) <= LARGEST_FREE_TABLE:
+            search = _improve(table, search, solver, limit_seconds, gap, fixed_starts, held, clock)
+        else:
+            search = _improve_in_arrays(
+                given, table, search, surcharges, solver, limit_seconds, gap, held, clock
+            )
     awards, unserved, wrong = check(search.schedule)
     if wrong and search.schedule is not first:
         search = _Search(
@@ -161,10 +170,9 @@ def _improve(
         if _rank(found, fixed_starts) < _rank(schedule, fixed_starts):
             schedule, name = found, answer.solver or "solver"
     bound, is_independent = search.bound, True
-    if not fixed_starts and not schedule.unserved_count and not _is_proven(schedule, bound, gap):
+    if not fixed_starts:
         left = limit_seconds - (clock() - asked)
-        if left > 0 and isinstance(solver, LinearSolver):
-            bound = max(bound, waiting_bound(table, schedule, solver, limit_seconds=left))
+        bound = _bound_of_waiting(table, schedule, bound, solver, left, gap)
     if fixed_starts:
         bound = max(bound, lagrangian_bound(data, answer.duals))
         claimed = _claimed(answer, schedule.objective_microusd)
@@ -182,6 +190,63 @@ def _improve(
         build_seconds=search.build_seconds + (asked - began) + answer.build_seconds,
         solve_seconds=took,
     )
+
+
+def _improve_in_arrays(
+    given: Given,
+    table: OfferTable,
+    search: _Search,
+    surcharges: Surcharges,
+    solver: Solver,
+    limit_seconds: float,
+    gap: float,
+    held: Mapping[int, Placement],
+    clock: Clock,
+) -> _Search:
+    """Returns the search after a choice at the schedule's starts by columns and rows: a program of
+    so many pairs would take longer to build than there is."""
+    from cu_market.dnm.selection.planner import choose_at  # numpy: off the light path
+
+    began = clock()
+
+    def left() -> float:
+        return limit_seconds - (clock() - began)
+
+    starts = {
+        table.requests[i].request_id: ready if placement is None else placement.start_ms
+        for i, (placement, ready) in enumerate(
+            zip(search.schedule.placements, search.schedule.ready_ms, strict=True)
+        )
+    }
+    chosen, name, is_cut = choose_at(given, starts, surcharges, solver=solver, gap=gap, left=left)
+    schedule, found_by = search.schedule, search.solver
+    found = construct_best(table, fixed_starts=False, chosen=chosen, seated=held)
+    if _rank(found, False) < _rank(schedule, False):
+        schedule, found_by = found, name
+    bound = _bound_of_waiting(table, schedule, search.bound, solver, left(), gap)
+    return _Search(
+        schedule=schedule,
+        bound=min(bound, schedule.objective_microusd),
+        solver=found_by,
+        is_cut=is_cut and not _is_proven(schedule, bound, gap),
+        build_seconds=search.build_seconds,
+        solve_seconds=clock() - began,
+    )
+
+
+def _bound_of_waiting(
+    table: OfferTable,
+    schedule: Schedule,
+    bound: int,
+    solver: Solver,
+    left_seconds: float,
+    gap: float,
+) -> int:
+    """Returns the larger of a bound and that of prices of waiting, where there is time for it."""
+    is_done = bool(schedule.unserved_count) or _is_proven(schedule, bound, gap)
+    if is_done or left_seconds <= 0 or not isinstance(solver, LinearSolver):
+        return bound
+    return max(bound, waiting_bound(table, schedule, solver, limit_seconds=left_seconds))
 
 
 def _claimed(answer: SolverAnswer, objective: int) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from random import Random
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cu_market.dnm import planner
 from cu_market.dnm.bounds.bound import lagrangian_bound
 from cu_market.dnm.offers import RunningLease, tabulate
 from cu_market.dnm.placement.construction import construct
@@ -123,30 +125,37 @@ def planned(
     *,
     fixed: bool,
     is_solved: bool = True,
+    largest: int = planner.LARGEST_FREE_TABLE,
 ) -> Plan:
-    return plan(
-        requests,
-        bids,
-        capacities,
-        solver=InProcessSolver() if is_solved else None,
-        limit_seconds=600,
-        gap=0.0,
-        fixed_starts=fixed,
-        running=running,
-        surcharges=Priced(),
-    )
+    with patch.object(planner, "LARGEST_FREE_TABLE", largest):
+        return plan(
+            requests,
+            bids,
+            capacities,
+            solver=InProcessSolver() if is_solved else None,
+            limit_seconds=600,
+            gap=0.0,
+            fixed_starts=fixed,
+            running=running,
+            surcharges=Priced(),
+        )
+
+
+LARGEST = st.sampled_from([planner.LARGEST_FREE_TABLE, 0])
+"""How many pairs are one program: none, that is, all are chosen in arrays."""
 
 
 @settings(max_examples=120, deadline=None)
-@given(asked(), offered(), CAPACITIES, RUNNING, st.booleans())
+@given(asked(), offered(), CAPACITIES, RUNNING, st.booleans(), LARGEST)
 def test_plans_verify_and_no_solver_makes_them_dearer(
     requests: list[ResourceRequest],
     bids: list[Bid],
     capacities: dict[str, ResourceVector],
     running: list[RunningLease],
     fixed: bool,
+    largest: int,
 ) -> None:
-    found = planned(requests, bids, capacities, running, fixed=fixed)
+    found = planned(requests, bids, capacities, running, fixed=fixed, largest=largest)
     alone = planned(requests, bids, capacities, running, fixed=fixed, is_solved=False)
     assert not violations(
         requests,
@@ -168,7 +177,7 @@ def test_plans_verify_and_no_solver_makes_them_dearer(
 
 
 @settings(max_examples=120, deadline=None)
-@given(asked(), offered(), CAPACITIES, RUNNING, st.booleans(), st.integers(0, 2**32))
+@given(asked(), offered(), CAPACITIES, RUNNING, st.booleans(), st.integers(0, 2**32), LARGEST)
 def test_the_order_of_arrival_changes_nothing(
     requests: list[ResourceRequest],
     bids: list[Bid],
@@ -176,13 +185,16 @@ def test_the_order_of_arrival_changes_nothing(
     running: list[RunningLease],
     fixed: bool,
     seed: int,
+    largest: int,
 ) -> None:
-    first = planned(requests, bids, capacities, running, fixed=fixed)
+    first = planned(requests, bids, capacities, running, fixed=fixed, largest=largest)
     mixed_requests, mixed_bids, mixed_running = list(requests), list(bids), list(running)
     for items in (mixed_requests, mixed_bids, mixed_running):
         Random(seed).shuffle(items)
     mixed_capacities = dict(reversed(capacities.items()))
-    second = planned(mixed_requests, mixed_bids, mixed_capacities, mixed_running, fixed=fixed)
+    second = planned(
+        mixed_requests, mixed_bids, mixed_capacities, mixed_running, fixed=fixed, largest=largest
+    )
     assert sorted(first.awards, key=lambda a: a.request_id) == sorted(
         second.awards, key=lambda a: a.request_id
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from cu_market.dnm.feasibility import refusals
+from cu_market.dnm.given import Given
 from cu_market.dnm.objective import Surcharges, expected_ms, money_microusd
 from cu_market.dnm.offers import RunningLease
 from cu_market.dnm.programs.growing import Growing, OpensPrograms, Rebuilt
@@ -79,6 +81,35 @@ def plan_selection(
         build_ms=round(1000 * (tabulated - began)),
         solve_ms=round(1000 * (searched - tabulated)),
     )
+
+
+def choose_at(
+    given: Given,
+    starts_ms: Mapping[str, int],
+    surcharges: Surcharges,
+    *,
+    solver: object,
+    gap: float,
+    left: Callable[[], float],
+) -> tuple[dict[int, int], str, bool]:
+    """Returns a choice at given starts: bid by request, as numbered in an OfferTable of the same
+    input; what found it; whether the clock ended the search.
+
+    Args:
+        given: the input.
+        starts_ms: by request_id.
+        surcharges: as planner.plan.
+        solver: as planner.plan.
+        gap: where the search ends.
+        left: seconds left.
+    """
+    at = [replace(r, earliest_start_ms=starts_ms[r.request_id]) for r in given.requests]
+    selection = tabulate(
+        at, given.bids, given.capacities, running=given.running, surcharges=surcharges
+    )
+    found = select(selection, _opener(solver), gap=gap, left=left)
+    served = np.flatnonzero(found.choice != UNSERVED).tolist()
+    return {i: int(found.choice[i]) for i in served}, found.solver, found.is_cut
 
 
 def _opener(solver: object) -> Callable[[LinearProgram], Growing] | None:
