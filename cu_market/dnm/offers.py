@@ -188,7 +188,7 @@ def tabulate(
                     floor_microusd=money
                     + surcharge.loss_microusd
                     + delay_cost_microusd(request, taken_ms=taken_ms, slack_ms=graph.slack_ms[i]),
-                    takes=_takes(bid, size, request.quantity, index),
+                    takes=takes_of(bid, size, request.quantity, index),
                 )
             )
         offers.append(tuple(row))
@@ -292,9 +292,10 @@ def rooms_of(
     return tuple(rooms), {(room.owner, room.dimension): k for k, room in enumerate(rooms)}
 
 
-def _takes(
+def takes_of(
     bid: Bid, size: ResourceVector, quantity: int, index: Mapping[tuple[str, str], int]
 ) -> tuple[tuple[int, int], ...]:
+    """Returns (room index, amount) of that many leases of a size, by the index of rooms_of."""
     taken: list[tuple[int, int]] = []
     if (bid.profile.capacity_id, "cpu_millis") in index:
         taken += [

@@ -2,7 +2,8 @@
 
 Nothing is written and nothing held. Each point of the curve is a plan of its own: the cheapest that
 ends by that deadline. How sure its figures are comes from the forecasts: each step's time is drawn
-from a lognormal through its median and its 95th percentile, and the plan is walked with it.
+from a lognormal through its median and its 95th percentile, and the plan is walked with it: what
+waits for another's end or room by plan waits for it then, too (``dnm/handover.py``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cu_market.dnm.handover import Turn, turns_of
 from cu_market.domain.bid import Bid
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Award, Plan
@@ -90,12 +92,14 @@ def quote_run(market: Market, outline: RunOutline, *, points: int = 7, seed: int
     """
     cleared = market.quote(outline)
     bids = {bid.bid_id: bid for bid in cleared.round.bids}
-    requests = cleared.demand.requests
+    requests, capacities = cleared.demand.requests, cleared.round.pool.capacities
 
     def figures(plan: Plan, deadline_ms: int) -> Point:
         if plan.unserved:
             return Point(deadline_ms=deadline_ms, is_feasible=False)
-        return _figures(plan, requests, bids, deadline_ms, seed)
+        turns = turns_of(plan.awards, requests, cleared.round.bids, capacities)
+        own = {award.request_id: award for award in plan.awards}
+        return _figures(turns, own, bids, deadline_ms, seed)
 
     def planned(deadline_ms: int | None, value_of_time: int) -> Plan:
         return market.solve(
@@ -158,32 +162,41 @@ def falling(curve: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def _figures(
-    plan: Plan,
-    requests: Sequence[ResourceRequest],
+    turns: Sequence[Turn],
+    own: Mapping[str, Award],
     bids: Mapping[str, Bid],
     deadline_ms: int,
     seed: int,
 ) -> Point:
+    """Returns what drawn times bring: of everything that was planned, cost and end of the run's
+    own awards."""
     draws = random.Random(seed)
-    awards = {award.request_id: award for award in plan.awards}
     costs, finishes = [], []
     for _ in range(DRAWS):
         cost, ends = 0, dict[str, float]()
-        for request in requests:
-            award = awards[request.request_id]
-            takes = _drawn_ms(request, award, draws)
-            minimum = bids[award.bid_id].minimum_ms
-            cost += lease_cost_microusd(award.price_microusd_per_hour, max(round(takes), minimum))
-            ready = max((ends[p] for p in request.depends_on if p in ends), default=0.0)
-            # Where it waits for room by plan, it starts no earlier than planned.
-            ends[request.request_id] = max(ready, award.start_ms if not ready else 0.0) + takes
+        for turn in turns:
+            name = turn.request.request_id
+            takes = _drawn_ms(turn.request, turn.award, draws)
+            ends[name] = max([turn.not_before_ms, *(ends[other] for other in turn.after)]) + takes
+            if name in own:
+                cost += _paid_microusd(turn.request, own[name], bids, takes)
         costs.append(cost)
-        finishes.append(max(ends.values(), default=0.0))
+        finishes.append(max((ends[name] for name in own), default=0.0))
     return Point(
         deadline_ms=deadline_ms,
         cost_microusd=(_quantile(costs, 0.5), _quantile(costs, 0.95)),
         finish_ms=(_quantile(finishes, 0.5), _quantile(finishes, 0.95)),
     )
+
+
+def _paid_microusd(
+    request: ResourceRequest, award: Award, bids: Mapping[str, Bid], takes_ms: float
+) -> int:
+    """Returns the bill of an award that takes so long: as its plan's, that of all its leases, and
+    what is paid beside them."""
+    billed_ms = max(round(takes_ms), bids[award.bid_id].minimum_ms)
+    lease = lease_cost_microusd(award.price_microusd_per_hour, billed_ms)
+    return lease * request.quantity + award.egress_microusd
 
 
 def _drawn_ms(request: ResourceRequest, award: Award, draws: random.Random) -> float:

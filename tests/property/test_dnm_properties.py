@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cu_market.dnm import planner
 from cu_market.dnm.bounds.bound import lagrangian_bound
+from cu_market.dnm.handover import Turn, turns_of
 from cu_market.dnm.offers import RunningLease, tabulate
 from cu_market.dnm.placement.construction import construct
 from cu_market.dnm.placement.timeline import Timeline
@@ -252,3 +253,57 @@ def test_a_timeline_agrees_with_counting_every_moment(
         assert clear is not None
         assert clear > max(full)
         assert all(used[m] + amount > limit for m in range(max(full), clear))
+
+
+@settings(max_examples=150, deadline=None)
+@given(asked(), offered(), CAPACITIES, RUNNING, st.randoms(use_true_random=False))
+def test_a_plan_walked_in_its_order_fits_whatever_times_turn_out_to_be(
+    requests: list[ResourceRequest],
+    bids: list[Bid],
+    capacities: dict[str, ResourceVector],
+    running: list[RunningLease],
+    draws: Random,
+) -> None:
+    found = planned(requests, bids, capacities, running, fixed=False, is_solved=False)
+    turns = turns_of(found.awards, requests, bids, capacities, running)
+    assert sorted(turn.award.request_id for turn in turns) == sorted(
+        award.request_id for award in found.awards
+    )
+    starts, _ = walked(turns, {turn.request.request_id: turn.award.expected_ms for turn in turns})
+    for award in found.awards:
+        assert starts[award.request_id] <= award.start_ms
+    takes = {turn.request.request_id: draws.randint(1, 150_000) for turn in turns}
+    starts, ends = walked(turns, takes)
+    asked_for = {request.request_id: request for request in requests}
+    for award in found.awards:
+        request, at = asked_for[award.request_id], starts[award.request_id]
+        assert at >= request.earliest_start_ms
+        assert all(ends[parent] <= at for parent in request.depends_on if parent in ends)
+        there = [a for a in found.awards if starts[a.request_id] <= at < ends[a.request_id]]
+        for dimension in ("cpu_millis", "memory_bytes"):
+            taken = sum(
+                getattr(a.size, dimension) * asked_for[a.request_id].quantity
+                for a in there
+                if a.capacity_id == award.capacity_id
+            )
+            back = sum(
+                getattr(lease.size, dimension)
+                for lease in running
+                if lease.capacity_id == award.capacity_id and 0 < lease.until_ms <= at
+            )
+            assert taken <= getattr(capacities[award.capacity_id], dimension) + back
+        bid = next(bid for bid in bids if bid.bid_id == award.bid_id)
+        units = sum(asked_for[a.request_id].quantity for a in there if a.bid_id == award.bid_id)
+        assert bid.rates is not None or units <= bid.quantity
+
+
+def walked(
+    turns: tuple[Turn, ...], takes: dict[str, int]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Returns starts and ends where everything takes so long."""
+    starts, ends = dict[str, float](), dict[str, float]()
+    for turn in turns:
+        name = turn.request.request_id
+        starts[name] = max([turn.not_before_ms, *(ends[other] for other in turn.after)])
+        ends[name] = starts[name] + takes[name]
+    return starts, ends

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+import math
+import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from statistics import quantiles
 
 import pytest
+from sellers import Seller, market_of
+from sellers import run as run_of
+from sellers import step as hour_of
+from small_market import Fair
 from unhurried import UNHURRIED
 
 from cu_market.cli.quote import draw_quote
+from cu_market.domain.inputs import InputData, Place
 from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.request import StepIdentity
-from cu_market.domain.units import GIB
+from cu_market.domain.units import GB, GIB
 from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.ledger.memory import InMemoryLedger
 from cu_market.market.auction import Market
@@ -64,14 +73,16 @@ class KnownLedger(InMemoryLedger):
         }
 
 
-def quoted(*, points: int = 6) -> tuple[Quote, InMemoryLedger]:
-    machine = Machine(cpu_millis=2000, memory_bytes=16 * GIB)
+def quoted(
+    *, points: int = 6, of: tuple[StepOutline, ...] = steps(4), cores: int = 2
+) -> tuple[Quote, InMemoryLedger]:
+    machine = Machine(cpu_millis=1000 * cores, memory_bytes=16 * GIB)
     dear = {"name": "dear", "core_usd_per_hour": 3, "gb_usd_per_hour": 0}
     local = LocalProvider.from_config("local", {"tariffs": [dear]}, machine=machine)
     ledger = KnownLedger()
     settings = MarketSettings(**UNHURRIED)
     market = Market(settings=settings, ledger=ledger, providers=[local], now=lambda: NOW)
-    outline = RunOutline(run_id="run", job_name="job", steps=steps(4))
+    outline = RunOutline(run_id="run", job_name="job", steps=of)
     return quote_run(market, outline, points=points), ledger
 
 
@@ -101,6 +112,42 @@ def test_a_chain_of_four_takes_the_sum_and_is_surer_than_its_steps() -> None:
     finish, finish_95 = quote.asked.finish_ms
     assert finish == pytest.approx(4 * quantiles.p50, rel=0.1)
     assert finish_95 / finish < quantiles.p95 / quantiles.p50
+
+
+def test_steps_that_wait_for_one_core_end_one_after_the_other() -> None:
+    """After a root, two that have to share a core: its times add up, whoever comes first."""
+    first, *both = steps(3)
+    fork = (first, *(replace(step, depends_on=("s0",)) for step in both))
+    quote, _ = quoted(of=fork, cores=1)
+    forecast = quote.cleared.demand.requests[0].duration_quantiles_ms
+    assert forecast is not None
+    draws, sigma = random.Random(1), math.log(forecast.p95 / forecast.p50) / 1.6449
+    takes = [award.expected_ms for award in quote.cleared.plan.awards]
+    assert len({award.start_ms for award in quote.cleared.plan.awards}) == 3
+    sums = [sum(t * math.exp(draws.gauss(0, sigma)) for t in takes) for _ in range(20_000)]
+    every_20th = quantiles(sums, n=20)
+    assert quote.asked.finish_ms[0] == pytest.approx(every_20th[9], rel=0.03)
+    assert quote.asked.finish_ms[1] == pytest.approx(every_20th[18], rel=0.06)
+
+
+def test_a_step_with_a_parent_that_waits_for_room_does_not_end_early() -> None:
+    fair = Fair(prices={"only": 1})
+    outline = fair.outline("run", "10", "20", "30")
+    root, *others = outline.steps
+    fork = replace(outline, steps=(root, *(replace(step, depends_on=("s0",)) for step in others)))
+    quote = quote_run(fair.market, fork)
+    assert quote.asked.finish_ms == (60_000, 60_000)
+    assert {point.finish_ms for point in quote.curve} == {(60_000, 60_000)}
+
+
+def test_what_is_paid_for_taking_inputs_there_is_in_the_cost() -> None:
+    x, y = (Place(location=at, egress_microusd_per_gb=90_000) for at in ("x", "y"))
+    data = InputData(source="a", size_bytes=2 * GB, place=y)
+    reader = replace(hour_of("c", "a"), depends_on=(), inputs=(data,))
+    quote = quote_run(market_of(Seller("cheap", 0.5, place=x)), run_of(reader))
+    # An hour at half a dollar, and two GB at nine cents.
+    assert quote.asked.cost_microusd == (680_000, 680_000)
+    assert quote.asked.cost_microusd[0] == quote.cleared.plan.money_microusd
 
 
 def test_falling_keeps_the_better_of_two_plans() -> None:
