@@ -29,9 +29,11 @@ def quote(
     home: Home = None,
     as_json: Json = False,
 ) -> None:
-    """Tell what a run would cost now and when it would end, and cost against deadline.
+    """Tell what a run would cost if it was launched now and when it would end, and cost against
+    deadline.
 
-    Nothing is bought. CUs that are only quoted (price catalogues) count, too.
+    Nothing is bought. CUs that are only quoted (price catalogues) count, too. What others have
+    leased, and what they wait for, keeps its place.
     """
     document = quote_document(find_home(home), run, points=points)
     if picture is not None:
@@ -41,12 +43,17 @@ def quote(
         return
     console = make_console()
     console.print(quote_table(document))
+    console.print(beside_words(document), markup=False)
     for name, notice in document["notices"].items():
         console.print(f"{name}: {notice}", markup=False)
 
 
 def quote_document(home: Path, said: str, *, points: int) -> dict[str, Any]:
     """Returns the quote of a run that Dagster knows, at today's prices.
+
+    Keys: run_id, job, asked and curve (see Point.to_record), is_late (whether it misses its own
+    deadline for what others have and wait for), beside (see Quote.beside), steps (as an auction's
+    report has them), notices (by provider).
 
     Raises:
         NothingFoundError: no such run, or it has no execution plan.
@@ -55,6 +62,7 @@ def quote_document(home: Path, said: str, *, points: int) -> dict[str, Any]:
     from dagster import DagsterInstance
 
     from cu_market.cli.outlines import read_outline
+    from cu_market.deo.launcher.queued import queued_outlines
     from cu_market.deo.settings import instance_settings
     from cu_market.market.opening import close_market, open_market
     from cu_market.market.quote import quote_run
@@ -63,7 +71,8 @@ def quote_document(home: Path, said: str, *, points: int) -> dict[str, Any]:
         outline = read_outline(instance, said)
         market = open_market(instance_settings(instance), str(home))
         try:
-            quote = quote_run(market, outline, points=points)
+            queued = queued_outlines(instance, outline.run_id)
+            quote = quote_run(market, outline, points=points, queued=queued)
             now = datetime.now(UTC)
             notices = {p.name: notice_of(p, now) for p in market.providers.values()}
         finally:
@@ -73,6 +82,8 @@ def quote_document(home: Path, said: str, *, points: int) -> dict[str, Any]:
         "job": outline.job_name,
         "asked": quote.asked.to_record(),
         "curve": [point.to_record() for point in quote.curve],
+        "is_late": quote.is_late,
+        "beside": quote.beside(),
         "steps": quote.cleared.auction.report["steps"],
         "notices": {name: text for name, text in notices.items() if text},
     }
@@ -86,6 +97,23 @@ def quote_table(document: Mapping[str, Any]) -> RenderableType:
     count = len(document["steps"])
     title = f"{document['job']}, {count} steps: cost against deadline, nothing bought"
     return make_table(title, columns, rows, right=columns[1:])
+
+
+def beside_words(document: Mapping[str, Any]) -> str:
+    """Returns beside whom it was planned, and whether its deadline suffers from that."""
+    beside = document["beside"]
+    told = {
+        "lease": beside["leases"],
+        "waiting step": beside["waiting_steps"],
+        "queued step": beside["queued_steps"],
+    }
+    parts = [f"{count} {name}{'s' if count > 1 else ''}" for name, count in told.items() if count]
+    words = f"Planned beside {' and '.join(parts)}." if parts else "Nobody else uses the pools now."
+    if beside["left_out_steps"]:
+        words += f" {beside['left_out_steps']} more waiting steps do not count."
+    if document["is_late"]:
+        words += " As asked, it misses its deadline because of them."
+    return words
 
 
 def draw_quote(document: Mapping[str, Any], path: Path) -> None:

@@ -76,6 +76,7 @@ class Cleared:
         round: who bid.
         allocations: by step key, state AWARDED; empty when nothing was bought (recommend).
         seconds: of the whole auction.
+        together: the plan with what else was planned; None where that is not kept.
     """
 
     auction: Auction
@@ -84,6 +85,7 @@ class Cleared:
     round: BidRound
     allocations: Mapping[str, Allocation] = field(default_factory=dict)
     seconds: float = 0.0
+    together: Together | None = None
 
 
 class Market:
@@ -203,19 +205,28 @@ class Market:
         )
 
     def quote(
-        self, outline: RunOutline, *, is_wanted: Callable[[], bool] = lambda: True
+        self,
+        outline: RunOutline,
+        *,
+        crowd: Crowd = NOBODY,
+        is_wanted: Callable[[], bool] = lambda: True,
     ) -> Cleared:
-        """Returns what an auction would bring; writes nothing.
+        """Returns what an auction would bring that moves nobody; writes nothing.
+
+        Args:
+            outline: the run.
+            crowd: what else is asked of the pools; as if nobody else was there unless given.
+            is_wanted: as of clear.
 
         Raises:
             InvalidInputError, MarketUnavailableError: as clear.
         """
         began = time.monotonic()
         now = self.now()
-        demand, bids = self.offers(outline, {}, now)
+        demand, bids = self.offers(outline, {}, now, crowd=crowd)
 
         def planned(demand: Demand, bids: BidRound) -> Together:
-            return Together(plan=self.solve(demand, bids))
+            return beside_others_or_late(self, outline, demand, bids, crowd, may_move=False)
 
         found, bids = self._rounds(planned, is_wanted).hold(demand, bids)
         outcome = found.plan
@@ -230,7 +241,14 @@ class Market:
             place="quote",
             report=auction_report(outline, demand, bids, outcome, seconds=seconds),
         )
-        return Cleared(auction=auction, demand=demand, plan=outcome, round=bids, seconds=seconds)
+        return Cleared(
+            auction=auction,
+            demand=demand,
+            plan=outcome,
+            round=bids,
+            seconds=seconds,
+            together=found,
+        )
 
     def capacity(self, capacity_id: str, provider: str) -> ResourceVector:
         """Returns a capacity's total as its provider states it now; nothing where it is gone."""

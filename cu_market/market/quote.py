@@ -1,16 +1,20 @@
 """What a run would cost and when it would end, and how the one is had for the other.
 
-Nothing is written and nothing held. Each point of the curve is a plan of its own: the cheapest that
-ends by that deadline. How sure its figures are comes from the forecasts: each step's time is drawn
-from a lognormal through its median and its 95th percentile, and the plan is walked with it: what
-waits for another's end or room by plan waits for it then, too (``dnm/handover.py``).
+Nothing is written and nothing held. It is planned as if it was launched now: beside what is leased,
+until that is expected to end, and beside what other runs wait for and Dagster's queue holds, which
+keep their places. An auction may move what waits: then it ends sooner than quoted.
+
+Each point of the curve is a plan of its own: the cheapest that ends by that deadline. How sure its
+figures are comes from the forecasts: each step's time is drawn from a lognormal through its median
+and its 95th percentile, and the plan is walked with it: what waits for another's end or room by
+plan waits for it then, too (``dnm/handover.py``). A lease that goes on ends when it is expected to.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +26,9 @@ from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import MICROUSD, lease_cost_microusd
 from cu_market.market.auction import Cleared, Market
 from cu_market.market.demand.requests import Demand
+from cu_market.market.together.beside import beside_others, with_queued
+from cu_market.market.together.crowd import Crowd, joint_id, joint_request, read_crowd
+from cu_market.market.together.joint import Together
 
 DRAWS = 400
 Z95 = 1.6448536269514722
@@ -69,16 +76,44 @@ class Quote:
 
     Attributes:
         cleared: the auction that was not held, at the run's own terms.
+        crowd: what else was asked of the pools.
         asked: its figures.
         curve: from the earliest finish to that of the cheapest plan, by deadline.
     """
 
     cleared: Cleared
+    crowd: Crowd
     asked: Point
     curve: tuple[Point, ...]
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the run misses its own deadline for what others have and wait for."""
+        return self._found.is_late
 
-def quote_run(market: Market, outline: RunOutline, *, points: int = 7, seed: int = 0) -> Quote:
+    def beside(self) -> dict[str, int]:
+        """Returns how many leases go on, and how many steps of other runs were planned with, of
+        queued ones, and left out."""
+        return {
+            "leases": len(self.crowd.running),
+            "waiting_steps": len(self._found.steps),
+            "queued_steps": len(self._found.queued),
+            "left_out_steps": self._found.left_out,
+        }
+
+    @property
+    def _found(self) -> Together:
+        return self.cleared.together or Together(plan=self.cleared.plan)
+
+
+def quote_run(
+    market: Market,
+    outline: RunOutline,
+    *,
+    points: int = 7,
+    seed: int = 0,
+    queued: Iterable[RunOutline] = (),
+) -> Quote:
     """Returns the quote of a run.
 
     Args:
@@ -86,35 +121,57 @@ def quote_run(market: Market, outline: RunOutline, *, points: int = 7, seed: int
         outline: the run's steps.
         points: of the curve, at least 5.
         seed: of the draws: equal input gives equal quotes.
+        queued: runs that wait to be launched; those of its account are planned with.
 
     Raises:
         InvalidInputError, MarketUnavailableError: as Market.quote.
     """
-    cleared = market.quote(outline)
-    bids = {bid.bid_id: bid for bid in cleared.round.bids}
-    requests, capacities = cleared.demand.requests, cleared.round.pool.capacities
+    now = market.now()
+    crowd = with_queued(read_crowd(market.ledger, outline.run_id, now), market, queued, now)
+    cleared = market.quote(outline, crowd=crowd)
+    demand, round_ = cleared.demand, cleared.round
+    bids = {bid.bid_id: bid for bid in round_.bids}
+    free = crowd.free(round_.pool.capacities)
 
-    def figures(plan: Plan, deadline_ms: int) -> Point:
-        if plan.unserved:
+    def figures(found: Together, deadline_ms: int) -> Point:
+        if found.plan.unserved:
             return Point(deadline_ms=deadline_ms, is_feasible=False)
-        turns = turns_of(plan.awards, requests, cleared.round.bids, capacities)
-        own = {award.request_id: award for award in plan.awards}
+        whole, requests, own = _as_one(found, outline.run_id, demand.requests)
+        turns = turns_of(whole.awards, requests, round_.bids, free, crowd.running)
         return _figures(turns, own, bids, deadline_ms, seed)
 
-    def planned(deadline_ms: int | None, value_of_time: int) -> Plan:
-        return market.solve(
-            at_terms(cleared.demand, bids, deadline_ms, value_of_time),
-            cleared.round,
-            is_priced=False,
-        )
+    def planned(deadline_ms: int | None, value_of_time: int) -> Together:
+        terms = at_terms(demand, bids, deadline_ms, value_of_time)
+        return beside_others(market, outline, terms, round_, crowd, may_move=False, is_priced=False)
 
-    earliest = _finish_ms(planned(None, HURRY_MICROUSD_PER_HOUR))
-    latest = max(_finish_ms(planned(None, 0)), round(1.5 * earliest))
+    earliest = _finish_ms(planned(None, HURRY_MICROUSD_PER_HOUR).plan)
+    latest = max(_finish_ms(planned(None, 0).plan), round(1.5 * earliest))
     steps = max(5, points) - 1
     deadlines = [earliest + (latest - earliest) * k // steps for k in range(steps + 1)]
     curve = tuple(figures(planned(deadline, 0), deadline) for deadline in deadlines)
-    asked = figures(cleared.plan, _finish_ms(cleared.plan))
-    return Quote(cleared=cleared, asked=asked, curve=falling(curve))
+    asked = cleared.together or Together(plan=cleared.plan)
+    return Quote(
+        cleared=cleared,
+        crowd=crowd,
+        asked=figures(asked, _finish_ms(cleared.plan)),
+        curve=falling(curve),
+    )
+
+
+def _as_one(
+    found: Together, run_id: str, requests: Sequence[ResourceRequest]
+) -> tuple[Plan, Sequence[ResourceRequest], dict[str, Award]]:
+    """Returns the plan of all that was planned with, what it is of, and in it the run's own awards,
+    as they are paid."""
+    if found.whole is None:
+        return found.plan, requests, {award.request_id: award for award in found.plan.awards}
+    every = (
+        *(joint_request(request, run_id) for request in requests),
+        *(step.request for step in found.steps),
+        *(each.request for each in found.queued),
+    )
+    own = {joint_id(run_id, award.request_id): award for award in found.plan.awards}
+    return found.whole, every, own
 
 
 def at_terms(
