@@ -88,18 +88,9 @@ def turns_of(
 
 
 def _pieces(room: Room) -> list[_Piece]:
-    """Returns what is free now and what returns later; where more is taken than there is, what
-    returns first fills that up."""
-    free = room.limit_at(0)
-    found = [_Piece(free_ms=0, amount=free)] if free > 0 else []
-    for until_ms, amount in sorted(room.running):
-        if until_ms <= 0:
-            continue
-        usable = amount + min(0, free)
-        free += amount
-        if usable > 0:
-            found.append(_Piece(free_ms=until_ms, amount=min(amount, usable)))
-    return found
+    """Returns what is free now, and what returns later."""
+    later = [_Piece(free_ms=until_ms, amount=amount) for until_ms, amount in room.running if amount]
+    return [_Piece(free_ms=0, amount=room.limit_at(0)), *later]
 
 
 def _take(
