@@ -46,12 +46,21 @@ def import_file(
     if as_json:
         write_json(catalog_record(catalog))
         return
-    make_console().print(
+    console = make_console()
+    console.print(
         f"Imported {len(catalog.rows)} rows of {catalog.source} as {catalog.name!r}, prices of "
         f"{catalog.as_of:%Y-%m-%d}. A provider uses them by `kind: catalog, catalog: "
         f"{catalog.name}`.",
         markup=False,
     )
+    if catalog.zone_rows:
+        console.print(
+            f"{catalog.zone_rows} more are further zones of those types and regions: each type has "
+            "the lowest prices of its region's zones."
+        )
+    if catalog.left_out:
+        rows = [(str(count), reason.why) for reason, count in catalog.left_out.items()]
+        console.print(make_table("Rows left out", ("rows", "why"), rows, right=("rows",)))
 
 
 @catalog_app.command("list")
@@ -68,11 +77,12 @@ def list_imported(home: Home = None, as_json: Json = False) -> None:
     if as_json:
         write_json({"catalogs": records})
         return
-    columns = ("catalog", "rows", "regions", "prices of", "imported", "from")
+    columns = ("catalog", "rows", "left out", "regions", "prices of", "imported", "from")
     rows = [
         (
             record["catalog"],
             str(record["rows"]),
+            str(sum(entry["rows"] for entry in record["left_out"])),
             str(len(record["regions"])),
             record["as_of"][:10],
             record["imported_at"][:10],
@@ -80,7 +90,8 @@ def list_imported(home: Home = None, as_json: Json = False) -> None:
         )
         for record in records
     ]
-    make_console().print(make_table("Price catalogues", columns, rows, right=("rows", "regions")))
+    right = ("rows", "left out", "regions")
+    make_console().print(make_table("Price catalogues", columns, rows, right=right))
 
 
 def catalog_record(catalog: Catalog) -> dict[str, Any]:
@@ -88,6 +99,11 @@ def catalog_record(catalog: Catalog) -> dict[str, Any]:
     return {
         "catalog": catalog.name,
         "rows": len(catalog.rows),
+        "zone_rows": catalog.zone_rows,
+        "left_out": [
+            {"reason": str(reason), "rows": count, "why": reason.why}
+            for reason, count in catalog.left_out.items()
+        ],
         "regions": sorted({row.region for row in catalog.rows}),
         "gpu_types": sorted({row.gpu_type for row in catalog.rows if row.gpu_type}),
         "as_of": catalog.as_of.isoformat(),

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.units import usd_to_microusd
 from cu_market.ral.catalog.offers import Terms
+from cu_market.ral.catalog.rows import normalise_arch
 from cu_market.ral.catalog.store import Catalog, catalogs_folder, open_catalog, read_file
 
 _Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
@@ -57,7 +58,7 @@ class CatalogConfig(BaseModel):
             provider=provider,
             regions=self.regions,
             instance_types=self.instance_types,
-            architectures=self.architectures,
+            architectures=tuple(normalise_arch(name) for name in self.architectures),
             is_spot=self.spot,
             startup_ms=round(1000 * self.startup_seconds),
             usable_memory_permille=round(1000 * self.usable_memory_ratio),

@@ -1,27 +1,26 @@
-"""A catalogue file read into checked rows; everything wrong with it is said with row numbers.
-
-The columns are those of SkyPilot's catalogues, which users have. Needed are InstanceType, vCPUs,
-MemoryGiB, Region and Price; AcceleratorName, AcceleratorCount, SpotPrice, Arch, NetworkMbps,
-LocalNvmeGB and ClockMHz are read where they stand; others are left alone.
-"""
+"""One row of a catalogue file: an instance type in one region, checked cell by cell."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
 from cu_market.domain.gpu import normalise_gpu_name
-from cu_market.domain.problem import InvalidInputError, Problem
+from cu_market.domain.problem import Problem
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import GB, GIB, parse_decimal, usd_to_microusd
 
-NEEDED = ("InstanceType", "vCPUs", "MemoryGiB", "Region", "Price")
-MAX_ROWS = 1_000_000
 MAX_USD_PER_HOUR = 1_000_000
+_ARCH_NAMES = {"x86_64": "amd64", "x86-64": "amd64", "x64": "amd64", "aarch64": "arm64"}
 _UNPRICED = 0  # SkyPilot writes an empty price where a type is sold only one way
+
+
+def normalise_arch(said: str) -> str:
+    """Returns one name for an architecture: ``amd64`` where EC2, and so SkyPilot, says ``x86_64``
+    and Azure ``x64``; one that is not known in small letters."""
+    name = said.strip().lower()
+    return _ARCH_NAMES.get(name, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,70 +52,17 @@ class CatalogRow:
     clock_mhz: int = 0
 
 
-def read_rows(text: str, where: str) -> tuple[CatalogRow, ...]:
-    """Returns the rows of a catalogue in their order.
-
-    Rows without any price are left out, and so are those that sell less than a whole GPU (AWS's g6f
-    types have an eighth of one), which catalogues write as a fraction or as 0.
-
-    Args:
-        text: the file's content.
-        where: its name, for messages.
-
-    Raises:
-        InvalidInputError: every problem; rows are counted as an editor does, the header being 1.
-    """
-    reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
-    missing = [name for name in NEEDED if name not in (reader.fieldnames or ())]
-    if missing:
-        raise InvalidInputError(
-            [
-                Problem(
-                    where=f"{where}: header",
-                    value=",".join(reader.fieldnames or ()),
-                    what=f"has no column {name!r}",
-                    remedy=f"the needed columns are {', '.join(NEEDED)}",
-                )
-                for name in missing
-            ]
-        )
-    problems: list[Problem] = []
-    rows = list(_read(reader, where, problems))
-    if not problems and not rows:
-        problems.append(
-            Problem(where=where, value="", what="no row with a price", remedy="import another file")
-        )
-    if problems:
-        raise InvalidInputError(problems)
-    return tuple(rows)
-
-
-def _read(reader: csv.DictReader[str], where: str, problems: list[Problem]) -> Iterator[CatalogRow]:
-    seen: dict[tuple[str, str], int] = {}
-    for cells in reader:
-        number = reader.line_num
-        row = _RowReader(cells, f"{where}: row {number}", problems)
-        read = row.read()
-        if read is None:
-            continue
-        first = seen.setdefault((read.instance_type, read.region), number)
-        if first != number:
-            row.blame("InstanceType", f"there in row {first} already, same region", "keep one")
-            continue
-        if read.price_microusd_per_hour is None and read.spot_microusd_per_hour is None:
-            continue
-        if read.gpu_type is not None and read.size.gpu_count == 0:
-            continue
-        yield read
-
-
-class _RowReader:
+class RowReader:
     """Reads one row's cells; what is wrong is added to the problems."""
 
     def __init__(self, cells: Mapping[str, str | None], where: str, problems: list[Problem]):
         self._cells = cells
         self._where = where
         self._problems = problems
+
+    def is_priced_apart(self) -> bool:
+        """Whether it prices an accelerator alone, not a machine."""
+        return not self._text("InstanceType") and bool(self._text("AcceleratorName"))
 
     def read(self) -> CatalogRow | None:
         """Returns the row, or None when something is wrong with it."""
@@ -137,7 +83,7 @@ class _RowReader:
             gpu_type=normalise_gpu_name(gpu) if gpu else None,
             price_microusd_per_hour=self._price("Price"),
             spot_microusd_per_hour=self._price("SpotPrice"),
-            arch=self._text("Arch").lower(),
+            arch=normalise_arch(self._text("Arch")),
             network_bandwidth_mbps=self._number("NetworkMbps", 1),
             storage_bytes=self._number("LocalNvmeGB", GB),
             clock_mhz=self._number("ClockMHz", 1),

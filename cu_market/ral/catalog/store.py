@@ -9,13 +9,15 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
 from cu_market.domain.problem import InvalidInputError, Problem
-from cu_market.ral.catalog.rows import CatalogRow, read_rows
+from cu_market.ral.catalog.rows import CatalogRow
+from cu_market.ral.catalog.table import LeftOut, read_table
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
@@ -26,7 +28,9 @@ class Catalog:
 
     Attributes:
         name: what it is kept under.
-        rows: in the file's order.
+        rows: in the file's order, one for each type and region.
+        zone_rows: how many more of the file's rows are in those; see CatalogTable.
+        left_out: how many are in none, by why.
         as_of: when its prices held: what was said at the import, else the file's own time.
         imported_at: aware UTC, or None for a file that is read where it lies.
         source: the file's name at the import.
@@ -35,6 +39,8 @@ class Catalog:
 
     name: str
     rows: tuple[CatalogRow, ...]
+    zone_rows: int
+    left_out: Mapping[LeftOut, int]
     as_of: datetime
     imported_at: datetime | None
     source: str
@@ -110,9 +116,12 @@ def open_catalog(folder: Path, name: str) -> Catalog:
     digest = hashlib.sha256(text).hexdigest()
     if digest != manifest.sha256:
         _refuse("catalog", name, "its file has changed since its import", "import it again")
+    table = read_table(text.decode(), f"catalog {name!r}")
     return Catalog(
         name=name,
-        rows=read_rows(text.decode(), f"catalog {name!r}"),
+        rows=table.rows,
+        zone_rows=table.zone_rows,
+        left_out=table.left_out,
         as_of=datetime.fromisoformat(manifest.as_of),
         imported_at=datetime.fromisoformat(manifest.imported_at),
         source=manifest.source,
@@ -140,9 +149,12 @@ def read_file(file: Path, name: str) -> Catalog:
         _refuse("catalogue file", str(file), what, "give a CSV file's path")
     except UnicodeDecodeError as error:
         _refuse("catalogue file", str(file), f"not UTF-8 text: {error.reason}", "give a CSV file")
+    table = read_table(text, file.name)
     return Catalog(
         name=name,
-        rows=read_rows(text, file.name),
+        rows=table.rows,
+        zone_rows=table.zone_rows,
+        left_out=table.left_out,
         as_of=as_of,
         imported_at=None,
         source=file.name,

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, seed
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -20,8 +21,8 @@ from cu_market.domain.units import GIB
 from cu_market.ral.bids import collect_bids
 from cu_market.ral.catalog.offers import without_dominated
 from cu_market.ral.catalog.provider import CatalogProvider
-from cu_market.ral.catalog.rows import read_rows
 from cu_market.ral.catalog.store import import_catalog, list_catalogs, open_catalog
+from cu_market.ral.catalog.table import LeftOut, read_table
 from cu_market.ral.provider import Provider
 from cu_market.ral.registry import load_providers
 
@@ -81,12 +82,15 @@ def test_one_name_for_each_gpu(said: str, name: str) -> None:
 
 
 def test_rows_are_read_into_integers_and_unpriced_ones_left_out() -> None:
-    small, big, _, gpu = read_rows(GOOD, "cloud.csv")
+    table = read_table(GOOD, "cloud.csv")
+    small, big, _, gpu = table.rows
     assert small.price_microusd_per_hour == 100_000
     assert small.spot_microusd_per_hour == 30_000
     assert small.size == ResourceVector(cpu_millis=2000, memory_bytes=4 * GIB)
     assert big.spot_microusd_per_hour is None
     assert (gpu.gpu_type, gpu.size.gpu_count) == ("A100-80GB", 1)
+    assert table.left_out == {LeftOut.UNPRICED: 1, LeftOut.PARTIAL_GPU: 1}
+    assert table.zone_rows == 0
 
 
 def test_every_problem_is_told_with_its_row() -> None:
@@ -98,7 +102,7 @@ def test_every_problem_is_told_with_its_row() -> None:
         "c,2,4,,,east,0.2,\n"
     )
     with pytest.raises(InvalidInputError) as caught:
-        read_rows(text, "cloud.csv")
+        read_table(text, "cloud.csv")
     said = [(p.where, p.value) for p in caught.value.problems]
     assert said == [
         ("cloud.csv: row 2: vCPUs", "two"),
@@ -111,10 +115,115 @@ def test_every_problem_is_told_with_its_row() -> None:
     ]
 
 
+ZONED = (
+    "InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,"
+    "AvailabilityZone,Arch\n"
+)
+ZONES = ZONED + (
+    "m6i.large,,,2.0,8.0,,0.096,0.041,us-east-1,us-east-1a,x86_64\n"
+    "m6i.large,,,2.0,8.0,,0.096,0.035,us-east-1,us-east-1b,x86_64\n"
+    "m6i.large,,,2.0,8.0,,,0.039,us-east-1,us-east-1c,x86_64\n"
+    "m6i.large,,,2.0,8.0,,0.107,,eu-west-1,eu-west-1a,x86_64\n"
+    "spot-only,,,4.0,16.0,,,0.02,us-east-1,us-east-1a,x86_64\n"
+    "nowhere,,,4.0,16.0,,,,us-east-1,us-east-1a,x86_64\n"
+    "nowhere,,,4.0,16.0,,,,us-east-1,us-east-1b,x86_64\n"
+    ",T4,1.0,,,T4,0.35,0.11,us-east-1,us-east-1a,\n"
+    ",tpu-v3-8,1.0,,0.0,tpu-v3-8,8.0,2.4,us-east-1,us-east-1b,\n"
+)
+"""As SkyPilot writes them: a row a zone, numbers with a fraction, GPUs and TPUs by themselves."""
+
+
+def test_zones_of_a_region_are_one_row_with_their_lowest_prices() -> None:
+    table = read_table(ZONES, "vms.csv")
+    said = [
+        (row.instance_type, row.region, row.price_microusd_per_hour, row.spot_microusd_per_hour)
+        for row in table.rows
+    ]
+    assert said == [
+        ("m6i.large", "us-east-1", 96_000, 35_000),
+        ("m6i.large", "eu-west-1", 107_000, None),
+        ("spot-only", "us-east-1", None, 20_000),
+    ]
+    assert table.zone_rows == 2
+    assert table.left_out == {LeftOut.PRICED_APART: 2, LeftOut.UNPRICED: 2}
+
+
+def test_a_price_that_one_zone_alone_has_is_the_regions() -> None:
+    text = ZONED + ("a,,,1,1,,,,e,e1,\na,,,1,1,,,0.2,e,e2,\na,,,1,1,,0.5,,e,e3,\n")
+    (row,) = read_table(text, "vms.csv").rows
+    assert (row.price_microusd_per_hour, row.spot_microusd_per_hour) == (500_000, 200_000)
+
+
+def test_an_architecture_has_one_name_however_a_cloud_writes_it() -> None:
+    text = ZONED + "a,,,1,1,,1,,e,e1,x86_64\na,,,1,1,,1,,e,e2,x64\nb,,,1,1,,1,,e,e1,AArch64\n"
+    assert [row.arch for row in read_table(text, "vms.csv").rows] == ["amd64", "arm64"]
+
+
+@pytest.mark.parametrize(
+    ("line", "column"),
+    [
+        ("m6i.large,,,4.0,8.0,,0.1,,us-east-1,us-east-1d,x86_64", "vCPUs"),
+        ("m6i.large,,,2.0,4.0,,0.1,,us-east-1,us-east-1d,x86_64", "MemoryGiB"),
+        ("m6i.large,L4,1,2.0,8.0,,0.1,,us-east-1,us-east-1d,x86_64", "AcceleratorName"),
+        ("m6i.large,,,2.0,8.0,,0.1,,us-east-1,us-east-1d,arm64", "Arch"),
+    ],
+)
+def test_a_type_of_two_sizes_in_one_region_is_a_problem(line: str, column: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        read_table(ZONES + line + "\n", "vms.csv")
+    (problem,) = caught.value.problems
+    assert (problem.where, problem.value) == ("vms.csv: row 11: InstanceType", "m6i.large")
+    assert problem.what == f"in row 2, same region, it has another {column}"
+
+
+def test_a_second_row_is_a_problem_where_no_column_names_the_zone() -> None:
+    with pytest.raises(InvalidInputError, match="column AvailabilityZone") as caught:
+        read_table(HEADER + "c,2,4,,,e,0.1,\n" * 2, "cloud.csv")
+    (problem,) = caught.value.problems
+    assert problem.where == "cloud.csv: row 3: InstanceType"
+
+
+def test_a_file_of_accelerators_alone_says_why_nothing_is_left() -> None:
+    with pytest.raises(InvalidInputError, match=r"no machine with a price .*2: no instance type"):
+        read_table(ZONED + ",T4,1,,,T4,0.35,,e,e1,\n" * 2, "vms.csv")
+
+
+zoned = st.tuples(
+    st.sampled_from(["", "a", "b"]),
+    st.sampled_from(["east", "west"]),
+    st.sampled_from([None, 10, 20, 30]),
+    st.sampled_from([None, 1, 2, 3]),
+)
+
+
+@seed(20261129)
+@given(st.lists(zoned, max_size=12))
+def test_every_row_of_a_file_is_merged_or_counted_and_the_order_of_zones_is_nothing(
+    drawn: list[tuple[str, str, int | None, int | None]],
+) -> None:
+    lines = [
+        f"{name},{'' if name else 'T4'},{'' if name else 1},1,1,,"
+        f"{price or ''},{spot or ''},{region},z{number},\n"
+        for number, (name, region, price, spot) in enumerate(drawn)
+    ]
+    always = "always,,,1,1,,1,,east,z,\n"
+    table = read_table(ZONED + always + "".join(lines), "vms.csv")
+    assert len(table.rows) + table.zone_rows + sum(table.left_out.values()) == 1 + len(lines)
+    for row in table.rows[1:]:
+        own = [each for each in drawn if each[:2] == (row.instance_type, row.region)]
+        prices = [10**6 * price for *_, price, _ in own if price]
+        spots = [10**6 * spot for *_, spot in own if spot]
+        assert row.price_microusd_per_hour == min(prices, default=None)
+        assert row.spot_microusd_per_hour == min(spots, default=None)
+    other = read_table(ZONED + always + "".join(reversed(lines)), "vms.csv")
+    assert set(other.rows) == set(table.rows)
+    assert (other.zone_rows, other.left_out) == (table.zone_rows, table.left_out)
+
+
 @pytest.mark.parametrize("text", ["", "a,b\n1,2\n", HEADER, HEADER + "x,1,1,,,east,,\n"])
 def test_a_file_that_is_no_catalogue_is_refused(text: str) -> None:
     with pytest.raises(InvalidInputError):
-        read_rows(text, "cloud.csv")
+        read_table(text, "cloud.csv")
 
 
 def test_the_pool_leaves_out_what_another_type_makes_pointless(tmp_path: Path) -> None:
@@ -214,6 +323,38 @@ def test_the_commands_import_list_and_show(tmp_path: Path, monkeypatch: pytest.M
     assert run.invoke(app, ["catalog", "import", file, "--as-of", "soon"]).exit_code == 2
     provider = load_providers({"aws": {"kind": "catalog", "catalog": "cloud"}})[0]
     assert len(provider.pool().profiles) == 4
+
+
+def test_the_commands_tell_what_was_merged_and_what_was_left_out(tmp_path: Path) -> None:
+    file, home = str(write(tmp_path, ZONES, "vms.csv")), ["--home", str(tmp_path)]
+    run = CliRunner()
+    done = run.invoke(app, ["catalog", "import", file, "--name", "gcp", *home])
+    assert done.exit_code == 0, done.output
+    told = " ".join(done.output.split())
+    assert "Imported 3 rows of vms.csv" in told
+    assert "2 more are further zones" in told
+    assert "2 no instance type: accelerators that are priced apart from machines" in told
+    assert "2 no price" in told
+    imported = json.loads(run.invoke(app, ["catalog", "import", file, *home, "--json"]).stdout)
+    assert (imported["rows"], imported["zone_rows"]) == (3, 2)
+    assert [(each["reason"], each["rows"]) for each in imported["left_out"]] == [
+        ("priced_apart", 2),
+        ("unpriced", 2),
+    ]
+    listed = json.loads(run.invoke(app, ["catalog", "list", *home, "--json"]).stdout)
+    assert [each["left_out"] for each in listed["catalogs"]] == [imported["left_out"]] * 2
+    assert "left out" in run.invoke(app, ["catalog", "list", *home]).output
+
+
+def test_a_provider_offers_a_merged_type_once_in_each_region(tmp_path: Path) -> None:
+    profiles = make(tmp_path, ZONES).pool().profiles
+    assert make(tmp_path, ZONES, architectures=["x86_64"]).pool().profiles == profiles
+    priced = {each.cu_id: each.price_microusd_per_hour for each in profiles}
+    assert priced == {
+        "cloud/eu-west-1/m6i.large": 107_000,
+        "cloud/us-east-1/m6i.large": 96_000,
+        "cloud/us-east-1/spot-only/spot": 20_000,
+    }
 
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 6))
