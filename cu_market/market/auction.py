@@ -56,7 +56,7 @@ from cu_market.market.together.beside import (
 from cu_market.market.together.crowd import NOBODY, Crowd, read_crowd
 from cu_market.market.together.joint import Together
 from cu_market.market.together.retender import open_requests, together_report, write_moves
-from cu_market.market.unserved import MarketUnavailableError
+from cu_market.market.unserved import OUT_OF_TIME, MarketUnavailableError, unreached
 from cu_market.pse.forecast import Forecaster
 from cu_market.ral.bids import BidRound, collect_bids
 from cu_market.ral.carrier import Carrier
@@ -163,7 +163,9 @@ class Market:
         found, bids = self._rounds(planned, is_wanted).hold(demand, bids)
         outcome = found.plan
         if not is_wanted():
-            raise MarketUnavailableError("the auction took longer than its caller waits")
+            raise MarketUnavailableError(
+                "the auction took longer than its caller waits", OUT_OF_TIME
+            )
         moved = write_moves(self.ledger, outline, found, bids, attempts or {}, now)
         auction_id = uuid.uuid4().hex
         seconds = time.monotonic() - began
@@ -231,7 +233,7 @@ class Market:
         found, bids = self._rounds(planned, is_wanted).hold(demand, bids)
         outcome = found.plan
         if not is_wanted():
-            raise MarketUnavailableError("the quote took longer than its caller waits")
+            raise MarketUnavailableError("the quote took longer than its caller waits", OUT_OF_TIME)
         seconds = time.monotonic() - began
         auction = Auction(
             auction_id="",
@@ -338,10 +340,13 @@ class Market:
         )
         is_broken = bool(bids.problems) or not self.providers  # else all answered: all is taken
         if not bids.bids and not bids.pool.profiles and is_broken:
+            if not self.providers:
+                raise MarketUnavailableError("no provider is configured", "name one in `providers`")
             reasons = "; ".join(str(p) for ps in bids.problems.values() for p in ps)
+            seconds = self.settings.bid_deadline_seconds
             raise MarketUnavailableError(
-                f"no provider answered within {self.settings.bid_deadline_seconds} s: "
-                f"{reasons or 'none is configured'}"
+                f"no provider answered within {seconds} s: {reasons}",
+                unreached(", ".join(self.providers)),
             )
         return demand, bids
 

@@ -23,6 +23,7 @@ from cu_market.domain.resources import ResourceVector
 from cu_market.market.demand.requests import Demand
 from cu_market.market.together.joint import Together
 from cu_market.market.unserved import (
+    OUT_OF_TIME,
     MarketUnavailableError,
     NoRoomYetError,
     named,
@@ -65,7 +66,9 @@ class Rounds:
         told: list[str] = []
         for number in range(1, MAX_ROUNDS + 1):
             if told and not self.is_wanted():
-                raise MarketUnavailableError(f"{'; '.join(told)}; the caller waits no longer")
+                raise MarketUnavailableError(
+                    f"{'; '.join(told)}; the caller waits no longer", OUT_OF_TIME
+                )
             found = self.solve(demand, bids)
             outcome = found.plan
             if told and outcome.unserved:
@@ -79,7 +82,10 @@ class Rounds:
             told.append(f"round {number}: {_sentence(awards, gone)}")
             left_over = tuple(bid for bid in bids.bids if bid.bid_id not in gone)
             bids = replace(bids, bids=left_over)
-        raise NoRoomYetError(f"no plan stood after {MAX_ROUNDS} rounds: {'; '.join(told)}")
+        raise NoRoomYetError(
+            f"no plan stood after {MAX_ROUNDS} rounds: {'; '.join(told)}",
+            "ask again; where it stays so, see with `cu-market pool` what those providers offer",
+        )
 
     def withdrawn(self, awards: Sequence[Award], bids: BidRound) -> dict[str, str]:
         """Returns why winning bids no longer stand, by bid_id."""

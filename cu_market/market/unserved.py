@@ -12,12 +12,28 @@ from cu_market.market.demand.requests import Demand
 from cu_market.ral.bids import BidRound
 from cu_market.ral.provider import Provider, Refilling
 
+OUT_OF_TIME = "lower the setting bid_deadline_seconds or solve_seconds, so that it ends in time"
+"""The remedy where a caller has waited as long as it may: a launcher, which holds up others."""
+
 TOLD = 5
 """So many names stand in a sentence."""
 
 
 class MarketUnavailableError(CUMarketError):
-    """The auction could not be held now; asking again may help."""
+    """The auction could not be held now; asking again may help.
+
+    Args:
+        what: what is in the way.
+        remedy: what may be done beside asking again.
+    """
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.what = what
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}"
 
 
 class NoRoomYetError(MarketUnavailableError):
@@ -44,8 +60,11 @@ def refuse_unserved(
     said = "; ".join(f"{problem.where}: {problem.what}" for problem in problems)
     silent = [name for name in bids.silent if not providers[name].capabilities.quotes_only]
     if silent:
-        raise MarketUnavailableError(f"no answer from {', '.join(silent)}; without it, {said}")
-    raise NoRoomYetError(f"nobody has room now: {said}")
+        names = ", ".join(silent)
+        raise MarketUnavailableError(
+            f"no answer from {names}; without it, {said}", unreached(names)
+        )
+    raise NoRoomYetError(f"nobody has room now: {said}", _room_remedy(problems))
 
 
 def no_room_left(
@@ -64,15 +83,30 @@ def no_room_left(
     requests = {request.request_id: request for request in demand.requests}
     left = [entry.request_id for entry in outcome.unserved]
     said = f"{'; '.join(told)}; nobody else serves {named(left)} now"
+    remedy = _room_remedy(_problems(outcome, requests, bids))
     if all(_is_for_later(requests[name], bids, providers) for name in left):
-        return NoRoomYetError(said)
-    return MarketUnavailableError(said)
+        return NoRoomYetError(said, remedy)
+    return MarketUnavailableError(said, remedy)
+
+
+def unreached(names: str) -> str:
+    """Returns the remedy where providers of those names have not answered."""
+    return (
+        f"see with `cu-market pool` why {names} did not answer, or raise the setting "
+        "bid_deadline_seconds"
+    )
 
 
 def named(names: Sequence[str]) -> str:
     """Returns names for a sentence: TOLD of them, and how many more there are."""
     more = f" and {len(names) - TOLD} more" if len(names) > TOLD else ""
     return ", ".join(names[:TOLD]) + more
+
+
+def _room_remedy(problems: Sequence[Problem]) -> str:
+    """Returns the remedy where somebody may have room another time."""
+    others = ", or ".join(dict.fromkeys(problem.remedy for problem in problems))
+    return f"there may be room when a lease ends; else {others}"
 
 
 def _is_for_later(

@@ -22,6 +22,7 @@ from cu_market.market.accounts.spending import (
     used_core_ms,
 )
 from cu_market.market.auction import Market
+from cu_market.market.settings import OnBudget
 from cu_market.ral.provider import Revocable
 
 NOTE_SECONDS = 1.0
@@ -68,7 +69,13 @@ class Purse:
             return None
         now = self.market.now()
         spent = committed_microusd(self.market.ledger.allocations(run_id=self.run_id), now)
-        return _beyond(award, ahead, spent, self.budget_microusd, "cu/budget_usd of this run is")
+        remedy = "raise the run tag cu/budget_usd and "
+        if self.market.settings.on_budget is OnBudget.FAIL:
+            remedy += "re-execute the run from its failure"
+        else:
+            remedy += "it goes on"
+        what = "cu/budget_usd of this run is"
+        return _beyond(award, ahead, spent, self.budget_microusd, what, remedy)
 
     def spare_microusd(self) -> int | None:
         """Returns what the run's awards may cost more than they are expected to now, before they
@@ -125,7 +132,11 @@ class Purse:
         spent = spent_by_account(self.market.ledger, self.market.now(), account_of=own)
         what = f"the ceiling of account {self.account!r} for 24 hours is"
         so_far = spent.get(self.account, 0)
-        return _beyond(award, ahead, so_far, terms.ceiling_microusd_per_day, what)
+        remedy = (
+            "it goes on as earlier costs pass out of those hours; a higher "
+            f"accounts.{self.account}.ceiling_usd_per_day lets later runs spend more"
+        )
+        return _beyond(award, ahead, so_far, terms.ceiling_microusd_per_day, what, remedy)
 
     def _is_others_turn(self, award: Allocation, total: ResourceVector) -> Refusal | None:
         market, now = self.market, self.market.now()
@@ -160,7 +171,12 @@ class Purse:
 
 
 def _beyond(
-    award: Allocation, ahead: Sequence[Allocation], spent: int, limit: int, what: str
+    award: Allocation,
+    ahead: Sequence[Allocation],
+    spent: int,
+    limit: int,
+    what: str,
+    remedy: str,
 ) -> Refusal | None:
     spent += sum(expected_microusd(other) for other in ahead)
     costs = expected_microusd(award)
@@ -168,7 +184,7 @@ def _beyond(
         return None
     reason = (
         f"{what} {format_usd(limit)}: {format_usd(spent)} is spent or promised, and this step is "
-        f"expected to cost {format_usd(costs)}"
+        f"expected to cost {format_usd(costs)}; {remedy}"
     )
     return Refusal(
         capacity_id=award.capacity_id,

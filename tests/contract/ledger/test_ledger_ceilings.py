@@ -66,6 +66,7 @@ def test_a_step_is_refused_by_what_was_bought_ahead(spent: Ledger) -> None:
     assert refused.reason.startswith(
         "the ceiling of account 'lab' for 24 hours is $0.039000: $0.030000 is spent or promised"
     )
+    assert "accounts.lab.ceiling_usd_per_day" in refused.reason
     assert purse(spent, 0.02, "other").objection(wanted, ROOM_FOR_TWO) is None
 
 

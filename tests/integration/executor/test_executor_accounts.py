@@ -96,13 +96,15 @@ def test_a_run_over_its_budget_stops_buying(bench: Bench, marks: Path, rule: str
         failed = [words for said in record.failures.values() for words in said]
         assert failed
         assert all("BudgetExceeded: cu/budget_usd of this run is $0.010000" in w for w in failed)
+        assert all("raise the run tag cu/budget_usd and re-execute the run" in w for w in failed)
         rows = [row for row in bench.allocations(run_id) if row.cost_microusd is not None]
         assert 1 <= len(rows) <= 3
         assert len(list(marks.iterdir())) == len(rows)
         return
     try:
         ended = DagsterRuns(bench)
-        wait_until(lambda: any("cu/budget_usd of this run is" in m for m in ended.messages()))
+        said = "raise the run tag cu/budget_usd and it goes on"
+        wait_until(lambda: any(said in message for message in ended.messages()))
         before = len(list(marks.iterdir()))
         assert 1 <= before <= 3
         bench.instance.add_run_tags(ended.run_id(), {"cu/budget_usd": "100"})

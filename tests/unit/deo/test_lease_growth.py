@@ -99,7 +99,8 @@ def test_a_budget_and_a_highest_price_hold_for_what_is_added_too() -> None:
     refused = held.grow(4 * GIB)
     assert isinstance(refused, Refusal)
     assert refused.is_for_money
-    assert "cu/budget_usd" in no_growth_message(held.lease, 1000, "it grows", refused)
+    said = no_growth_message(held.lease, 1000, "it grows", refused)
+    assert "raise the run tag cu/budget_usd and it goes on" in said
     assert Held(budget_microusd=9_000_000).grow(4 * GIB).size.memory_bytes == 4 * GIB
     # As much as the price allows: the least that is worth it, or nothing.
     assert Held().grow(4 * GIB, most=2_000_000).size.memory_bytes == 11 * GIB // 10

@@ -46,7 +46,8 @@ def test_only_what_is_neither_ended_nor_running_is_auctioned(left: Left) -> None
 
 def test_where_a_step_runs_on_nobody_waits_for_room(left: Left) -> None:
     found = take_over(left.market, left.instance, left.outline, left.workers)
-    left.market.clear = MagicMock(side_effect=NoRoomYetError("full"))  # type: ignore[method-assign]
+    full = NoRoomYetError("full", "wait")
+    left.market.clear = MagicMock(side_effect=full)  # type: ignore[method-assign]
     awards, _, is_own = awards_after(left.market, left.outline, found)
     assert not is_own
     assert awards["gone"].attempt == 2

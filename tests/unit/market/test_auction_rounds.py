@@ -120,18 +120,21 @@ def test_three_rounds_and_no_more() -> None:
     flighty.append(Seller("f3", 0.5, leaves_after=1))
     for seller in flighty:
         seller.asked = 0
-    with pytest.raises(MarketUnavailableError, match="after 3 rounds: round 1: f1/cu"):
+    with pytest.raises(MarketUnavailableError, match="after 3 rounds: round 1: f1/cu") as raised:
         clear(*flighty, Seller("steady", 1.0))
+    assert str(raised.value).endswith("see with `cu-market pool` what those providers offer")
 
 
 def test_where_nobody_fills_the_gap_the_auction_may_be_held_again_later() -> None:
-    with pytest.raises(MarketUnavailableError, match=r"round 1: .* nobody else serves a, b now"):
+    said = r"round 1: .* nobody else serves a, b now; there may be room .* or add a provider"
+    with pytest.raises(MarketUnavailableError, match=said):
         clear(Seller("flighty", 0.1, leaves_after=1))
 
 
 def test_nobody_is_asked_again_for_a_caller_that_waits_no_longer() -> None:
     steady = Seller("steady", 1.0)
-    with pytest.raises(MarketUnavailableError, match="the caller waits no longer"):
+    said = "the caller waits no longer; lower the setting bid_deadline_seconds"
+    with pytest.raises(MarketUnavailableError, match=said):
         clear(Seller("flighty", 0.1, leaves_after=1), steady, is_wanted=lambda: False)
     assert steady.asked == 1
 

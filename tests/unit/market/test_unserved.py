@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -77,8 +78,13 @@ def test_what_fits_here_needs_nobody_else() -> None:
 
 @pytest.mark.parametrize("has_local", [True, False])
 def test_what_a_full_cluster_could_hold_is_for_later(has_local: bool) -> None:
-    with pytest.raises(NoRoomYetError, match="step 's1'"):
+    with pytest.raises(NoRoomYetError, match="step 's1'") as raised:
         clear(Cluster(), 1, 8, has_local=has_local)
+    assert str(raised.value).startswith("nobody has room now: ")
+    assert str(raised.value).endswith(
+        "; there may be room when a lease ends; else ask for less, raise its limits, or add a "
+        "provider that has such a CU"
+    )
 
 
 def test_what_nobody_could_ever_hold_is_refused() -> None:
@@ -96,6 +102,31 @@ def test_a_silent_provider_may_be_who_could_serve_it() -> None:
         clear(Cluster(failure="no route to host"), 1, 8)
     assert not isinstance(raised.value, NoRoomYetError)
     assert "no route to host" in str(raised.value)
+    assert str(raised.value).endswith(
+        "; see with `cu-market pool` why cluster did not answer, or raise the setting "
+        "bid_deadline_seconds"
+    )
+
+
+def test_where_nobody_answers_at_all_each_is_named() -> None:
+    with pytest.raises(MarketUnavailableError, match="no provider answered within") as raised:
+        clear(Cluster(failure="no route to host"), 1, has_local=False)
+    assert "why cluster did not answer" in raised.value.remedy
+
+
+def test_a_market_without_providers_says_where_to_name_one() -> None:
+    market = Market(
+        settings=MarketSettings(**UNHURRIED), ledger=InMemoryLedger(), providers=[], now=lambda: NOW
+    )
+    step = StepOutline(step_key="s", op_name="s", identity=StepIdentity(node="s"))
+    with pytest.raises(MarketUnavailableError, match="no provider is configured; name one in"):
+        market.clear(RunOutline(run_id="run", job_name="job", steps=(step,)), place="executor")
+
+
+def test_its_errors_come_whole_from_another_process() -> None:
+    error = pickle.loads(pickle.dumps(NoRoomYetError("it is full", "wait")))
+    assert isinstance(error, NoRoomYetError)
+    assert str(error) == "it is full; wait"
 
 
 def refused(step_tags: Mapping[str, str], run_tags: Mapping[str, str] | None = None) -> list[str]:
