@@ -96,6 +96,8 @@ class Allocation:
         minimum_ms: a lease under which something started is billed for at least so long.
         accrued_microusd: what it had cost until it last grew, at its prices until then.
         priced_since: since when it has its present price; None: since it was leased.
+        egress_microusd: what bringing its step's inputs there was expected to cost at the award. It
+            is on the bill for traffic of whoever holds them, and no part of cost_microusd.
         holder: who holds the lease, as the provider names it (``host/pid/start``).
     """
 
@@ -122,6 +124,7 @@ class Allocation:
     minimum_ms: int = 0
     accrued_microusd: int = 0
     priced_since: datetime | None = None
+    egress_microusd: int = 0
 
     def __post_init__(self) -> None:
         require(self.attempt >= 1, "Allocation.attempt", self.attempt, "below 1", "count from 1")
@@ -146,6 +149,12 @@ class Allocation:
         held_us = max(least_us, (end - since) // _MICROSECOND, 0)
         price = self.price_microusd_per_hour
         return self.accrued_microusd + divide_half_even(price * held_us, MS_PER_HOUR * 1000)
+
+    @property
+    def egress_due_microusd(self) -> int:
+        """What its step's inputs cost to be brought there: nothing where none was or will be."""
+        is_read = self.state in HOLDING or self.accepted_at is not None
+        return self.egress_microusd if is_read else 0
 
     @property
     def duration_seconds(self) -> float | None:

@@ -56,6 +56,7 @@ _TERMS = (
     "lease_expires_at",
     "holder",
     "minimum_ms",
+    "egress_microusd",
 )
 
 

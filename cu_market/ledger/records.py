@@ -105,6 +105,7 @@ def allocation_row(allocation: Allocation) -> dict[str, Any]:
         "minimum_ms": allocation.minimum_ms,
         "accrued_microusd": allocation.accrued_microusd,
         "priced_since": to_us_or_none(allocation.priced_since),
+        "egress_microusd": allocation.egress_microusd,
     }
 
 
@@ -136,6 +137,7 @@ def allocation_from(row: Row[Any]) -> Allocation:
         minimum_ms=row.minimum_ms,
         accrued_microusd=row.accrued_microusd,
         priced_since=from_us_or_none(row.priced_since),
+        egress_microusd=row.egress_microusd,
     )
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0010"
+HEAD = "0011"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -89,6 +89,7 @@ ALLOCATIONS = Table(
     Column("minimum_ms", BigInteger, nullable=False, server_default="0"),
     Column("accrued_microusd", BigInteger, nullable=False, server_default="0"),
     _count("priced_since", nullable=True),
+    Column("egress_microusd", BigInteger, nullable=False, server_default="0"),
     # The sum of what is held reads only live leases, however long the ledger's past is.
     Index("ix_allocations_capacity_id_state", "capacity_id", "state"),
     Index("ix_allocations_state_lease_expires_at", "state", "lease_expires_at"),

@@ -33,4 +33,5 @@ def allocation_of(
         expected_ms=award.expected_ms,
         awarded_at=now,
         minimum_ms=minimum_ms,
+        egress_microusd=award.egress_microusd,
     )

@@ -119,7 +119,9 @@ class Leases:
         if most_microusd_per_hour is not None and price > most_microusd_per_hour:
             return None
         added = replace(
-            lease, price_microusd_per_hour=max(0, price - lease.price_microusd_per_hour)
+            lease,
+            price_microusd_per_hour=max(0, price - lease.price_microusd_per_hour),
+            egress_microusd=0,  # its step's inputs are there
         )
         over = self.purse.over_limit(added)
         if over is not None:

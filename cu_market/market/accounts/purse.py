@@ -182,9 +182,12 @@ def _beyond(
     costs = expected_microusd(award)
     if spent + costs <= limit:
         return None
+    egress = ""
+    if award.egress_microusd:
+        egress = f", {format_usd(award.egress_microusd)} of it to bring what it reads"
     reason = (
         f"{what} {format_usd(limit)}: {format_usd(spent)} is spent or promised, and this step is "
-        f"expected to cost {format_usd(costs)}; {remedy}"
+        f"expected to cost {format_usd(costs)}{egress}; {remedy}"
     )
     return Refusal(
         capacity_id=award.capacity_id,

@@ -102,9 +102,11 @@ def goes_first(
 
 
 def committed_microusd(leases: Iterable[Allocation], now: datetime) -> int:
-    """Returns what leases have cost, those that go on at their expected time at least."""
+    """Returns what leases have cost, those that go on at their expected time at least, and the
+    egress of what their steps read, as it was expected."""
     total = 0
     for lease in leases:
+        total += lease.egress_due_microusd
         if lease.cost_microusd is not None:
             total += lease.cost_microusd
         elif lease.leased_at is not None:
@@ -166,10 +168,11 @@ def foreseen_microusd(
 
 
 def expected_microusd(award: Allocation) -> int:
-    """Returns what an award would cost if it takes the expected time."""
+    """Returns what an award would cost if it takes the expected time, with its egress."""
     return award_microusd(award, award.minimum_ms)
 
 
 def award_microusd(award: Allocation | Award, minimum_ms: int) -> int:
     """Returns the same of a plan's award too, by the least time that its bid bills."""
-    return lease_cost_microusd(award.price_microusd_per_hour, max(award.expected_ms, minimum_ms))
+    billed_ms = max(award.expected_ms, minimum_ms)
+    return lease_cost_microusd(award.price_microusd_per_hour, billed_ms) + award.egress_microusd

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from contract_rows import ROOM_FOR_TWO, T0, award, lease
+from contract_rows import ROOM_FOR_TWO, T0, auction, award, lease
 from test_ledger_purchases import bought
 
 from cu_market.domain.resources import ResourceVector
@@ -68,6 +68,33 @@ def test_a_step_is_refused_by_what_was_bought_ahead(spent: Ledger) -> None:
     )
     assert "accounts.lab.ceiling_usd_per_day" in refused.reason
     assert purse(spent, 0.02, "other").objection(wanted, ROOM_FOR_TWO) is None
+
+
+def test_a_budget_counts_the_egress_of_each_step_once(ledger: Ledger) -> None:
+    # A step costs a cent for its ten seconds, and its inputs two cents to be brought there.
+    terms = {"price_microusd_per_hour": 3_600_000, "expected_ms": 10_000, "egress_microusd": 20_000}
+    market = Market(settings=MarketSettings(), ledger=ledger, providers=[], now=lambda: T0 + TEN)
+    ledger.record_auction(auction(), [award("a", **terms), award("b", **terms)], [])
+    tight, enough = (
+        Purse(market=market, run_id="run", budget_microusd=budget) for budget in (59_999, 60_000)
+    )
+    assert tight.spare_microusd() == 0
+    given = lease(ledger, award("a", **terms))
+    assert ledger.allocation(given.key) == given
+    wanted = ledger.allocation(("run", "b", 1))
+    assert wanted is not None
+    refused = tight.over_budget(wanted)
+    assert refused is not None
+    assert "$0.030000 is spent or promised, and this step is expected to cost $0.030000" in (
+        refused.reason
+    )
+    assert "$0.020000 of it to bring what it reads" in refused.reason
+    assert tight.over_budget(award("c"), [wanted]) is not None
+    assert enough.over_budget(wanted) is None
+    ledger.accept(given.key, given.fencing_token, now=T0)
+    ledger.settle(given.key, given.fencing_token, ended_at=T0 + TEN, usage=None)
+    assert tight.over_budget(wanted) is not None
+    assert enough.over_budget(wanted) is None
 
 
 def test_what_ceilings_leave(spent: Ledger) -> None:

@@ -26,7 +26,9 @@ TARIFF = {"name": "only", "core_usd_per_hour": 1, "gb_usd_per_hour": 1}
 class Held:
     """A market of one machine with 8 GiB, and one lease of 1 GiB on it."""
 
-    def __init__(self, *, budget_microusd: int | None = None, **tariff: Any) -> None:
+    def __init__(
+        self, *, budget_microusd: int | None = None, egress_microusd: int = 0, **tariff: Any
+    ) -> None:
         machine = Machine(cpu_millis=2000, memory_bytes=8 * GIB)
         options = {"tariffs": [TARIFF | tariff]}
         local = LocalProvider.from_config("local", options, machine=machine)
@@ -37,9 +39,9 @@ class Held:
         )
         purse = Purse(market=market, run_id="run", budget_microusd=budget_microusd)
         self.leases = Leases(market, "run", purse)
-        self.lease = self.take("s", GIB)
+        self.lease = self.take("s", GIB, egress_microusd=egress_microusd)
 
-    def take(self, step: str, memory_bytes: int) -> Allocation:
+    def take(self, step: str, memory_bytes: int, *, egress_microusd: int = 0) -> Allocation:
         size = ResourceVector(cpu_millis=500, memory_bytes=memory_bytes)
         given = self.ledger.lease(
             Allocation(
@@ -56,6 +58,7 @@ class Held:
                 price_microusd_per_hour=1_573_742,
                 expected_ms=3_600_000,
                 awarded_at=NOW,
+                egress_microusd=egress_microusd,
             ),
             capacity=ResourceVector(cpu_millis=2000, memory_bytes=8 * GIB),
             expires_at=NOW + timedelta(hours=1),
@@ -102,6 +105,9 @@ def test_a_budget_and_a_highest_price_hold_for_what_is_added_too() -> None:
     said = no_growth_message(held.lease, 1000, "it grows", refused)
     assert "raise the run tag cu/budget_usd and it goes on" in said
     assert Held(budget_microusd=9_000_000).grow(4 * GIB).size.memory_bytes == 4 * GIB
+    # What its inputs cost to be brought is paid once.
+    brought = Held(budget_microusd=9_000_000, egress_microusd=4_000_000)
+    assert brought.grow(4 * GIB).size.memory_bytes == 4 * GIB
     # As much as the price allows: the least that is worth it, or nothing.
     assert Held().grow(4 * GIB, most=2_000_000).size.memory_bytes == 11 * GIB // 10
     assert Held().grow(4 * GIB, most=1_600_000) is None

@@ -95,6 +95,20 @@ def test_what_is_committed_is_what_was_paid_and_what_is_expected_at_least() -> N
     assert expected_microusd(lease("r", 0, None, expected_ms=10, minimum_ms=60_000)) == 60_000
 
 
+def test_egress_is_committed_where_inputs_are_read_and_nowhere_else() -> None:
+    read = {"egress_microusd": 90_000, "accepted_at": NOW}
+    leases = [
+        lease("r", 20, 5, cost_microusd=77, **read),
+        lease("r", 2, None, expected_ms=5000, **read),
+        lease("r", 2, None, expected_ms=5000, egress_microusd=500, state=AllocationState.LEASED),
+        lease("r", 9, 4, state=AllocationState.EXPIRED, **read),
+        lease("r", 9, 8, state=AllocationState.RELEASED, cost_microusd=0, egress_microusd=10**9),
+        lease("r", 9, 8, state=AllocationState.SETTLED, cost_microusd=0, egress_microusd=10**9),
+    ]
+    assert committed_microusd(leases, NOW) == 3 * 90_000 + 500 + 77 + 5000 + 5000 + 5000
+    assert expected_microusd(lease("r", 0, None, expected_ms=10, **read)) == 90_010
+
+
 @settings(deadline=None)
 @given(
     weights=st.lists(st.integers(1, 5), min_size=2, max_size=4),

@@ -13,6 +13,7 @@ from cu_market.domain.inputs import InputData, Place
 from cu_market.domain.outline import StepOutline
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.market.accounts.spending import expected_microusd
 from cu_market.market.demand.inputs import inputs_of
 from cu_market.market.demand.past import Past
 
@@ -94,6 +95,9 @@ def test_a_step_whose_input_lies_somewhere_goes_there_if_that_pays(
     paid = 0.09 * gigabytes if winner == "cheap/cu" else 0
     assert record["winner"]["egress_usd"] == pytest.approx(paid)
     assert record["winner"]["transfer_seconds"] == (8 * gigabytes if paid else 0)
+    (award,) = market.ledger.allocations(run_id="run")
+    assert award.egress_microusd == round(10**6 * paid)
+    assert expected_microusd(award) == cleared.plan.money_microusd
     assert cleared.plan.money_microusd == round(
         10**6 * paid + (500_000 * (3600 + 8 * gigabytes) / 3600 if paid else 10**6)
     )
