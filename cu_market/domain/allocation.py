@@ -98,6 +98,8 @@ class Allocation:
         priced_since: since when it has its present price; None: since it was leased.
         egress_microusd: what bringing its step's inputs there was expected to cost at the award. It
             is on the bill for traffic of whoever holds them, and no part of cost_microusd.
+        unstarted_at: aware UTC when its CU, which had taken the lease, was found to start nothing
+            under it, or None: a promise broken, at no cost.
         holder: who holds the lease, as the provider names it (``host/pid/start``).
     """
 
@@ -125,6 +127,7 @@ class Allocation:
     accrued_microusd: int = 0
     priced_since: datetime | None = None
     egress_microusd: int = 0
+    unstarted_at: datetime | None = None
 
     def __post_init__(self) -> None:
         require(self.attempt >= 1, "Allocation.attempt", self.attempt, "below 1", "count from 1")

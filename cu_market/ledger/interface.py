@@ -158,8 +158,14 @@ class Ledger(Protocol):
             LeaseLostError: the token is not the row's, or nothing was ever leased.
         """
 
-    def release(self, key: AllocationKey, *, now: datetime) -> None:
-        """AWARDED or LEASED (nothing started) becomes RELEASED, at no cost; else does nothing."""
+    def release(self, key: AllocationKey, *, now: datetime, is_unstarted: bool = False) -> None:
+        """AWARDED or LEASED (nothing started) becomes RELEASED, at no cost; else does nothing.
+
+        Args:
+            key: whose.
+            now: aware UTC.
+            is_unstarted: its CU was to start something under the lease, and did not.
+        """
 
     def release_awards(self, run_id: str, *, now: datetime) -> int:
         """Releases what is still AWARDED to a run; returns how many."""
@@ -280,6 +286,9 @@ class Ledger(Protocol):
         limit: int | None = None,
     ) -> Sequence[Usage]:
         """Returns usage rows, newest first: of all runs and code locations, or of one."""
+
+    def unstarted(self, *, limit: int) -> Sequence[Allocation]:
+        """Returns the leases under which their CUs have started nothing, the newest first."""
 
     def delivered(self, *, limit: int = 200) -> Mapping[str, Sequence[int]]:
         """Returns per resource_id the newest delivered_millis (see Measurement), newest first,

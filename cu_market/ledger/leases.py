@@ -195,14 +195,18 @@ def renew(connection: Connection, run_id: str, expires_at: datetime) -> int:
     return connection.execute(statement).rowcount
 
 
-def release(connection: Connection, key: AllocationKey, now: datetime) -> None:
+def release(connection: Connection, key: AllocationKey, now: datetime, is_unstarted: bool) -> None:
     """Releases an award or a lease that started nothing."""
     states = (AllocationState.AWARDED.value, AllocationState.LEASED.value)
     connection.execute(
         update(ALLOCATIONS)
         .where(OWN_ROW, ALLOCATIONS.c.state.in_(states))
-        .values(state=AllocationState.RELEASED.value, ended_at=bindparam("now")),
-        bound(key) | {"now": to_us(now)},
+        .values(
+            state=AllocationState.RELEASED.value,
+            ended_at=bindparam("now"),
+            unstarted_at=bindparam("unstarted"),
+        ),
+        bound(key) | {"now": to_us(now), "unstarted": to_us(now) if is_unstarted else None},
     )
 
 

@@ -20,10 +20,11 @@ from sqlalchemy import (
     values,
 )
 
+from cu_market.domain.allocation import Allocation
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Usage
-from cu_market.ledger.records import usage_from
-from cu_market.ledger.schema import USAGES
+from cu_market.ledger.records import allocation_from, usage_from
+from cu_market.ledger.schema import ALLOCATIONS, USAGES
 
 _CHUNK = 500
 """Identities a statement: 1,500 bound values, far below the limits of both databases."""
@@ -113,6 +114,22 @@ def find_usages(
     if limit is not None:
         query = query.limit(max(0, limit))
     return [usage_from(row) for row in connection.execute(query)]
+
+
+def unstarted(connection: Connection, limit: int) -> list[Allocation]:
+    """Returns the leases under which nothing was started, the newest first."""
+    query = (
+        select(ALLOCATIONS)
+        .where(ALLOCATIONS.c.unstarted_at.is_not(None))
+        .order_by(
+            ALLOCATIONS.c.unstarted_at.desc(),
+            ALLOCATIONS.c.run_id.desc(),
+            ALLOCATIONS.c.step_key.desc(),
+            ALLOCATIONS.c.attempt.desc(),
+        )
+        .limit(max(0, limit))
+    )
+    return [allocation_from(row) for row in connection.execute(query)]
 
 
 def delivered(connection: Connection, limit: int) -> dict[str, Sequence[int]]:

@@ -106,6 +106,7 @@ def allocation_row(allocation: Allocation) -> dict[str, Any]:
         "accrued_microusd": allocation.accrued_microusd,
         "priced_since": to_us_or_none(allocation.priced_since),
         "egress_microusd": allocation.egress_microusd,
+        "unstarted_at": to_us_or_none(allocation.unstarted_at),
     }
 
 
@@ -138,6 +139,7 @@ def allocation_from(row: Row[Any]) -> Allocation:
         accrued_microusd=row.accrued_microusd,
         priced_since=from_us_or_none(row.priced_since),
         egress_microusd=row.egress_microusd,
+        unstarted_at=from_us_or_none(row.unstarted_at),
     )
 
 

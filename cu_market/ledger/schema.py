@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0011"
+HEAD = "0012"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -90,11 +90,13 @@ ALLOCATIONS = Table(
     Column("accrued_microusd", BigInteger, nullable=False, server_default="0"),
     _count("priced_since", nullable=True),
     Column("egress_microusd", BigInteger, nullable=False, server_default="0"),
+    _count("unstarted_at", nullable=True),
     # The sum of what is held reads only live leases, however long the ledger's past is.
     Index("ix_allocations_capacity_id_state", "capacity_id", "state"),
     Index("ix_allocations_state_lease_expires_at", "state", "lease_expires_at"),
     Index("ix_allocations_awarded_at", "awarded_at"),
     Index("ix_allocations_capacity_id_ended_at", "capacity_id", "ended_at"),
+    Index("ix_allocations_unstarted_at", "unstarted_at"),
 )
 """One row per (run, step, attempt)."""
 

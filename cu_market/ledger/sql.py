@@ -157,9 +157,9 @@ class SqlLedger:
             lambda c: lease_sql.settle(c, key, fencing_token, ended_at, usage)
         )
 
-    def release(self, key: AllocationKey, *, now: datetime) -> None:
+    def release(self, key: AllocationKey, *, now: datetime, is_unstarted: bool = False) -> None:
         """AWARDED or LEASED becomes RELEASED, at no cost; else does nothing."""
-        self._database.write(lambda c: lease_sql.release(c, key, now))
+        self._database.write(lambda c: lease_sql.release(c, key, now, is_unstarted))
 
     def release_awards(self, run_id: str, *, now: datetime) -> int:
         """Releases what is still AWARDED to a run; returns how many."""
@@ -300,6 +300,10 @@ class SqlLedger:
     ) -> Sequence[Usage]:
         """Returns usage rows, newest first."""
         return self._database.read(lambda c: past_sql.find_usages(c, run_id, code_location, limit))
+
+    def unstarted(self, *, limit: int) -> Sequence[Allocation]:
+        """Returns the leases under which nothing was started, the newest first."""
+        return self._database.read(lambda c: past_sql.unstarted(c, limit))
 
     def delivered(self, *, limit: int = 200) -> Mapping[str, Sequence[int]]:
         """Returns per resource_id the newest known delivered_millis, newest first."""

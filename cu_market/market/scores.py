@@ -15,13 +15,22 @@ RECENT = 500
 def measured_scores(ledger: Ledger) -> dict[str, int]:
     """Returns each CU's score in thousandths by cu_id; those never measured are left out.
 
-    Only a lost attempt is a promise broken: what was preempted was sold as such, and what its user
-    interrupted says nothing.
+    A promise broken is a lost attempt, and a lease under which nothing was started: what was
+    preempted was sold as such, and what its user interrupted says nothing.
     """
+    endings = [
+        (usage.ended_at, usage.resource_id, usage.ending is not Ending.LOST)
+        for usage in ledger.usages(limit=RECENT)
+        if usage.ending not in (Ending.PREEMPTED, Ending.INTERRUPTED)
+    ]
+    endings += [
+        (lease.unstarted_at, lease.resource_id, False)
+        for lease in ledger.unstarted(limit=RECENT)
+        if lease.unstarted_at is not None
+    ]
     kept: dict[str, list[bool]] = defaultdict(list)
-    for usage in ledger.usages(limit=RECENT):
-        if usage.ending not in (Ending.PREEMPTED, Ending.INTERRUPTED):
-            kept[usage.resource_id].append(usage.ending is not Ending.LOST)
+    for _, cu_id, is_kept in sorted(endings, reverse=True)[:RECENT]:
+        kept[cu_id].append(is_kept)
     delivered = ledger.delivered()
     return {
         cu_id: score_millis(delivered.get(cu_id, ()), kept.get(cu_id, ()))

@@ -204,7 +204,8 @@ class Endings:
     def _lose(self, attempt: Attempt, gone: WorkerGone, kind: EndKind) -> Iterator[DagsterEvent]:
         negotiation = self._run.negotiation
         if kind is EndKind.UNSTARTED:
-            negotiation.leases.release(attempt.lease)
+            # No usage is kept: forecasts have nothing to learn of it, the CU's score has.
+            negotiation.leases.release(attempt.lease, is_unstarted=True)
         else:
             ending = _ENDINGS.get(kind, Ending.LOST)
             # Kept, so that the CU's score knows of it; what it used is not known.

@@ -198,6 +198,12 @@ class Leases:
         ledger.release_awards(run_id, now=now)
         give_back(self._market, run_id, now)
 
-    def release(self, lease: Allocation) -> None:
-        """Ends a lease under which nothing started, at no cost."""
-        self._market.ledger.release(lease.key, now=self._market.now())
+    def release(self, lease: Allocation, *, is_unstarted: bool = False) -> None:
+        """Ends a lease under which nothing started, at no cost.
+
+        Args:
+            lease: held.
+            is_unstarted: since its CU did not start what it was to start; else the run wanted it
+                no more, which says nothing of the CU.
+        """
+        self._market.ledger.release(lease.key, now=self._market.now(), is_unstarted=is_unstarted)

@@ -120,11 +120,12 @@ def renew(tables: Tables, run_id: str, expires_at: datetime) -> int:
     return len(held)
 
 
-def release(tables: Tables, key: AllocationKey, now: datetime) -> None:
+def release(tables: Tables, key: AllocationKey, now: datetime, is_unstarted: bool) -> None:
     """Releases an award or a lease that started nothing."""
     row = tables.allocations.get(key)
     if row and row.state in (AllocationState.AWARDED, AllocationState.LEASED):
-        end(tables, row, AllocationState.RELEASED, now)
+        noted = replace(row, unstarted_at=now) if is_unstarted else row
+        end(tables, noted, AllocationState.RELEASED, now)
 
 
 def release_awards(tables: Tables, run_id: str, now: datetime) -> int:

@@ -118,10 +118,10 @@ class InMemoryLedger:
         with self._turn:
             return lease_rows.settle(self._tables, key, fencing_token, ended_at, usage)
 
-    def release(self, key: AllocationKey, *, now: datetime) -> None:
+    def release(self, key: AllocationKey, *, now: datetime, is_unstarted: bool = False) -> None:
         """AWARDED or LEASED becomes RELEASED, at no cost; else does nothing."""
         with self._turn:
-            lease_rows.release(self._tables, key, now)
+            lease_rows.release(self._tables, key, now, is_unstarted)
 
     def release_awards(self, run_id: str, *, now: datetime) -> int:
         """Releases what is still AWARDED to a run; returns how many."""
@@ -261,6 +261,11 @@ class InMemoryLedger:
         """Returns usage rows, newest first."""
         with self._turn:
             return past_rows.find_usages(self._tables, run_id, code_location, limit)
+
+    def unstarted(self, *, limit: int) -> Sequence[Allocation]:
+        """Returns the leases under which nothing was started, the newest first."""
+        with self._turn:
+            return past_rows.unstarted(self._tables, limit)
 
     def delivered(self, *, limit: int = 200) -> Mapping[str, Sequence[int]]:
         """Returns per resource_id the newest known delivered_millis, newest first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from cu_market.domain.allocation import Allocation
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Usage
 from cu_market.ledger.memory.schema import Tables
@@ -50,6 +51,17 @@ def find_usages(
     found.sort(key=lambda each: each[:2], reverse=True)
     newest = [usage for _, _, usage in found]
     return newest if limit is None else newest[: max(0, limit)]
+
+
+def unstarted(tables: Tables, limit: int) -> list[Allocation]:
+    """Returns the leases under which nothing was started, the newest first."""
+    found = [
+        (row.unstarted_at, key, row)
+        for key, row in tables.allocations.items()
+        if row.unstarted_at is not None
+    ]
+    found.sort(key=lambda each: each[:2], reverse=True)
+    return [row for _, _, row in found][: max(0, limit)]
 
 
 def delivered(tables: Tables, limit: int) -> dict[str, Sequence[int]]:

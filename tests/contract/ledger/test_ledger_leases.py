@@ -205,6 +205,23 @@ class TestRenewAndEnd:
         assert rows["b"] == replace(given, state=AllocationState.RELEASED, ended_at=T0 + MINUTE)
         assert rows["c"] == accepted
 
+    def test_leases_under_which_nothing_was_started_are_told_newest_first(
+        self, ledger: Ledger
+    ) -> None:
+        for number, step in enumerate("abc"):
+            lease(ledger, award(step), capacity=SIZE)
+            ledger.release(("run", step, 1), now=T0 + number * MINUTE, is_unstarted=step in "ac")
+        begun = lease(ledger, award("d"))
+        ledger.accept(begun.key, begun.fencing_token, now=T0)
+        ledger.release(begun.key, now=T0 + 9 * MINUTE, is_unstarted=True)  # it was started
+        found = ledger.unstarted(limit=9)
+        assert [row.step_key for row in found] == ["c", "a"]
+        assert [row.unstarted_at for row in found] == [T0 + 2 * MINUTE, T0]
+        assert {row.state for row in found} == {AllocationState.RELEASED}
+        assert {row.cost_microusd for row in found} == {None}
+        assert list(ledger.unstarted(limit=1)) == [found[0]]
+        assert ledger.usages() == []
+
     def test_releasing_awards_leaves_leases(self, ledger: Ledger) -> None:
         ledger.record_auction(auction(), [award(step) for step in "abc"])
         given = lease(ledger, award("c"))

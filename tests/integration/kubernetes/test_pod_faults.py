@@ -122,6 +122,7 @@ def test_an_image_that_does_not_exist_is_a_withdrawn_bid(deployment: Deployment)
     assert deployment.finish(run_id) is DagsterRunStatus.SUCCESS
     first, second = deployment.rows(run_id, "anywhere")
     assert (first.provider, first.state) == ("absent", AllocationState.RELEASED)
+    assert first.unstarted_at is not None
     assert (second.provider, second.state) == ("cluster", AllocationState.SETTLED)
     said = lost_message(deployment, run_id)
     assert "no-such-image" in said
