@@ -3,9 +3,10 @@
 One review, every ``renegotiate_seconds`` and at once after a CU was lost:
 
 1. look, in a thread of its own, at what would be bid now;
-2. find what has changed: a step runs longer than forecast, waits longer than it would run, a price
-   has moved, a CU is gone or was lost;
-3. if anything has, plan the steps that have not started as if they were auctioned now;
+2. plan the steps that have not started as if they were auctioned now;
+3. find what has changed: a step runs longer than forecast, waits longer than it would run, a price
+   has moved, a CU is gone or was lost; or nothing of it, but what is offered now is better: a new
+   CU, room that has come free, steps that ended sooner or later than was thought;
 4. move them only where it is worth it (``cu_market.market.renegotiation.replan`` has the rules and
    the argument that it ends), commit the new awards in one transaction, and tell the run page why.
 """
@@ -16,7 +17,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dagster import DagsterEvent
@@ -31,7 +32,7 @@ from cu_market.domain.units import format_usd, usd_to_microusd
 from cu_market.ledger.errors import AwardTakenError
 from cu_market.market.auction import Cleared
 from cu_market.market.renegotiation.proposals import propose
-from cu_market.market.renegotiation.replan import Situation, choose_moves
+from cu_market.market.renegotiation.replan import Move, Situation, choose_moves
 from cu_market.market.settings import Pricing
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,9 @@ SLOW_SECONDS = 1.0
 WAITING_SECONDS = 5.0
 """A step that waits for less is not late."""
 
+MAX_NAMED = 3
+"""CUs that are named as better."""
+
 
 @dataclass(slots=True)
 class _Look:
@@ -57,6 +61,14 @@ class _Look:
     proposal: Cleared | None = None
     failure: str = ""
     is_done: bool = False
+
+
+def _better(moves: Sequence[Move]) -> list[str]:
+    """Returns that better CUs are offered, where steps would move of free will."""
+    found = sorted({move.award.resource_id for move in moves if move.is_elsewhere})
+    if not found:
+        return []
+    return [f"what is offered now is better: {', '.join(found[:MAX_NAMED])}"]
 
 
 class Renegotiator:
@@ -151,8 +163,6 @@ class Renegotiator:
                 self._told.add(look.failure)
                 yield self._event(f"{'; '.join(causes)}. Nothing moves: {look.failure}.")
             return
-        if not causes:
-            return
         started = set(look.steps) - set(negotiation.not_started())
         still = [step for step in look.steps if step not in started]
         proposal = look.proposal
@@ -166,8 +176,9 @@ class Renegotiator:
             is_repriced=negotiation.market.settings.pricing is Pricing.PAY_AS_BID,
             spare_microusd=negotiation.leases.purse.spare_microusd(),
         )
-        if not moves and "; ".join(causes) in self._told:
-            return  # said before, and still nothing to do about it
+        causes = causes or _better(moves)
+        if not causes or (not moves and "; ".join(causes) in self._told):
+            return  # nothing has changed, or it was said before and there is nothing to do about it
         self._told.add("; ".join(causes))
         try:
             negotiation.move(proposal, moves)

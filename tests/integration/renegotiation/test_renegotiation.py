@@ -56,34 +56,99 @@ def test_what_has_not_started_moves_and_the_run_page_says_why(
     prices = {"alpha": 10, "beta": 10, "gamma": 20}
     providers = {name: provider(file, price) for name, price in prices.items()}
     (home / "dagster.yaml").write_text(CONFIG.format(**providers) + new_storage())
-    serve_file(home, HERE / "changing_job.py")
-    monkeypatch.setenv("CHANGING_FOLDER", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    monkeypatch.syspath_prepend(str(HERE))
+    serve_changing(home, tmp_path, monkeypatch)
     with running_daemon(home) as (instance, workspace):
         changes(instance, workspace, home, file, tmp_path)
+
+
+def test_what_has_not_started_moves_where_another_cu_has_become_cheaper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, file = tmp_path / "home", tmp_path / "factors.json"
+    home.mkdir()
+    file.write_text(json.dumps({"alpha": 1, "beta": 1, "gamma": 4}))
+    prices = {"alpha": 10, "beta": 10, "gamma": 5}
+    providers = {name: provider(file, price) for name, price in prices.items()}
+    (home / "dagster.yaml").write_text(CONFIG.format(**providers))
+    serve_changing(home, tmp_path, monkeypatch)
+    with running_daemon(home) as (instance, workspace):
+        changing = Changing(instance, workspace, home)
+        first = changing.await_first_step()
+        assert first["cheap_1"] == "alpha/only"
+        write_at_once(file, {"alpha": 1, "beta": 1, "gamma": 1})
+        wait_for(lambda: any("gone_1 moves" in m for m in changing.messages()), "the moves")
+        (tmp_path / "go").touch()
+        settled = changing.await_success()
+    told = "\n".join(m for m in changing.told if m.startswith("Renegotiated, since"))
+    assert "what is offered now is better: gamma/only" in told
+    assert "cheap_1 moves from alpha/only to gamma/only at $2.500000 an hour: expected" in told
+    assert settled == dict.fromkeys(first, "gamma/only")
+
+
+def serve_changing(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve_file(home, HERE / "changing_job.py")
+    monkeypatch.setenv("CHANGING_FOLDER", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.syspath_prepend(str(HERE))
+
+
+def write_at_once(file: Path, factors: dict[str, int | None]) -> None:
+    """A provider that reads half of it would not answer."""
+    written = file.with_suffix(".new")
+    written.write_text(json.dumps(factors))
+    written.replace(file)
+
+
+class Changing:
+    """A run of the job under the daemon."""
+
+    def __init__(self, instance: DagsterInstance, workspace: object, home: Path) -> None:
+        self.instance = instance
+        self.run_id = submit_job(
+            instance,
+            workspace,  # type: ignore[arg-type]
+            location_name="tests",
+            job_name="changing",
+        )
+        self.ledger = open_instance_ledger(instance_settings(instance), str(home))
+        self.told: list[str] = []
+
+    def messages(self) -> list[str]:
+        return [entry.message for entry in self.instance.all_logs(self.run_id)]
+
+    def status(self) -> DagsterRunStatus:
+        run = self.instance.get_run_by_id(self.run_id)
+        assert run is not None
+        return run.status
+
+    def await_first_step(self) -> dict[str, str]:
+        """Returns where the first auction places each step."""
+
+        def is_running() -> bool:
+            assert self.status() is not DagsterRunStatus.FAILURE, self.messages()
+            accepted = [AllocationState.ACCEPTED]
+            return bool(self.ledger.allocations(run_id=self.run_id, states=accepted))
+
+        wait_for(is_running, "the first step")
+        rows = self.ledger.allocations(run_id=self.run_id)
+        return {row.step_key: row.resource_id for row in rows}
+
+    def await_success(self) -> dict[str, str]:
+        """Returns where each step ran."""
+        ends = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE)
+        wait_for(lambda: self.status() in ends, "the end")
+        self.told = self.messages()
+        assert self.status() is DagsterRunStatus.SUCCESS, self.told
+        rows = self.ledger.allocations(run_id=self.run_id, states=[AllocationState.SETTLED])
+        self.ledger.close()
+        return {row.step_key: row.resource_id for row in rows}
 
 
 def changes(
     instance: DagsterInstance, workspace: object, home: Path, file: Path, folder: Path
 ) -> None:
-    run_id = submit_job(instance, workspace, location_name="tests", job_name="changing")  # type: ignore[arg-type]
-    ledger = open_instance_ledger(instance_settings(instance), str(home))
-
-    def messages() -> list[str]:
-        return [entry.message for entry in instance.all_logs(run_id)]
-
-    def status() -> DagsterRunStatus:
-        run = instance.get_run_by_id(run_id)
-        assert run is not None
-        return run.status
-
-    def is_running() -> bool:
-        assert status() is not DagsterRunStatus.FAILURE, messages()
-        return bool(ledger.allocations(run_id=run_id, states=[AllocationState.ACCEPTED]))
-
-    wait_for(is_running, "the first step")
-    first = {row.step_key: row.resource_id for row in ledger.allocations(run_id=run_id)}
+    changing = Changing(instance, workspace, home)
+    first = changing.await_first_step()
     assert first == {
         "slow": "gamma/only",
         "cheap_0": "alpha/only",
@@ -91,25 +156,24 @@ def changes(
         "gone_0": "beta/only",
         "gone_1": "beta/only",
     }
-    written = file.with_suffix(".new")
-    written.write_text(json.dumps({"alpha": 3, "beta": None, "gamma": 1}))
-    written.replace(file)  # at once: a provider that reads half of it does not answer
-    wait_for(lambda: any("gone_1 moves" in m for m in messages()), "the renegotiation")
-    wait_for(lambda: any("step slow runs for more" in m for m in messages()), "the slow step")
+    write_at_once(file, {"alpha": 3, "beta": None, "gamma": 1})
+
+    def is_told(text: str) -> bool:
+        return any(text in message for message in changing.messages())
+
+    wait_for(lambda: is_told("gone_1 moves"), "the renegotiation")
+    wait_for(lambda: is_told("step slow runs for more"), "the slow step")
     (folder / "go").touch()
-    wait_for(lambda: status() in (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE), "the end")
-    assert status() is DagsterRunStatus.SUCCESS
-    told = "\n".join(m for m in messages() if m.startswith("Renegotiated, since"))
+    settled = changing.await_success()
+    told = "\n".join(m for m in changing.told if m.startswith("Renegotiated, since"))
     assert "alpha/only asks $15.000000 an hour, no longer $5.000000" in told
     assert "beta/only is no longer offered" in told
     for step in ("cheap_0", "cheap_1"):
         assert f"{step} moves from alpha/only to gamma/only" in told
     for step in ("gone_0", "gone_1"):
         assert f"{step} moves from beta/only to gamma/only at $10.000000 an hour" in told
-    settled = ledger.allocations(run_id=run_id, states=[AllocationState.SETTLED])
-    assert {row.step_key: row.resource_id for row in settled} == dict.fromkeys(first, "gamma/only")
-    record = instance.get_run_record_by_id(run_id)
+    assert settled == dict.fromkeys(first, "gamma/only")
+    record = instance.get_run_record_by_id(changing.run_id)
     assert record is not None
     assert record.end_time is not None
     assert record.end_time - record.create_timestamp.timestamp() < 1200
-    ledger.close()
