@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -26,6 +27,8 @@ from cu_market.tracking.registry import CHALLENGER, CHAMPION, ModelVersion, Regi
 
 LOOKED_AT = 2_000
 """Newest attempts that the sensor reads."""
+
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 UNFINISHED = [
     DagsterRunStatus.QUEUED,
@@ -56,32 +59,32 @@ def drift(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReaso
     """Retrains where error, coverage or code has left its band; sends worse champions back, and has
     challengers take over that would have sized better what ran since they were trained.
 
-    The cursor holds how many good ends each location had when it was last trained for.
+    The cursor holds each location's newest good end when it was last trained for.
     """
     waiting = RunsFilter(job_name=retraining.name, statuses=UNFINISHED)
     if context.instance.get_runs(waiting, limit=1):
         return dg.SkipReason("a retraining is on its way")
-    counted = _read_cursor(context.cursor)
+    answered = _read_cursor(context.cursor)
     reasons: list[str] = []
     notes: list[str] = []
     with opened_ledger(context.instance) as ledger:
         for location, usages in by_location(ledger.usages(limit=LOOKED_AT)).items():
-            good = sum(u.ending is Ending.OK and not u.external for u in usages)
+            good = [u.ended_at for u in usages if u.ending is Ending.OK and not u.external]
             sent_back = _send_back(context.instance, ledger, location, usages)
             changed = sent_back or _take_over(context.instance, ledger, location, usages)
             if changed:
                 notes.append(changed)
-                counted[location] = good  # the data has not changed: no need to train again
+                answered[location] = max(good, default=NEVER)  # no new data: nothing to learn from
                 continue
             if location == OWN_LOCATION:
                 continue  # retraining makes attempts of its own: it would call for itself for ever
-            if good < LEAST_ATTEMPTS or _is_too_soon(good, counted.get(location, 0)):
+            if len(good) < LEAST_ATTEMPTS or _is_too_soon(good, answered.get(location, NEVER)):
                 continue
             found = _reasons(context.instance, location, usages)
             if found:
-                counted[location] = good
+                answered[location] = max(good)
                 reasons += [f"{location or 'default'}: {reason}" for reason in found]
-    cursor = ";".join(f"{location}={count}" for location, count in sorted(counted.items()))
+    cursor = ";".join(f"{name}={end.isoformat()}" for name, end in sorted(answered.items()))
     if not reasons:
         context.update_cursor(cursor)
         return dg.SkipReason("; ".join(notes) or "every champion is within its band")
@@ -105,8 +108,10 @@ def _reasons(instance: dg.DagsterInstance, location: str, usages: Sequence[Usage
     return [f"{each.step} {each.reason}".strip() for each in found]
 
 
-def _is_too_soon(good: int, counted: int) -> bool:
-    return 0 <= good - counted < max(NEW_ATTEMPTS, round(NEW_RATIO * counted))
+def _is_too_soon(good: Sequence[datetime], answered: datetime) -> bool:
+    """Of the newest attempts only: so what is new is told by when it ended, not by a count."""
+    new = sum(end > answered for end in good)
+    return new < max(NEW_ATTEMPTS, round(NEW_RATIO * (len(good) - new)))
 
 
 def _answered_at(registry: Registry, champion: ModelVersion) -> datetime:
@@ -154,6 +159,12 @@ def _take_over(
     )
 
 
-def _read_cursor(cursor: str | None) -> dict[str, int]:
-    pairs = (part.rpartition("=") for part in (cursor or "").split(";") if part)
-    return {location: int(count) for location, _, count in pairs if count.isdigit()}
+def _read_cursor(cursor: str | None) -> dict[str, datetime]:
+    """Returns the ends; what cannot be read counts for nothing: it is trained for once more."""
+    found = {}
+    for part in (cursor or "").split(";"):
+        location, _, written = part.rpartition("=")
+        with suppress(ValueError):
+            end = datetime.fromisoformat(written)
+            found[location] = end if end.tzinfo is not None else NEVER
+    return found

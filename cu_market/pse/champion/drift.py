@@ -53,9 +53,10 @@ def find_drift(
 
     Args:
         scored: live attempts under the champion, oldest first.
-        trained_on: attempts that the champion knew.
+        trained_on: attempts that the champion knew; 0 where that is not known.
         code_versions: those it knew; empty where none are declared.
-        trained_at: when a model was last trained, or None where levels are not compared.
+        trained_at: when a model was last trained; None where levels are not compared, and what is
+            new is told by trained_on, so that scored must be all there is.
     """
     found: list[Drift] = []
     steps: dict[str, list[Scored]] = {}
@@ -78,8 +79,11 @@ def find_drift(
         versions = {s.usage.code_version for s in recent if s.usage.code_version}
         if code_versions and versions - set(code_versions):
             found.append(Drift(step=step, reason=f"new code version {sorted(versions)[-1]!r}"))
-    if trained_on and len(scored) - trained_on >= NEW_ATTEMPTS:
-        found.append(Drift(step="", reason=f"{len(scored) - trained_on} new attempts"))
+    new = len(scored) - trained_on
+    if trained_at is not None:  # scored may be the newest attempts only
+        new = sum(each.usage.ended_at > trained_at for each in scored)
+    if trained_on and new >= NEW_ATTEMPTS:
+        found.append(Drift(step="", reason=f"{new} new attempts"))
     return found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from cu_market.definitions import triggers
 from cu_market.definitions.checks import bands_hold, champion_is_not_worse_than_the_default
 from cu_market.definitions.definitions import defs
 from cu_market.definitions.frames import frame_of, usages_of
@@ -200,6 +201,42 @@ def test_a_challenger_is_scored_on_what_it_does_not_size_and_takes_over(
     assert "growing@2 took over" in (told.skip_message or "")
     assert registry.aliases() == {CHAMPION: challenger.version, PREVIOUS: champion.version}
     assert shadow_comparison(registry, ledger.usages()) is None
+
+
+def test_drift_is_noticed_where_there_are_more_attempts_than_the_sensor_reads(
+    instance: dg.DagsterInstance, ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triggers, "LOOKED_AT", 40)
+    ledger.keep_usages([attempt(n, 400) for n in range(60)])
+    registry = Registry(models_folder(instance.root_directory), "growing")
+    at = T0 + timedelta(days=1)
+    state = replace(ModelState(), trained_on=60)
+    version = registry.add(state, created_at=at, figures={}, details={})
+    promote(registry, ledger, version.version, now=at)
+
+    def look(cursor: str | None) -> dg.SensorResult | dg.SkipReason:
+        with dg.build_sensor_context(instance=instance, cursor=cursor) as context:
+            found = drift(context)
+        assert isinstance(found, dg.SensorResult | dg.SkipReason)
+        return found
+
+    def more(name: str, count: int, hour: int) -> None:
+        begin = at + timedelta(hours=hour)
+        usages = [replace(attempt(n, 1400, begin), run_id=f"{name}-{n}") for n in range(count)]
+        ledger.keep_usages(usages)
+
+    assert isinstance(look(None), dg.SkipReason)  # nothing drifts
+    more("first", 10, 1)
+    first = look(None)
+    assert isinstance(first, dg.SensorResult)
+    assert isinstance(look(first.cursor), dg.SkipReason)  # just trained for
+    more("second", 2, 2)
+    assert isinstance(look(first.cursor), dg.SkipReason)  # too soon
+    more("third", 10, 3)
+    second = look(first.cursor)
+    assert isinstance(second, dg.SensorResult)
+    assert second.cursor != first.cursor
+    assert isinstance(look("growing=38;broken;=1"), dg.SensorResult)  # of an earlier version
 
 
 def test_mlflow_away_stops_nothing(

@@ -132,6 +132,10 @@ def test_a_step_that_needs_twice_as_much_drifts_and_a_steady_one_does_not() -> N
     assert level.reason == "needs 2.2 times what it did"
     later = T0 + timedelta(minutes=30)
     assert find_drift(adapted, trained_on=26, trained_at=later) == []
+    newest = score_all(model, attempts(STEADY * 20))[-250:]  # all that a sensor reads of 400
+    before = newest[-1].usage.ended_at - timedelta(minutes=220)
+    (many,) = find_drift(newest, trained_on=200, trained_at=before)
+    assert many.reason == "220 new attempts"
     new_code = [*attempts(STEADY, "1"), *attempts([400] * 25, "2")[20:]]
     (version,) = find_drift(score_all(model, new_code), trained_on=20, code_versions=["1"])
     assert "new code version '2'" in version.reason
