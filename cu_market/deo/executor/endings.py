@@ -79,6 +79,8 @@ class Endings:
             yield self._run.fail_interrupted(attempt)
         elif attempt.is_revoked and ending is Ending.PREEMPTED:
             yield from self._end_revoked(attempt)
+        elif attempt.restart is not None and ending is Ending.PREEMPTED:
+            yield from self._end_restarted(attempt)
         else:
             yield from self._end_crashed(attempt, frame["exit_code"], frame["detail"])
 
@@ -133,6 +135,24 @@ class Endings:
             EngineEventData(),
         )
         self._run.not_before[attempt.step_key] = time.monotonic() + GIVE_WAY_SECONDS
+        self._run.unleased[attempt.step_key] = context
+
+    def _end_restarted(self, attempt: Attempt) -> Iterator[DagsterEvent]:
+        lease, context = attempt.lease, self._run.contexts[attempt.step_key]
+        negotiation = self._run.negotiation
+        try:
+            negotiation.award_elsewhere(lease.step_key, {lease.resource_id})
+        except CUMarketError as error:
+            said = f"Nobody else can serve it any more ({error}): it runs there again."
+        else:
+            award = negotiation.award(lease.step_key)
+            said = award_message(award, negotiation.report(lease.step_key))
+        yield DagsterEvent.engine_event(
+            context,
+            f"Attempt {lease.attempt} on {lease.resource_id} was ended to run again elsewhere. "
+            f"{said} No retry of the step's own is used.",
+            EngineEventData(),
+        )
         self._run.unleased[attempt.step_key] = context
 
     def _end_crashed(

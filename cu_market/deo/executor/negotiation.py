@@ -246,13 +246,13 @@ class Negotiation:
         """Whether the step's award is of a CU that did not deliver."""
         return self.award(step_key).resource_id in self._excluded()
 
-    def award_elsewhere(self, step_key: str) -> None:
-        """Holds a new auction for a step without the CUs that did not deliver.
+    def award_elsewhere(self, step_key: str, without: Collection[str] = frozenset()) -> None:
+        """Holds a new auction for a step without these CUs and those that did not deliver.
 
         Raises:
             InvalidInputError, MarketUnavailableError: nobody else can serve it.
         """
-        self._reauction(step_key)
+        self._reauction(step_key, without)
 
     # -- moving what has not started
 

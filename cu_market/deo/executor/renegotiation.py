@@ -9,6 +9,8 @@ One review, every ``renegotiate_seconds`` and at once after a CU was lost:
    CU, room that has come free, steps that ended sooner or later than was thought;
 4. move them only where it is worth it (``cu_market.market.renegotiation.replan`` has the rules and
    the argument that it ends), commit the new awards in one transaction, and tell the run page why.
+
+In one of six, what runs is looked at, too: see ``restarts``.
 """
 
 from __future__ import annotations
@@ -24,8 +26,9 @@ from dagster import DagsterEvent
 
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.deo.announcements import MAX_ROWS, table
+from cu_market.deo.executor.restarts import Restarts
 from cu_market.deo.executor.state import Attempt, RunState
-from cu_market.dnm.renegotiation import Spread, left_ms
+from cu_market.deo.executor.timing import left_ms_of, ran_ms_of, spread_of
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.units import format_usd, usd_to_microusd
@@ -40,9 +43,6 @@ logger = logging.getLogger(__name__)
 PRICE_RATIO = 0.1
 """A price that moved by less is the same price."""
 
-SLOW_RATIO = 1.5
-"""Where no forecast has a band, a step is slow at this multiple of its expected time."""
-
 SLOW_SECONDS = 1.0
 """A step that overruns its band by less is not slow: a process may take that long to start."""
 
@@ -55,10 +55,12 @@ MAX_NAMED = 3
 
 @dataclass(slots=True)
 class _Look:
-    """One proposal under way or done."""
+    """One proposal under way or done, of what has not started and of what runs."""
 
     steps: tuple[str, ...]
+    running: RunOutline | None = None
     proposal: Cleared | None = None
+    elsewhere: Cleared | None = None
     failure: str = ""
     is_done: bool = False
 
@@ -85,6 +87,7 @@ class Renegotiator:
         self._began_at = time.monotonic()
         self._look: _Look | None = None
         self._told: set[str] = set()
+        self._restarts = Restarts(run)
         self._lost_before = 0
 
     def review(self) -> Iterator[DagsterEvent]:
@@ -100,20 +103,24 @@ class Renegotiator:
         if lost == self._lost_before and time.monotonic() - self._reviewed_at < self._seconds:
             return
         self._reviewed_at = time.monotonic()
-        steps = self._run.negotiation.not_started()
-        if steps:
-            self._begin(steps)
+        steps, running = self._run.negotiation.not_started(), self._restarts.candidates()
+        if steps or running:
+            self._begin(steps, running)
         else:
             self._lost_before = lost
 
-    def _begin(self, steps: tuple[str, ...]) -> None:
+    def _begin(self, steps: tuple[str, ...], running: tuple[str, ...]) -> None:
         negotiation = self._run.negotiation
         outline, situation = negotiation.remaining(steps), self._situation(steps)
-        look = self._look = _Look(steps=steps)
+        at_work = negotiation.remaining(running)
+        look = self._look = _Look(steps=steps, running=at_work if at_work.steps else None)
 
         def work() -> None:
             try:
-                look.proposal = self._propose(outline, situation)
+                if outline.steps:
+                    look.proposal = self._propose(outline, situation)
+                if look.running is not None:
+                    look.elsewhere = self._propose(look.running, situation)
             except Exception as error:  # whatever it is, the run goes on as awarded
                 logger.exception("review failed", extra={"action": "renegotiate"})
                 look.failure = str(error)
@@ -135,16 +142,13 @@ class Renegotiator:
         """Returns when what runs now lets each step start, by what it was expected to take."""
         left: dict[str, int] = {}
         running: dict[StepIdentity, list[float]] = defaultdict(list)
-        now = time.monotonic()
         for attempt in self._run.attempts.values():
-            ran_ms = round(1000 * (now - attempt.began_at))
-            spread = self._spread(attempt)
-            expected = attempt.lease.expected_ms
-            left[attempt.step_key] = round(left_ms(expected, ran_ms, spread))
-            running[self._run.negotiation.identity(attempt.step_key)].append(ran_ms)
+            left[attempt.step_key] = left_ms_of(self._run.negotiation, attempt)
+            identity = self._run.negotiation.identity(attempt.step_key)
+            running[identity].append(ran_ms_of(attempt))
         parents = self._run.negotiation.parents
         return Situation(
-            elapsed_ms=round(1000 * (now - self._began_at)),
+            elapsed_ms=self._elapsed_ms(),
             earliest_ms={
                 step: max((left[p] for p in parents(step) if p in left), default=0)
                 for step in steps
@@ -152,10 +156,17 @@ class Renegotiator:
             running_ms=running,
         )
 
+    def _elapsed_ms(self) -> int:
+        return round(1000 * (time.monotonic() - self._began_at))
+
     # -- what was found
 
     def _take_up(self, look: _Look) -> Iterator[DagsterEvent]:
         negotiation = self._run.negotiation
+        if look.running is not None and look.elsewhere is not None:
+            yield from self._restarts.take_up(look.running, look.elsewhere, self._elapsed_ms())
+        if not look.steps:
+            return
         causes = self._causes(look)
         self._lost_before = negotiation.lost_attempts
         if look.proposal is None:
@@ -225,15 +236,7 @@ class Renegotiator:
 
     def _band_ms(self, attempt: Attempt) -> float:
         """Returns the upper end of the forecast's band, start-up included."""
-        return attempt.lease.expected_ms * self._spread(attempt).p95_ratio()
-
-    def _spread(self, attempt: Attempt) -> Spread:
-        """Returns the forecast's spread, or that of SLOW_RATIO where no forecast has one."""
-        report = self._run.negotiation.report(attempt.step_key)
-        forecast = report.get("forecast_duration_ms")
-        if not forecast or not forecast["p50"]:
-            return Spread.from_band(1.0, SLOW_RATIO)
-        return Spread.from_band(float(forecast["p50"]), float(forecast["p95"]))
+        return attempt.lease.expected_ms * spread_of(self._run.negotiation, attempt).p95_ratio()
 
     def _late(self) -> list[str]:
         now, found = time.monotonic(), []

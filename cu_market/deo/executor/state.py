@@ -24,6 +24,7 @@ from cu_market.deo.executor.retendered import Retendered
 from cu_market.deo.executor.workers import WarmWorker, Workers
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.problem import CUMarketError
+from cu_market.market.renegotiation.restart import Restart
 from cu_market.pse.live.outlook import Watch
 
 PATIENCE_SECONDS = 30.0
@@ -47,6 +48,7 @@ class Attempt:
         has_failed: whether its step has reported a failure or a retry.
         is_decided: whether its step has reached an end that Dagster knows.
         is_revoked: whether its lease was taken back, and its worker told so.
+        restart: why it is ended to run again elsewhere, once its worker was told so.
         watch: its memory's outlook, once samples have come.
         grows_after: monotonic seconds before which its lease is not tried to grow again.
         is_told_of_limit: whether the run page knows that it will hit its limit.
@@ -61,6 +63,7 @@ class Attempt:
     has_failed: bool = False
     is_decided: bool = False
     is_revoked: bool = False
+    restart: Restart | None = None
     watch: Watch | None = None
     grows_after: float = float("-inf")
     is_told_of_limit: bool = False

@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -39,4 +40,22 @@ def changing() -> None:
         value = _link(f"gone_{k}", "beta,gamma")(value)
 
 
-defs = dg.Definitions(jobs=[changing])
+def _waiting(name: str, **more: Any) -> dg.OpDefinition:
+    tags = compute(cpu=0.5, memory="64MiB", duration="600s", sizing="fixed", **more)
+
+    @dg.op(name=name, tags=tags)
+    def wait() -> None:
+        deadline = time.monotonic() + 1500
+        while not (FOLDER / "go").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
+    return wait
+
+
+@dg.job(executor_def=market_executor)
+def moving() -> None:
+    _waiting("free", provider="alpha,gamma")()
+    _waiting("pinned", provider="alpha,gamma", interruptible=False)()
+
+
+defs = dg.Definitions(jobs=[changing, moving])

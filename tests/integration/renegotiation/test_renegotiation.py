@@ -35,12 +35,12 @@ run_launcher:
 """
 
 
-def provider(file: Path, price: float) -> str:
+def provider(file: Path, price: float, cores: float = 0.5) -> str:
     return json.dumps(
         {
             "kind": "changing_provider:ChangingProvider",
             "file": str(file),
-            "cores": 0.5,
+            "cores": cores,
             "memory": "256MiB",
             "tariffs": [{"name": "only", "core_usd_per_hour": price, "gb_usd_per_hour": 0}],
         }
@@ -85,6 +85,45 @@ def test_what_has_not_started_moves_where_another_cu_has_become_cheaper(
     assert settled == dict.fromkeys(first, "gamma/only")
 
 
+def test_what_runs_is_ended_to_run_again_where_all_of_it_costs_less_than_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, file = tmp_path / "home", tmp_path / "factors.json"
+    home.mkdir()
+    file.write_text(json.dumps({"alpha": 30, "beta": 1, "gamma": 1}))
+    prices = {"alpha": 1, "beta": 10, "gamma": 10}
+    cores = {"alpha": 0.5, "beta": 0.5, "gamma": 1.0}
+    providers = {name: provider(file, price, cores[name]) for name, price in prices.items()}
+    (home / "dagster.yaml").write_text(CONFIG.format(**providers))
+    serve_changing(home, tmp_path, monkeypatch)
+    with running_daemon(home) as (instance, workspace):
+        moving = Changing(instance, workspace, home, "moving")
+        assert moving.await_first_step() == dict.fromkeys(("free", "pinned"), "gamma/only")
+        write_at_once(file, {"alpha": 1, "beta": 1, "gamma": 1})
+
+        def runs_again() -> bool:
+            rows = moving.ledger.allocations(
+                run_id=moving.run_id, states=[AllocationState.ACCEPTED]
+            )
+            return ("free", "alpha/only") in {(row.step_key, row.resource_id) for row in rows}
+
+        wait_for(runs_again, "the step elsewhere")
+        (tmp_path / "go").touch()
+        settled = moving.await_success()
+        retries = [entry for entry in instance.all_logs(moving.run_id) if entry.is_dagster_event]
+    assert settled == {"free": "alpha/only", "pinned": "gamma/only"}
+    told = "\n".join(moving.told)
+    assert "is ended to run again elsewhere, since $" in told
+    assert "on gamma/only; all of it takes $" in told
+    (ended,) = (m for m in moving.told if "was ended to run again elsewhere" in m)
+    assert "alpha/only" in ended
+    assert ended.endswith("No retry of the step's own is used.")
+    assert told.count("is ended to run again elsewhere") == 1
+    kinds = [entry.dagster_event.event_type_value for entry in retries if entry.dagster_event]
+    assert "STEP_UP_FOR_RETRY" not in kinds
+    assert kinds.count("STEP_SUCCESS") == 2
+
+
 def serve_changing(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     serve_file(home, HERE / "changing_job.py")
     monkeypatch.setenv("CHANGING_FOLDER", str(folder))
@@ -102,13 +141,15 @@ def write_at_once(file: Path, factors: dict[str, int | None]) -> None:
 class Changing:
     """A run of the job under the daemon."""
 
-    def __init__(self, instance: DagsterInstance, workspace: object, home: Path) -> None:
+    def __init__(
+        self, instance: DagsterInstance, workspace: object, home: Path, job: str = "changing"
+    ) -> None:
         self.instance = instance
         self.run_id = submit_job(
             instance,
             workspace,  # type: ignore[arg-type]
             location_name="tests",
-            job_name="changing",
+            job_name=job,
         )
         self.ledger = open_instance_ledger(instance_settings(instance), str(home))
         self.told: list[str] = []
@@ -134,14 +175,14 @@ class Changing:
         return {row.step_key: row.resource_id for row in rows}
 
     def await_success(self) -> dict[str, str]:
-        """Returns where each step ran."""
+        """Returns where each step ran last."""
         ends = (DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE)
         wait_for(lambda: self.status() in ends, "the end")
         self.told = self.messages()
         assert self.status() is DagsterRunStatus.SUCCESS, self.told
         rows = self.ledger.allocations(run_id=self.run_id, states=[AllocationState.SETTLED])
         self.ledger.close()
-        return {row.step_key: row.resource_id for row in rows}
+        return {r.step_key: r.resource_id for r in sorted(rows, key=lambda r: r.attempt)}
 
 
 def changes(
