@@ -14,7 +14,7 @@ from cu_market.cli.ahead import ahead
 from cu_market.cli.catalog import catalog_app
 from cu_market.cli.checks.app import check
 from cu_market.cli.demo import demo
-from cu_market.cli.exits import exit_code_of
+from cu_market.cli.exits import exit_code_of, is_told
 from cu_market.cli.explain import explain
 from cu_market.cli.output import write_error
 from cu_market.cli.pool import pool
@@ -28,12 +28,14 @@ from cu_market.domain.problem import CUMarketError
 
 
 class _ReportingGroup(TyperGroup):
-    """Turns our own errors into lines on standard error and an exit code."""
+    """Turns errors that a person can mend into lines on standard error and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (CUMarketError, KeyboardInterrupt) as error:
+        except (CUMarketError, KeyboardInterrupt, OSError, ModuleNotFoundError) as error:
+            if not is_told(error):
+                raise
             write_error(error)
             raise typer.Exit(int(exit_code_of(error))) from error
 

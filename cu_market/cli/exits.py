@@ -51,8 +51,43 @@ def exit_code_of(error: BaseException) -> ExitCode:
     return ExitCode.FAILED
 
 
+EXTRAS = {
+    "numpy": "market",
+    "pulp": "market",
+    "highspy": "market",
+    "simpy": "market",
+    "pandas": "pse",
+    "sklearn": "pse",
+    "matplotlib": "pse",
+    "mlflow": "pse",
+    "dagster_k8s": "k8s",
+    "dagster_postgres": "postgres",
+    "dagster_webserver": "ui",
+}
+"""Which extra of this package installs a module."""
+
+
+def is_told(error: BaseException) -> bool:
+    """Whether an error is one that a person can mend, and so is told without a traceback."""
+    if isinstance(error, ModuleNotFoundError):
+        return _missing(error) in EXTRAS
+    if isinstance(error, OSError):
+        return error.filename is not None
+    return isinstance(error, CUMarketError | KeyboardInterrupt)
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    return (error.name or "").partition(".")[0]
+
+
 def lines_of(error: BaseException) -> list[str]:
     """Returns what standard error is told: each problem on a line of its own."""
+    if isinstance(error, ModuleNotFoundError) and _missing(error) in EXTRAS:
+        name = _missing(error)
+        return [f"{name!r} is not installed; install cu-market[{EXTRAS[name]}]"]
+    if isinstance(error, OSError) and error.filename is not None:
+        remedy = "give another path, or mend what is there"
+        return [f"{error.filename}: {error.strerror or type(error).__name__}; {remedy}"]
     if isinstance(error, KeyboardInterrupt):
         return ["interrupted"]
     if isinstance(error, InvalidInputError):

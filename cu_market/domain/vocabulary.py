@@ -118,9 +118,9 @@ STEP_TAGS: tuple[TagRule, ...] = (
     _rule(_STEP, "external", "external", "external", FLAG, "truth",
           "The step only waits for a remote system: nothing is learned from it.", "true"),
     _rule(_STEP, "interruptible", "interruptible", "interruptible", choice(Interruptible),
-          "choice", "Whether the step may be ended to run again: on a CU that can be revoked, or for"
-          " one that is much cheaper. `true` (as when nothing is said) where a retry would still"
-          " end before the deadline, `always`, or `false`.", "false"),
+          "choice", "Whether the step may be ended to run again: on a CU that can be revoked, or"
+          " for one that is much cheaper. `true` (as when nothing is said) where a retry would"
+          " still end before the deadline, `always`, or `false`.", "false"),
     _rule(_STEP, "min_cpu_cores", "min_cpu", "min_cpu_millis", CORES, "cores",
           "Never fewer cores, whatever else says so.", "0.5"),
     _rule(_STEP, "min_memory_gb", "min_memory", "min_memory_bytes", MEMORY, "GB (10^9 bytes)",

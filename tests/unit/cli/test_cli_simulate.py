@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,26 @@ def test_two_of_one_name_do_not_write_over_each_other(
     assert done.exit_code == 2
     assert "another one is called flow, too" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_written_or_imported_is_told_without_a_traceback(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow, catalog = files
+    taken = tmp_path / "taken"
+    taken.touch()
+    shared = (workflow, "--catalog", catalog, "--policy", "static")
+    done = invoke(*shared, "--schedule-out", taken)
+    assert done.exit_code == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"cu-market: {taken}")
+    assert line.endswith("Not a directory; give another path, or mend what is there")
+    monkeypatch.setitem(sys.modules, "simpy", None)
+    monkeypatch.delitem(sys.modules, "cu_market.sim.replay", raising=False)
+    monkeypatch.delitem(sys.modules, "cu_market.sim.study", raising=False)
+    done = invoke(*shared)
+    assert done.exit_code == 1
+    assert done.stderr == "cu-market: 'simpy' is not installed; install cu-market[market]\n"
 
 
 @op
