@@ -26,13 +26,15 @@ from cu_market.dnm.objective import (
     delay_cost_microusd,
     expected_ms,
     money_microusd,
+    told_price,
+    winning_price,
 )
 from cu_market.dnm.offers import bids_in_order
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Loss, LossReason, Plan
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
-from cu_market.domain.units import MS_PER_HOUR, format_usd
+from cu_market.domain.units import format_usd
 
 MOST_COMPARISONS = 100_000
 """Beyond so many of one bid with another for a kind of request nothing is looked for: the program
@@ -270,14 +272,17 @@ def _loss(
     delay = delay_cost_microusd(request, taken_ms=waited_ms + takes_ms, slack_ms=slack_ms)
     cost = money_microusd(request, bid, surcharge) + surcharge.loss_microusd + delay
     more = cost - award.cost_microusd
-    detail = f"{format_usd(cost)} in all"
+    detail, wins_at = f"{format_usd(cost)} in all", None
     if more > 0:
-        billed_ms = max(takes_ms, bid.minimum_ms)
-        too_much = -(-(more + 1) * MS_PER_HOUR // (billed_ms * request.quantity))
-        price = bid.price_for(request.needs) - too_much
-        detail = f"{format_usd(more)} dearer: {detail}"
-        detail += f"; would have won at {format_usd(price)}/h" if price >= 0 else ""
-    return _told(dropped, f"{detail}; {_by(dropped)}", cost)
+        wins_at = winning_price(
+            bid.price_for(request.needs),
+            more,
+            billed_ms=max(takes_ms, bid.minimum_ms),
+            quantity=request.quantity,
+        )
+        detail = f"{format_usd(more)} dearer: {detail}{told_price(wins_at)}"
+    told = _told(dropped, f"{detail}; {_by(dropped)}", cost)
+    return replace(told, wins_at_microusd_per_hour=wins_at)
 
 
 def _refusal(request: ResourceRequest, dropped: Dominated, surcharges: Surcharges) -> Loss:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from cu_market.dnm.feasibility import Refusals, late_detail, no_retry_detail
+from cu_market.dnm.objective import told_price, winning_price
 from cu_market.dnm.offers import Offer, OfferTable
 from cu_market.dnm.placement.construction import Placement, Schedule, has_room, occupied, occupy
 from cu_market.dnm.placement.timeline import Timeline
 from cu_market.dnm.sensitivity import Judged, sensitivity
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Loss, LossReason, Unserved
-from cu_market.domain.units import MS_PER_HOUR, format_usd
+from cu_market.domain.units import format_usd
 
 
 def explain(table: OfferTable, schedule: Schedule) -> tuple[list[Award], list[Unserved]]:
@@ -79,13 +81,22 @@ def _judged(
             continue
         cost = table.cost(offer, start_ms - ready_ms)
         reason, detail = _verdict(table, offer, start_ms, cost, winner, timelines)
-        found.append(Judged(offer, cost, reason, detail))
+        wins_at = None
+        if winner is not None and reason is LossReason.DEARER:
+            wins_at = _wins_at(table, offer, cost - winner.cost_microusd)
+        found.append(Judged(offer, cost, reason, detail + told_price(wins_at), wins_at))
     return sorted(found, key=lambda other: (other.cost, other.offer.bid))
 
 
 def _losses(table: OfferTable, request: int, others: Sequence[Judged]) -> tuple[Loss, ...]:
     """One loss a bid: feasible ones by cost, then the infeasible ones in canonical order."""
-    feasible = [_loss(table.bids[o.offer.bid], o.reason, o.detail, o.cost) for o in others]
+    feasible = [
+        replace(
+            _loss(table.bids[o.offer.bid], o.reason, o.detail, o.cost),
+            wins_at_microusd_per_hour=o.wins_at,
+        )
+        for o in others
+    ]
     infeasible = [
         _infeasible(table.bids[b], table.refused[request, b])
         for b in range(len(table.bids))
@@ -114,8 +125,7 @@ def _verdict(
         return LossReason.CAPACITY, "room only if other requests gave way"
     more = cost - winner.cost_microusd
     if more > 0:
-        detail = f"{format_usd(more)} dearer: {format_usd(cost)} in all"
-        return LossReason.DEARER, detail + _winning_price(table, offer, more)
+        return LossReason.DEARER, f"{format_usd(more)} dearer: {format_usd(cost)} in all"
     if more == 0:
         return LossReason.DEARER, "costs the same; the winner is first in order or ends earlier"
     if offer.expected_ms > winner.offer.expected_ms:
@@ -127,13 +137,16 @@ def _verdict(
     return LossReason.CAPACITY, "cheaper here, but dearer for the plan as a whole"
 
 
-def _winning_price(table: OfferTable, offer: Offer, more: int) -> str:
-    """Says the price an hour at which the loser would have cost less than the winner, if any."""
-    leases = table.requests[offer.request].quantity
-    billed_ms = max(offer.expected_ms, table.bids[offer.bid].minimum_ms)
-    too_much = -(-(more + 1) * MS_PER_HOUR // (billed_ms * leases))
-    price = offer.price_microusd_per_hour - too_much
-    return f"; would have won at {format_usd(price)}/h" if price >= 0 else ""
+def _wins_at(table: OfferTable, offer: Offer, more: int) -> int | None:
+    """Returns the price an hour at which a loser would have won; None where it costs no more."""
+    if more <= 0:
+        return None
+    return winning_price(
+        offer.price_microusd_per_hour,
+        more,
+        billed_ms=max(offer.expected_ms, table.bids[offer.bid].minimum_ms),
+        quantity=table.requests[offer.request].quantity,
+    )
 
 
 def _room_detail(

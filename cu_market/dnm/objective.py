@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from cu_market.domain.bid import Bid
 from cu_market.domain.request import ResourceRequest
-from cu_market.domain.units import lease_cost_microusd
+from cu_market.domain.units import MS_PER_HOUR, format_usd, lease_cost_microusd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +75,22 @@ def delay_cost_microusd(request: ResourceRequest, *, taken_ms: int, slack_ms: in
     if late_ms <= 0:
         return 0
     return lease_cost_microusd(request.value_of_time_microusd_per_hour, late_ms)
+
+
+def winning_price(price: int, more: int, *, billed_ms: int, quantity: int) -> int | None:
+    """Returns the price an hour at which a loser would have cost less than the winner, or None
+    where not even nothing would have done.
+
+    Args:
+        price: what it asked, micro-dollars an hour of one lease.
+        more: by how many micro-dollars it was dearer in all; above 0.
+        billed_ms: of each lease.
+        quantity: leases.
+    """
+    too_much = -(-(more + 1) * MS_PER_HOUR // (billed_ms * quantity))
+    return price - too_much if price >= too_much else None
+
+
+def told_price(price: int | None) -> str:
+    """Returns the same in words; empty where there is none."""
+    return "" if price is None else f"; would have won at {format_usd(price)}/h"

@@ -28,12 +28,14 @@ class Judged:
         offer: the pair.
         cost: money and delay there, at the winner's start.
         reason, detail: why it lost.
+        wins_at: the price an hour at which it would have won, or None.
     """
 
     offer: Offer
     cost: int
     reason: LossReason
     detail: str
+    wins_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

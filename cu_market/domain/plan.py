@@ -37,6 +37,8 @@ class Loss:
         reason: machine-readable.
         detail: the same with its figures: ``asks 8.0 GiB, has 4.0 GiB``.
         cost_microusd: what it would have cost in all (money and delay), where feasible.
+        wins_at_microusd_per_hour: the price at which it would have won, where it was dearer and a
+            lower price could have made up for it; else None.
     """
 
     bid_id: str
@@ -45,6 +47,7 @@ class Loss:
     reason: LossReason
     detail: str
     cost_microusd: int | None = None
+    wins_at_microusd_per_hour: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -104,6 +104,9 @@ def _loss(loss: Loss) -> dict[str, Any]:
         "reason": str(loss.reason),
         "detail": loss.detail,
         "total_cost_usd": None if loss.cost_microusd is None else loss.cost_microusd / MICROUSD,
+        "wins_at_price_per_hour": None
+        if loss.wins_at_microusd_per_hour is None
+        else loss.wins_at_microusd_per_hour / MICROUSD,
     }
 
 

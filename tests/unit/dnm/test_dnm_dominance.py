@@ -107,5 +107,6 @@ def test_a_dropped_bid_is_told_with_what_it_would_have_cost() -> None:
         "$0.050000 dearer: $0.150000 in all; would have won at $0.099999/h; "
         "cu-b is as good in everything, and no dearer"
     )
+    assert (cost.wins_at_microusd_per_hour, refused.wins_at_microusd_per_hour) == (99_999, None)
     assert refused.reason is LossReason.TOO_LITTLE_MEMORY
     assert award.expected_ms == HOUR

@@ -61,6 +61,7 @@ def test_one_request_takes_the_cheapest_bid_without_a_solver() -> None:
     assert award.runner_up.detail == (
         "$0.000600 dearer: $0.000900 in all; would have won at $0.000299/h"
     )
+    assert award.runner_up.wins_at_microusd_per_hour == 299
     assert solver.programs == []
     cheaper = planned([asks("r")], [offers("dear", 299), offers("cheap", 300)], solver=solver)
     assert cheaper.awards[0].bid_id == "dear"
