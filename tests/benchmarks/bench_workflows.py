@@ -19,18 +19,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from workflow_instance import read_machines
-
 from cu_market.dnm.schedule import Budget, MachineType, Task, Workload, plan_workload
-from cu_market.dnm.schedule.bundle import Stay, peak_of, profile
-from cu_market.dnm.schedule.packing import windows
-from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
 from cu_market.market.solver.process import SolverProcess
-from cu_market.sim.inputs import read_workflow
-
-FOREVER_MS = 10**12
+from cu_market.sim.inputs import read_machines, read_workflow
+from cu_market.sim.policies import greedy_plan, one_per_step_plan, right_sized_plan, static_plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,84 +36,20 @@ class Policies:
     greedy: int
 
 
-def static_machine(tasks: tuple[Task, ...], machines: tuple[MachineType, ...]) -> MachineType:
-    """Returns the cheapest type that holds the peaks of the earliest-start schedule."""
-    workload = Workload(tasks=tasks, machines=machines, deadline_ms=FOREVER_MS)
-    starts = windows(workload, [task.duration_ms for task in tasks]).earliest
-    stays = [
-        Stay(start, start + task.duration_ms, i)
-        for i, (start, task) in enumerate(zip(starts, tasks, strict=True))
-    ]
-    cpu, memory, _ = peak_of(profile(stays, [(t.cpu_millis, t.memory_bytes, 0) for t in tasks])[1])
-    holding = [m for m in machines if m.cpu_millis >= cpu and m.memory_bytes >= memory]
-    return min(holding, key=lambda m: (m.price_microusd_per_hour, m.name))
-
-
 def policies(tasks: tuple[Task, ...], machines: tuple[MachineType, ...], factor: float) -> Policies:
     """Returns every policy's cost at the static finish times the factor."""
-    static = static_machine(tasks, machines)
-    free = Workload(tasks=tasks, machines=machines, deadline_ms=FOREVER_MS)
-    hosts = list_schedule(free, static, 1)
-    assert hosts is not None
-    deadline = round(factor * finish_ms(hosts))
+    static = static_plan(tasks, machines)
+    deadline = round(factor * static.finish_ms)
     workload = Workload(tasks=tasks, machines=machines, deadline_ms=deadline)
-    single = []
-    for machine in machines:
-        tried = list_schedule(workload, machine, 1)
-        if tried is not None and meets(workload, tried):
-            single.append(machine.cost_microusd(finish_ms(tried)))
-    alone = sum(cheapest_alone(task, machines) for task in tasks)
+    single = right_sized_plan(workload)
+    if single is None:
+        raise SystemExit(f"no single machine meets {deadline / 1000} s: give a larger --factors")
     return Policies(
         deadline_ms=deadline,
-        static=static.cost_microusd(finish_ms(hosts)),
-        right_sized=min(single),
-        one_per_step=alone,
-        greedy=greedy(workload),
-    )
-
-
-def cheapest_alone(task: Task, machines: tuple[MachineType, ...]) -> int:
-    """Returns the least bill of the task on a CU of its own."""
-    return min(
-        m.cost_microusd(task.duration_ms)
-        for m in machines
-        if m.cpu_millis >= task.cpu_millis and m.memory_bytes >= task.memory_bytes
-    )
-
-
-def greedy(workload: Workload) -> int:
-    """Returns the cost of taking the cheapest place for each step at its earliest start.
-
-    Free room of a CU that runs anyway comes first, then the cheapest new CU; nothing is moved.
-    """
-    room = windows(workload, [task.duration_ms for task in workload.tasks])
-    cus: list[tuple[MachineType, list[Stay]]] = []
-    loads = [(t.cpu_millis, t.memory_bytes, 0) for t in workload.tasks]
-    order = sorted(workload.order, key=lambda i: (room.earliest[i], i))
-    for i in order:
-        task = workload.tasks[i]
-        stay = Stay(room.earliest[i], room.earliest[i] + task.duration_ms, i)
-        options = []
-        for k, (machine, stays) in enumerate(cus):
-            cpu, memory, _ = peak_of(profile([*stays, stay], loads)[1])
-            if cpu <= machine.cpu_millis and memory <= machine.memory_bytes:
-                before = finish_ms([stays]) - min(s.start_ms for s in stays)
-                both = [*stays, stay]
-                after = finish_ms([both]) - min(s.start_ms for s in both)
-                options.append((machine.cost_microusd(after) - machine.cost_microusd(before), k))
-        alone = cheapest_alone(task, workload.machines)
-        if options and min(options)[0] <= alone:
-            cus[min(options)[1]][1].append(stay)
-            continue
-        fitting = [
-            m
-            for m in workload.machines
-            if m.cpu_millis >= task.cpu_millis and m.memory_bytes >= task.memory_bytes
-        ]
-        best = min(fitting, key=lambda m: (m.cost_microusd(task.duration_ms), m.name))
-        cus.append((best, [stay]))
-    return sum(
-        m.cost_microusd(finish_ms([stays]) - min(s.start_ms for s in stays)) for m, stays in cus
+        static=static.cost_microusd,
+        right_sized=single.cost_microusd,
+        one_per_step=one_per_step_plan(workload).cost_microusd,
+        greedy=greedy_plan(workload).cost_microusd,
     )
 
 
@@ -193,7 +121,7 @@ def main() -> int:
     if not (folder / "workflows").is_dir():
         print("skipped: CU_MARKET_DATA is not a folder with workflows/ and catalogs/")
         return 0
-    machines = read_machines(folder / "catalogs" / "aws-us-east-1.csv")
+    machines = read_machines([folder / "catalogs" / "aws-us-east-1.csv"])
     budget = Budget(limit_seconds=arguments.limit, rounds=arguments.rounds)
     clock = time.process_time if arguments.cpu_clock else time.perf_counter
     solver = SolverProcess()
