@@ -46,6 +46,25 @@ class _Search:
     solve_seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Task:
+    """What a construction is to be improved with; see plan."""
+
+    given: Given
+    table: OfferTable
+    surcharges: Surcharges
+    solver: Solver
+    limit_seconds: float
+    gap: float
+    fixed_starts: bool
+    held: Mapping[int, Placement]
+    clock: Clock
+
+    def is_proven(self, schedule: Schedule, bound: int) -> bool:
+        """Whether the gap between them is small enough."""
+        return _is_proven(schedule, bound, self.gap)
+
+
 def plan(
     requests: Sequence[ResourceRequest],
     bids: Sequence[Bid],
@@ -125,12 +144,19 @@ def plan(
         first = min(stays, first, key=lambda found: _rank(found, fixed_starts))
     search = _Search(schedule=first, bound=floor_bound(table), build_seconds=clock() - began)
     if solver is not None and not _is_proven(search.schedule, search.bound, gap):
-        if fixed_starts or len(requests) * len(bids) <= LARGEST_FREE_TABLE:
-            search = _improve(table, search, solver, limit_seconds, gap, fixed_starts, held, clock)
-        else:
-            search = _improve_in_arrays(
-                given, table, search, surcharges, solver, limit_seconds, gap, held, clock
-            )
+        is_small = fixed_starts or len(requests) * len(bids) <= LARGEST_FREE_TABLE
+        task = _Task(
+            given=given,
+            table=table,
+            surcharges=surcharges,
+            solver=solver,
+            limit_seconds=limit_seconds,
+            gap=gap,
+            fixed_starts=fixed_starts,
+            held=held,
+            clock=clock,
+        )
+        search = _improve(task, search) if is_small else _improve_in_arrays(task, search)
     awards, unserved, wrong = check(search.schedule)
     if wrong and search.schedule is not first:
         search = _Search(
@@ -145,108 +171,84 @@ def plan(
     return _plan_of(given, search, awards, unserved)
 
 
-def _improve(
-    table: OfferTable,
-    search: _Search,
-    solver: Solver,
-    limit_seconds: float,
-    gap: float,
-    fixed_starts: bool,
-    held: Mapping[int, Placement],
-    clock: Clock,
-) -> _Search:
+def _improve(task: _Task, search: _Search) -> _Search:
     """Returns the search after the solver's answer, whatever that was."""
+    table, solver, clock, is_fixed = task.table, task.solver, task.clock, task.fixed_starts
     began = clock()
     data = assemble(table, search.schedule)
     asked = clock()
-    answer = solver.solve(data, limit_seconds=limit_seconds, gap=gap)
+    answer = solver.solve(data, limit_seconds=task.limit_seconds, gap=task.gap)
     took = max(0.0, clock() - asked - answer.build_seconds)
     schedule, name = search.schedule, search.solver
     choice = read_choice(data, answer)
     if choice is not None:
-        found = construct_best(table, fixed_starts=fixed_starts, chosen=choice, seated=held)
-        if fixed_starts:
+        found = construct_best(table, fixed_starts=is_fixed, chosen=choice, seated=task.held)
+        if is_fixed:
             found = descend(table, found)
-        if _rank(found, fixed_starts) < _rank(schedule, fixed_starts):
+        if _rank(found, is_fixed) < _rank(schedule, is_fixed):
             schedule, name = found, answer.solver or "solver"
     bound, is_independent = search.bound, True
-    if not fixed_starts:
-        left = limit_seconds - (clock() - asked)
-        bound = _bound_of_waiting(table, schedule, bound, solver, left, gap)
-    if fixed_starts:
+    if is_fixed:
         bound = max(bound, lagrangian_bound(data, answer.duals))
         claimed = _claimed(answer, schedule.objective_microusd)
-        if claimed > bound and not _is_proven(schedule, bound, gap):
+        if claimed > bound and not task.is_proven(schedule, bound):
             bound, is_independent = claimed, False
+    else:
+        bound = _bound_of_waiting(task, schedule, bound, task.limit_seconds - (clock() - asked))
     if bound > search.bound and name == CONSTRUCTION:
         name = f"{CONSTRUCTION}, bound by {answer.solver or 'solver'}"
-    is_cut = answer.is_cut and not _is_proven(schedule, bound, gap)
     return _Search(
         schedule=schedule,
         bound=min(bound, schedule.objective_microusd),
         solver=name,
-        is_cut=is_cut,
+        is_cut=answer.is_cut and not task.is_proven(schedule, bound),
         is_bound_independent=is_independent,
         build_seconds=search.build_seconds + (asked - began) + answer.build_seconds,
         solve_seconds=took,
     )
 
 
-def _improve_in_arrays(
-    given: Given,
-    table: OfferTable,
-    search: _Search,
-    surcharges: Surcharges,
-    solver: Solver,
-    limit_seconds: float,
-    gap: float,
-    held: Mapping[int, Placement],
-    clock: Clock,
-) -> _Search:
+def _improve_in_arrays(task: _Task, search: _Search) -> _Search:
     """Returns the search after a choice at the schedule's starts by columns and rows: a program of
     so many pairs would take longer to build than there is."""
     from cu_market.dnm.selection.planner import choose_at  # numpy: off the light path
 
-    began = clock()
+    began = task.clock()
 
     def left() -> float:
-        return limit_seconds - (clock() - began)
+        return task.limit_seconds - (task.clock() - began)
 
     starts = {
-        table.requests[i].request_id: ready if placement is None else placement.start_ms
-        for i, (placement, ready) in enumerate(
-            zip(search.schedule.placements, search.schedule.ready_ms, strict=True)
+        request.request_id: ready if placement is None else placement.start_ms
+        for request, placement, ready in zip(
+            task.table.requests, search.schedule.placements, search.schedule.ready_ms, strict=True
         )
     }
-    chosen, name, is_cut = choose_at(given, starts, surcharges, solver=solver, gap=gap, left=left)
+    chosen, name, is_cut = choose_at(
+        task.given, starts, task.surcharges, solver=task.solver, gap=task.gap, left=left
+    )
     schedule, found_by = search.schedule, search.solver
-    found = construct_best(table, fixed_starts=False, chosen=chosen, seated=held)
+    found = construct_best(task.table, fixed_starts=False, chosen=chosen, seated=task.held)
     if _rank(found, False) < _rank(schedule, False):
         schedule, found_by = found, name
-    bound = _bound_of_waiting(table, schedule, search.bound, solver, left(), gap)
+    bound = _bound_of_waiting(task, schedule, search.bound, left())
     return _Search(
         schedule=schedule,
         bound=min(bound, schedule.objective_microusd),
         solver=found_by,
-        is_cut=is_cut and not _is_proven(schedule, bound, gap),
+        is_cut=is_cut and not task.is_proven(schedule, bound),
         build_seconds=search.build_seconds,
-        solve_seconds=clock() - began,
+        solve_seconds=task.clock() - began,
     )
 
 
-def _bound_of_waiting(
-    table: OfferTable,
-    schedule: Schedule,
-    bound: int,
-    solver: Solver,
-    left_seconds: float,
-    gap: float,
-) -> int:
+def _bound_of_waiting(task: _Task, schedule: Schedule, bound: int, left_seconds: float) -> int:
     """Returns the larger of a bound and that of prices of waiting, where there is time for it."""
-    is_done = bool(schedule.unserved_count) or _is_proven(schedule, bound, gap)
-    if is_done or left_seconds <= 0 or not isinstance(solver, LinearSolver):
+    is_done = bool(schedule.unserved_count) or task.is_proven(schedule, bound)
+    if is_done or left_seconds <= 0 or not isinstance(task.solver, LinearSolver):
         return bound
-    return max(bound, waiting_bound(table, schedule, solver, limit_seconds=left_seconds))
+    found = waiting_bound(task.table, schedule, task.solver, limit_seconds=left_seconds)
+    return max(bound, found)
 
 
 def _claimed(answer: SolverAnswer, objective: int) -> int:
