@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cu_market.dnm.schedule import MachineType, Task
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.units import MIB
 from cu_market.ral.catalog.rows import CatalogRow
 from cu_market.ral.catalog.store import read_file
+
+_Taken = TypeVar("_Taken")
 
 STARTUP_MS = 45_000
 MINIMUM_MS = 60_000
@@ -78,8 +80,8 @@ def read_workflow(path: Path) -> tuple[Task, ...]:
     Raises:
         InvalidInputError: not a WfFormat file.
     """
-    try:
-        workflow = json.loads(path.read_text())["workflow"]
+
+    def tasks(workflow: dict[str, Any]) -> tuple[Task, ...]:
         executed = {task["id"]: task for task in workflow["execution"]["tasks"]}
         return tuple(
             Task(
@@ -91,8 +93,8 @@ def read_workflow(path: Path) -> tuple[Task, ...]:
             )
             for task in workflow["specification"]["tasks"]
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise _unreadable("workflow", path, error, "give a WfFormat 1.5 JSON file") from error
+
+    return _read(path, tasks)
 
 
 def read_kinds(path: Path) -> dict[str, str]:
@@ -101,11 +103,7 @@ def read_kinds(path: Path) -> dict[str, str]:
     Raises:
         InvalidInputError: not a WfFormat file.
     """
-    try:
-        executed = json.loads(path.read_text())["workflow"]["execution"]["tasks"]
-        return {task["id"]: _kind(task) for task in executed}
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _unreadable("workflow", path, error, "give a WfFormat 1.5 JSON file") from error
+    return _read(path, lambda w: {task["id"]: _kind(task) for task in w["execution"]["tasks"]})
 
 
 def read_peaks(path: Path) -> dict[str, int]:
@@ -114,11 +112,12 @@ def read_peaks(path: Path) -> dict[str, int]:
     Raises:
         InvalidInputError: not a WfFormat file.
     """
-    try:
-        executed = json.loads(path.read_text())["workflow"]["execution"]["tasks"]
+
+    def peaks(workflow: dict[str, Any]) -> dict[str, int]:
+        executed = workflow["execution"]["tasks"]
         return {t["id"]: int(t["memoryInBytes"]) for t in executed if t.get("memoryInBytes")}
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _unreadable("workflow", path, error, "give a WfFormat 1.5 JSON file") from error
+
+    return _read(path, peaks)
 
 
 def read_moved(path: Path) -> dict[tuple[str, str], int]:
@@ -127,18 +126,27 @@ def read_moved(path: Path) -> dict[tuple[str, str], int]:
     Raises:
         InvalidInputError: not a WfFormat file.
     """
-    try:
-        specified = json.loads(path.read_text())["workflow"]["specification"]
+
+    def moved(workflow: dict[str, Any]) -> dict[tuple[str, str], int]:
+        specified = workflow["specification"]
         sizes = {file["id"]: int(file["sizeInBytes"]) for file in specified.get("files", ())}
-        tasks = {task["id"]: task for task in specified["tasks"]}
+        written = {t["id"]: set(t.get("outputFiles") or ()) for t in specified["tasks"]}
         found: dict[tuple[str, str], int] = {}
-        for name, task in tasks.items():
+        for task in specified["tasks"]:
             read = set(task.get("inputFiles") or ())
             for parent in task["parents"]:
-                shared = read & set(tasks.get(parent, {}).get("outputFiles") or ())
-                if moved := sum(sizes.get(file, 0) for file in shared):
-                    found[parent, name] = moved
+                shared = read & written.get(parent, set())
+                if size := sum(sizes.get(file, 0) for file in shared):
+                    found[parent, task["id"]] = size
         return found
+
+    return _read(path, moved)
+
+
+def _read(path: Path, take: Callable[[dict[str, Any]], _Taken]) -> _Taken:
+    """Returns what is taken of a file's workflow."""
+    try:
+        return take(json.loads(path.read_text())["workflow"])
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable("workflow", path, error, "give a WfFormat 1.5 JSON file") from error
 
