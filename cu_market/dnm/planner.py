@@ -1,4 +1,31 @@
-"""The plan: construct, ask the solver if that is not proven good, check, keep the better."""
+"""The plan: construct, ask the solver if that is not proven good, check, keep the better.
+
+Sets
+    i in I            requests;  A  pairs (p, c) of which c waits for p
+    F                 feasible pairs (i, b) of a request and a bid
+    r in R            rooms: a capacity's cores, memory, GPUs; the units of a bid sold whole
+
+Parameters (whole milliseconds and micro-dollars)
+    e_ib              time of i on b, start-up and transfer included
+    c_ib(w)           money, expected loss, and value of the delay after waiting w (``objective``)
+    a_r,ib, Q_r(t)    what the pair holds of r;  what there is of it, more as leases end
+    E_i, L_ib         earliest start;  latest end, a retry's time kept free where it may be needed
+    M_i               penalty of leaving i unserved
+
+Variables
+    b_i, t_i          bid and start of i, or i is left unserved
+
+Objective
+    min  sum_{i served} c_i,b(i) (t_i - ready_i) + sum_{i unserved} M_i
+
+Constraints
+    ready             ready_i = max(E_i, max_{(p, i) in A} t_p + e_p,b(p)) <= t_i
+    in time           t_i + e_i,b(i) <= L_i,b(i)
+    room              sum_{i: t_i <= t < t_i + e_i,b(i)} a_r,ib <= Q_r(t)   for each r, moment t
+
+Starts come of a construction. At given starts what is left is an integer program:
+``programs.program`` states it whole, ``selection`` by columns and rows where there are more pairs.
+"""
 
 from __future__ import annotations
 

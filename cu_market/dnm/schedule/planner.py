@@ -1,4 +1,31 @@
-"""The joint plan: construct, bound, search, recombine, verify; the best so far at any time."""
+"""The joint plan: construct, bound, search, recombine, verify; the best so far at any time.
+
+Sets
+    i in I            tasks;  A  pairs (p, c) of which c waits for p
+    j in J            machine types;  k in K  CUs that are had, any number
+
+Parameters (whole milliseconds, micro-dollars, milli-cores, bytes)
+    d_ij              time of i on j;  E_i, L_i  its earliest start and latest end
+    load_i            what i holds while it runs;  cap_j  what a CU of j has
+    bill_j(x)         price of j x max(start-up + x, minimum), in whole billing steps
+
+Variables
+    j_k               type of k
+    k_i, t_i          CU and start of i;  e_i = t_i + d_i,j(k_i)  its end
+
+Objective
+    min  sum_k bill_j(k) (max_{i on k} e_i - min_{i on k} t_i)
+
+Constraints
+    precedence        e_p <= t_c                                            for each (p, c) in A
+    window            E_i <= t_i,  e_i <= min(L_i, deadline)                for each i
+    room              sum_{i on k: t_i <= t < e_i} load_i <= cap_j(k)       for each k, moment t
+
+Too large to be handed to a solver whole: tasks share CUs side by side and one after another, and
+how many CUs there are is open. So starts and CUs are searched; a linear and an integer program
+improve them over all tasks at once (``retiming``: all starts; ``recombination``: all CUs that good
+schedules had), and the bound is the time-indexed relaxation's (``relaxation``, ``certificate``).
+"""
 
 from __future__ import annotations
 
