@@ -98,12 +98,12 @@ def test_every_step_is_leased_ended_and_billed_once(runs: list[str], ledger: Sql
 
 
 def test_the_launcher_held_the_auction(runs: list[str], ledger: SqlLedger):
-    """On a busy machine the executor may plan again what has not started."""
+    """While a run goes, what has not started may be planned again, and moved."""
     for run_id in runs:
         *later, first = ledger.auctions(run_id)
         assert first.place == "launcher"
         assert len(first.report["steps"]) == AUCTIONED
-        assert all(auction.place == "executor" for auction in later)
+        assert {auction.place for auction in later} <= {"executor", "renegotiation"}
 
 
 def test_what_is_declared_is_at_most_four_times_the_peak(runs: list[str], ledger: SqlLedger):

@@ -29,6 +29,7 @@ from cu_market.deo.announcements import MAX_ROWS, table
 from cu_market.deo.executor.restarts import Restarts
 from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.executor.timing import left_ms_of, ran_ms_of, spread_of
+from cu_market.dnm.renegotiation.worth import SAVING_MICROUSD, UNASKED_MICROUSD
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.units import format_usd, usd_to_microusd
@@ -186,6 +187,7 @@ class Renegotiator:
             latest_finish_ms=proposal.demand.requests[0].latest_finish_ms,
             is_repriced=negotiation.market.settings.pricing is Pricing.PAY_AS_BID,
             spare_microusd=negotiation.leases.purse.spare_microusd(),
+            least_microusd=SAVING_MICROUSD if causes else UNASKED_MICROUSD,
         )
         causes = causes or _better(moves)
         if not causes or (not moves and "; ".join(causes) in self._told):

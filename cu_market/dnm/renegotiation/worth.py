@@ -16,6 +16,10 @@ SAVING_RATIO = 0.1
 SAVING_MICROUSD = 10
 """Nor is less than this."""
 
+UNASKED_MICROUSD = 100
+"""Nor than this where nothing else has changed than that better CUs are offered, or to end what
+runs: a move is an auction, and a line on the run page."""
+
 SOONER_RATIO = 0.01
 """A run that is late anyway is moved only if it then ends sooner by this share of what is left.
 At 0.05, replays of recorded workflows with a forecast error of 0.3 let delays of up to that share
@@ -49,6 +53,7 @@ def weigh(
     stays_ms: int,
     moved_ms: int,
     latest_ms: int | None,
+    least_microusd: int = SAVING_MICROUSD,
 ) -> Worth:
     """Returns whether moving saves enough, or makes a late run end sooner.
 
@@ -56,10 +61,11 @@ def weigh(
         present_microusd, moved_microusd: what the steps cost where they stand, and moved.
         stays_ms, moved_ms: when the run would end, from now.
         latest_ms: what is left of its deadline, or None.
+        least_microusd: so much must be saved at least.
     """
     saved = present_microusd - moved_microusd
     is_late = latest_ms is not None and stays_ms > latest_ms
     return Worth(
-        is_saving=saved > max(SAVING_RATIO * present_microusd, SAVING_MICROUSD),
+        is_saving=saved > max(SAVING_RATIO * present_microusd, least_microusd),
         is_sooner=is_late and moved_ms < stays_ms * (1 - SOONER_RATIO),
     )

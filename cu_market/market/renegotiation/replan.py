@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from cu_market.dnm.objective import expected_ms, money_microusd
 from cu_market.dnm.placement.placing import places_of
-from cu_market.dnm.renegotiation.worth import MAX_MOVES, weigh
+from cu_market.dnm.renegotiation.worth import MAX_MOVES, SAVING_MICROUSD, weigh
 from cu_market.dnm.surcharges import Priced
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
@@ -91,6 +91,7 @@ def choose_moves(
     latest_finish_ms: int | None,
     is_repriced: bool = True,
     spare_microusd: int | None = None,
+    least_microusd: int = SAVING_MICROUSD,
 ) -> tuple[list[Move], str]:
     """Returns the moves to make, and the verdict in words; no move where it is not worth it.
 
@@ -105,6 +106,7 @@ def choose_moves(
             stands, since it follows from others' bids of then.
         spare_microusd: what the run's awards may cost more than they are expected to now, before
             they pass its budget; None: it has none.
+        least_microusd: what moves of free will save together at least.
     """
     offered = {bid.profile.cu_id: bid for bid in bids}
     by_id = {bid.bid_id: bid for bid in bids}
@@ -149,6 +151,7 @@ def choose_moves(
         stays_ms=now_ms,
         moved_ms=then_ms,
         latest_ms=latest_finish_ms,
+        least_microusd=least_microusd,
     )
     repriced = [
         move

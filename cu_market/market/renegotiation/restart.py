@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cu_market.dnm.renegotiation import weigh
+from cu_market.dnm.renegotiation.worth import UNASKED_MICROUSD
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.plan import Award
 from cu_market.domain.request import ResourceRequest
@@ -91,6 +92,7 @@ def restart_of(
         stays_ms=left_ms + after_ms,
         moved_ms=again_ms + after_ms,
         latest_ms=latest_ms,
+        least_microusd=UNASKED_MICROUSD,
     )
     is_in_time = latest_ms is None or again_ms + after_ms <= latest_ms
     is_saving = worth.is_saving and is_in_time and stays - again - delay > SAVING_RATIO * stays

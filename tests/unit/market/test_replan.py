@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from cu_market.dnm.renegotiation import MAX_MOVES
+from cu_market.dnm.renegotiation.worth import SAVING_MICROUSD
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.bid import Bid, Rates
 from cu_market.domain.plan import Award, Plan
@@ -91,6 +92,7 @@ def decide(
     made: int = 0,
     latest: int | None = None,
     spare: int | None = None,
+    least: int = SAVING_MICROUSD,
 ) -> tuple[list[Move], str]:
     return choose_moves(
         planned(new, "s"),
@@ -100,6 +102,7 @@ def decide(
         moves_made={"s": made},
         latest_finish_ms=latest,
         spare_microusd=spare,
+        least_microusd=least,
     )
 
 
@@ -118,6 +121,14 @@ def test_hysteresis_keeps_what_would_save_too_little() -> None:
     for price, moves in ((905, 0), (895, 1)):
         cheap = bid("cheap", price)
         assert len(decide(cheap, [old, cheap])[0]) == moves
+
+
+def test_so_much_must_be_saved_at_least_unless_a_late_run_ends_sooner() -> None:
+    old, cheap = bid("old", 3000), bid("cheap", 1500)
+    assert decide(cheap, [old, cheap], least=1499)[0]
+    assert not decide(cheap, [old, cheap], least=1500)[0]
+    quick = bid("quick", 3000, 2000)
+    assert decide(quick, [old, quick], latest=HOUR_MS - 1, least=1500)[0]
 
 
 def test_a_step_has_a_budget_of_moves_but_leaves_what_is_gone() -> None:
