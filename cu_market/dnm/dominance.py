@@ -19,6 +19,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from cu_market.dnm.explain import told_price
 from cu_market.dnm.feasibility import refusals
 from cu_market.dnm.graph import analyse
 from cu_market.dnm.objective import (
@@ -26,7 +27,6 @@ from cu_market.dnm.objective import (
     delay_cost_microusd,
     expected_ms,
     money_microusd,
-    told_price,
     winning_price,
 )
 from cu_market.dnm.offers import bids_in_order

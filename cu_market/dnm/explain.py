@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from cu_market.dnm.feasibility import Refusals, late_detail, no_retry_detail
-from cu_market.dnm.objective import told_price, winning_price
+from cu_market.dnm.objective import winning_price
 from cu_market.dnm.offers import Offer, OfferTable
 from cu_market.dnm.placement.construction import Placement, Schedule, has_room, occupied, occupy
 from cu_market.dnm.placement.timeline import Timeline
@@ -135,6 +135,11 @@ def _verdict(
             f"{format_usd(-more)} cheaper but ends {later:g} s later, and others wait for it",
         )
     return LossReason.CAPACITY, "cheaper here, but dearer for the plan as a whole"
+
+
+def told_price(price: int | None) -> str:
+    """Returns the price at which a loser would have won in words; empty where there is none."""
+    return "" if price is None else f"; would have won at {format_usd(price)}/h"
 
 
 def _wins_at(table: OfferTable, offer: Offer, more: int) -> int | None:

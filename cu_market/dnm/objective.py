@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from cu_market.domain.bid import Bid
 from cu_market.domain.request import ResourceRequest
-from cu_market.domain.units import MS_PER_HOUR, format_usd, lease_cost_microusd
+from cu_market.domain.units import MS_PER_HOUR, lease_cost_microusd
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +89,3 @@ def winning_price(price: int, more: int, *, billed_ms: int, quantity: int) -> in
     """
     too_much = -(-(more + 1) * MS_PER_HOUR // (billed_ms * quantity))
     return price - too_much if price >= too_much else None
-
-
-def told_price(price: int | None) -> str:
-    """Returns the same in words; empty where there is none."""
-    return "" if price is None else f"; would have won at {format_usd(price)}/h"

@@ -74,7 +74,7 @@ class _Search:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Task:
+class _Instance:
     """What a construction is to be improved with; see plan."""
 
     given: Given
@@ -172,7 +172,7 @@ def plan(
     search = _Search(schedule=first, bound=floor_bound(table), build_seconds=clock() - began)
     if solver is not None and not _is_proven(search.schedule, search.bound, gap):
         is_small = fixed_starts or len(requests) * len(bids) <= LARGEST_FREE_TABLE
-        task = _Task(
+        case = _Instance(
             given=given,
             table=table,
             surcharges=surcharges,
@@ -183,7 +183,7 @@ def plan(
             held=held,
             clock=clock,
         )
-        search = _improve(task, search) if is_small else _improve_in_arrays(task, search)
+        search = _improve(case, search) if is_small else _improve_in_arrays(case, search)
     awards, unserved, wrong = check(search.schedule)
     if wrong and search.schedule is not first:
         search = _Search(
@@ -198,18 +198,19 @@ def plan(
     return _plan_of(given, search, awards, unserved)
 
 
-def _improve(task: _Task, search: _Search) -> _Search:
+def _improve(case: _Instance, search: _Search) -> _Search:
     """Returns the search after the solver's answer, whatever that was."""
-    table, solver, clock, is_fixed = task.table, task.solver, task.clock, task.fixed_starts
+    table, solver = case.table, case.solver
+    clock, is_fixed = case.clock, case.fixed_starts
     began = clock()
     data = assemble(table, search.schedule)
     asked = clock()
-    answer = solver.solve(data, limit_seconds=task.limit_seconds, gap=task.gap)
+    answer = solver.solve(data, limit_seconds=case.limit_seconds, gap=case.gap)
     took = max(0.0, clock() - asked - answer.build_seconds)
     schedule, name = search.schedule, search.solver
     choice = read_choice(data, answer)
     if choice is not None:
-        found = construct_best(table, fixed_starts=is_fixed, chosen=choice, seated=task.held)
+        found = construct_best(table, fixed_starts=is_fixed, chosen=choice, seated=case.held)
         if is_fixed:
             found = descend(table, found)
         if _rank(found, is_fixed) < _rank(schedule, is_fixed):
@@ -218,63 +219,71 @@ def _improve(task: _Task, search: _Search) -> _Search:
     if is_fixed:
         bound = max(bound, lagrangian_bound(data, answer.duals))
         claimed = _claimed(answer, schedule.objective_microusd)
-        if claimed > bound and not task.is_proven(schedule, bound):
+        if claimed > bound and not case.is_proven(schedule, bound):
             bound, is_independent = claimed, False
     else:
-        bound = _bound_of_waiting(task, schedule, bound, task.limit_seconds - (clock() - asked))
+        bound = _bound_of_waiting(case, schedule, bound, case.limit_seconds - (clock() - asked))
     if bound > search.bound and name == CONSTRUCTION:
         name = f"{CONSTRUCTION}, bound by {answer.solver or 'solver'}"
     return _Search(
         schedule=schedule,
         bound=min(bound, schedule.objective_microusd),
         solver=name,
-        is_cut=answer.is_cut and not task.is_proven(schedule, bound),
+        is_cut=answer.is_cut and not case.is_proven(schedule, bound),
         is_bound_independent=is_independent,
         build_seconds=search.build_seconds + (asked - began) + answer.build_seconds,
         solve_seconds=took,
     )
 
 
-def _improve_in_arrays(task: _Task, search: _Search) -> _Search:
+def _improve_in_arrays(case: _Instance, search: _Search) -> _Search:
     """Returns the search after a choice at the schedule's starts by columns and rows: a program of
     so many pairs would take longer to build than there is."""
     from cu_market.dnm.selection.planner import choose_at  # numpy: off the light path
 
-    began = task.clock()
+    began = case.clock()
 
     def left() -> float:
-        return task.limit_seconds - (task.clock() - began)
+        return case.limit_seconds - (case.clock() - began)
 
     starts = {
         request.request_id: ready if placement is None else placement.start_ms
         for request, placement, ready in zip(
-            task.table.requests, search.schedule.placements, search.schedule.ready_ms, strict=True
+            case.table.requests,
+            search.schedule.placements,
+            search.schedule.ready_ms,
+            strict=True,
         )
     }
     chosen, name, is_cut = choose_at(
-        task.given, starts, task.surcharges, solver=task.solver, gap=task.gap, left=left
+        case.given,
+        starts,
+        case.surcharges,
+        solver=case.solver,
+        gap=case.gap,
+        left=left,
     )
     schedule, found_by = search.schedule, search.solver
-    found = construct_best(task.table, fixed_starts=False, chosen=chosen, seated=task.held)
+    found = construct_best(case.table, fixed_starts=False, chosen=chosen, seated=case.held)
     if _rank(found, False) < _rank(schedule, False):
         schedule, found_by = found, name
-    bound = _bound_of_waiting(task, schedule, search.bound, left())
+    bound = _bound_of_waiting(case, schedule, search.bound, left())
     return _Search(
         schedule=schedule,
         bound=min(bound, schedule.objective_microusd),
         solver=found_by,
-        is_cut=is_cut and not task.is_proven(schedule, bound),
+        is_cut=is_cut and not case.is_proven(schedule, bound),
         build_seconds=search.build_seconds,
-        solve_seconds=task.clock() - began,
+        solve_seconds=case.clock() - began,
     )
 
 
-def _bound_of_waiting(task: _Task, schedule: Schedule, bound: int, left_seconds: float) -> int:
+def _bound_of_waiting(case: _Instance, schedule: Schedule, bound: int, left_seconds: float) -> int:
     """Returns the larger of a bound and that of prices of waiting, where there is time for it."""
-    is_done = bool(schedule.unserved_count) or task.is_proven(schedule, bound)
-    if is_done or left_seconds <= 0 or not isinstance(task.solver, LinearSolver):
+    is_done = bool(schedule.unserved_count) or case.is_proven(schedule, bound)
+    if is_done or left_seconds <= 0 or not isinstance(case.solver, LinearSolver):
         return bound
-    found = waiting_bound(task.table, schedule, task.solver, limit_seconds=left_seconds)
+    found = waiting_bound(case.table, schedule, case.solver, limit_seconds=left_seconds)
     return max(bound, found)
 
 
