@@ -56,7 +56,7 @@ from cu_market.market.together.beside import (
 from cu_market.market.together.crowd import NOBODY, Crowd, read_crowd
 from cu_market.market.together.joint import Together
 from cu_market.market.together.retender import open_requests, together_report, write_moves
-from cu_market.market.unserved import OUT_OF_TIME, MarketUnavailableError, unreached
+from cu_market.market.unserved import MarketUnavailableError, refuse_late, unreached
 from cu_market.pse.forecast import Forecaster
 from cu_market.ral.bids import BidRound, collect_bids
 from cu_market.ral.carrier import Carrier
@@ -162,10 +162,7 @@ class Market:
 
         found, bids = self._rounds(planned, is_wanted).hold(demand, bids)
         outcome = found.plan
-        if not is_wanted():
-            raise MarketUnavailableError(
-                "the auction took longer than its caller waits", OUT_OF_TIME
-            )
+        refuse_late(is_wanted, "the auction")
         moved = write_moves(self.ledger, outline, found, bids, attempts or {}, now)
         auction_id = uuid.uuid4().hex
         seconds = time.monotonic() - began
@@ -232,8 +229,7 @@ class Market:
 
         found, bids = self._rounds(planned, is_wanted).hold(demand, bids)
         outcome = found.plan
-        if not is_wanted():
-            raise MarketUnavailableError("the quote took longer than its caller waits", OUT_OF_TIME)
+        refuse_late(is_wanted, "the quote")
         seconds = time.monotonic() - began
         auction = Auction(
             auction_id="",

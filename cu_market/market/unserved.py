@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from cu_market.domain.plan import LossReason, Plan
 from cu_market.domain.problem import CUMarketError, InvalidInputError, Problem
@@ -87,6 +87,17 @@ def no_room_left(
     if all(_is_for_later(requests[name], bids, providers) for name in left):
         return NoRoomYetError(said, remedy)
     return MarketUnavailableError(said, remedy)
+
+
+def refuse_late(is_wanted: Callable[[], bool], what: str) -> None:
+    """Raises MarketUnavailableError where the caller waits no longer.
+
+    Args:
+        is_wanted: whether it still waits.
+        what: took too long, in words.
+    """
+    if not is_wanted():
+        raise MarketUnavailableError(f"{what} took longer than its caller waits", OUT_OF_TIME)
 
 
 def unreached(names: str) -> str:
