@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from dagster import DagsterEvent
@@ -120,14 +120,7 @@ class Endings:
 
     def _end_revoked(self, attempt: Attempt) -> Iterator[DagsterEvent]:
         lease, context = attempt.lease, self._run.contexts[attempt.step_key]
-        negotiation = self._run.negotiation
-        try:
-            negotiation.renegotiate_revoked(lease)
-        except CUMarketError as error:
-            said = f"Nobody else can serve it now ({error}); it waits for {lease.resource_id}."
-        else:
-            award = negotiation.award(lease.step_key)
-            said = award_message(award, negotiation.report(lease.step_key))
+        said = self._awarded_anew(lease, lambda: self._run.negotiation.renegotiate_revoked(lease))
         yield DagsterEvent.engine_event(
             context,
             f"Attempt {lease.attempt} was preempted: its spot lease on {lease.resource_id} was "
@@ -139,14 +132,8 @@ class Endings:
 
     def _end_restarted(self, attempt: Attempt) -> Iterator[DagsterEvent]:
         lease, context = attempt.lease, self._run.contexts[attempt.step_key]
-        negotiation = self._run.negotiation
-        try:
-            negotiation.award_elsewhere(lease.step_key, {lease.resource_id})
-        except CUMarketError as error:
-            said = f"Nobody else can serve it any more ({error}): it runs there again."
-        else:
-            award = negotiation.award(lease.step_key)
-            said = award_message(award, negotiation.report(lease.step_key))
+        elsewhere = self._run.negotiation.award_elsewhere
+        said = self._awarded_anew(lease, lambda: elsewhere(lease.step_key, {lease.resource_id}))
         yield DagsterEvent.engine_event(
             context,
             f"Attempt {lease.attempt} on {lease.resource_id} was ended to run again elsewhere. "
@@ -154,6 +141,16 @@ class Endings:
             EngineEventData(),
         )
         self._run.unleased[attempt.step_key] = context
+
+    def _awarded_anew(self, lease: Allocation, hold: Callable[[], None]) -> str:
+        """Holds a new auction for a step whose attempt has ended; returns its outcome in words."""
+        try:
+            hold()
+        except CUMarketError as error:
+            return f"Nobody else can serve it now ({error}); it waits for {lease.resource_id}."
+        negotiation = self._run.negotiation
+        award = negotiation.award(lease.step_key)
+        return award_message(award, negotiation.report(lease.step_key))
 
     def _end_crashed(
         self, attempt: Attempt, exit_code: int | None, detail: str

@@ -167,6 +167,7 @@ class Renegotiator:
         if look.running is not None and look.elsewhere is not None:
             yield from self._restarts.take_up(look.running, look.elsewhere, self._elapsed_ms())
         if not look.steps:
+            self._lost_before = negotiation.lost_attempts
             return
         causes = self._causes(look)
         self._lost_before = negotiation.lost_attempts
