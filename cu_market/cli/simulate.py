@@ -317,7 +317,6 @@ def _write_schedules(folder: Path, case: Case, outcomes: Mapping[str, Outcome]) 
             writer = csv.writer(file)
             writer.writerow(columns.split(","))
             for stay in outcome.stays:
-                task = tasks[stay.task_id]
                 writer.writerow(
                     [
                         stay.task_id,
@@ -325,6 +324,6 @@ def _write_schedules(folder: Path, case: Case, outcomes: Mapping[str, Outcome]) 
                         stay.machine,
                         case.traffic.locations.get(stay.machine, ""),
                         *(stay.start_ms / 1000, stay.end_ms / 1000),
-                        *(task.cpu_millis / 1000, task.memory_bytes),
+                        *(tasks[stay.task_id].cpu_millis / 1000, stay.memory_bytes),
                     ]
                 )

@@ -331,6 +331,7 @@ class Replay:
                 start_ms=began,
                 end_ms=self._env.now,
                 has_failed=has_failed,
+                memory_bytes=task.memory_bytes,
             )
         )
 

@@ -12,8 +12,8 @@ from cu_market.sim.inputs import SpotTrace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stay:
-    """One attempt of a task on a CU, in milliseconds; one that was preempted or ran out of memory
-    has failed."""
+    """One attempt of a task on a CU, in milliseconds, and the memory reserved for it in bytes; one
+    that was preempted or ran out of memory has failed."""
 
     task_id: str
     cu_id: str
@@ -22,6 +22,7 @@ class Stay:
     start_ms: float
     end_ms: float
     has_failed: bool = False
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -143,7 +143,7 @@ def test_all_that_is_wrong_is_told_before_anything_is_planned(
     broken.write_text("{")
     done = invoke(workflow, broken, missing, "--catalog", catalog)
     assert (done.exit_code, done.stdout) == (2, "")
-    assert [str(path) in line for path in (broken, missing) for line in [done.stderr]] == [True] * 2
+    assert all(str(path) in done.stderr for path in (broken, missing))
     wide = tmp_path / "wide.json"
     wide.write_text(workflow.read_text().replace('"coreCount": 1', '"coreCount": 64'))
     done = invoke(workflow, wide, "--catalog", catalog)

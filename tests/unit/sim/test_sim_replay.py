@@ -208,6 +208,7 @@ def test_a_task_that_outgrows_its_memory_starts_again_with_what_the_forecaster_g
     lost, again = (stay for stay in outcome.stays if stay.task_id == "b")
     assert (lost.has_failed, again.has_failed) == (True, False)
     assert lost.end_ms - lost.start_ms == 25_000  # half of its time
+    assert lost.memory_bytes == 2**29 < 2**30 <= again.memory_bytes
     assert again.end_ms - again.start_ms == 50_000
     assert again.start_ms >= lost.end_ms
     assert outcome.failed_attempts == 1
