@@ -50,13 +50,9 @@ def provider(file: Path, price: float, cores: float = 0.5) -> str:
 def test_what_has_not_started_moves_and_the_run_page_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_storage: Callable[[], str]
 ) -> None:
-    home, file = tmp_path / "home", tmp_path / "factors.json"
-    home.mkdir()
-    file.write_text(json.dumps({"alpha": 1, "beta": 1, "gamma": 1}))
-    prices = {"alpha": 10, "beta": 10, "gamma": 20}
-    providers = {name: provider(file, price) for name, price in prices.items()}
-    (home / "dagster.yaml").write_text(CONFIG.format(**providers) + new_storage())
-    serve_changing(home, tmp_path, monkeypatch)
+    home, file = served(tmp_path, monkeypatch, {"alpha": 10, "beta": 10, "gamma": 20})
+    with (home / "dagster.yaml").open("a") as settings:
+        settings.write(new_storage())
     with running_daemon(home) as (instance, workspace):
         changes(instance, workspace, home, file, tmp_path)
 
@@ -64,13 +60,7 @@ def test_what_has_not_started_moves_and_the_run_page_says_why(
 def test_what_has_not_started_moves_where_another_cu_has_become_cheaper(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home, file = tmp_path / "home", tmp_path / "factors.json"
-    home.mkdir()
-    file.write_text(json.dumps({"alpha": 1, "beta": 1, "gamma": 4}))
-    prices = {"alpha": 10, "beta": 10, "gamma": 5}
-    providers = {name: provider(file, price) for name, price in prices.items()}
-    (home / "dagster.yaml").write_text(CONFIG.format(**providers))
-    serve_changing(home, tmp_path, monkeypatch)
+    home, file = served(tmp_path, monkeypatch, {"alpha": 10, "beta": 10, "gamma": 5}, gamma=4)
     with running_daemon(home) as (instance, workspace):
         changing = Changing(instance, workspace, home)
         first = changing.await_first_step()
@@ -88,14 +78,8 @@ def test_what_has_not_started_moves_where_another_cu_has_become_cheaper(
 def test_what_runs_is_ended_to_run_again_where_all_of_it_costs_less_than_what_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home, file = tmp_path / "home", tmp_path / "factors.json"
-    home.mkdir()
-    file.write_text(json.dumps({"alpha": 30, "beta": 1, "gamma": 1}))
     prices = {"alpha": 1, "beta": 10, "gamma": 10}
-    cores = {"alpha": 0.5, "beta": 0.5, "gamma": 1.0}
-    providers = {name: provider(file, price, cores[name]) for name, price in prices.items()}
-    (home / "dagster.yaml").write_text(CONFIG.format(**providers))
-    serve_changing(home, tmp_path, monkeypatch)
+    home, file = served(tmp_path, monkeypatch, prices, two_fit="gamma", alpha=30)
     with running_daemon(home) as (instance, workspace):
         moving = Changing(instance, workspace, home, "moving")
         assert moving.await_first_step() == dict.fromkeys(("free", "pinned"), "gamma/only")
@@ -124,11 +108,36 @@ def test_what_runs_is_ended_to_run_again_where_all_of_it_costs_less_than_what_is
     assert kinds.count("STEP_SUCCESS") == 2
 
 
-def serve_changing(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def served(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    prices: dict[str, float],
+    *,
+    two_fit: str = "",
+    **factors: int,
+) -> tuple[Path, Path]:
+    """Returns a home that serves the jobs, and the file of its providers' factors: 1 unless given.
+
+    Args:
+        folder: of the test.
+        monkeypatch: for what the daemon's processes find.
+        prices: of a core's hour, by provider.
+        two_fit: the provider that holds two steps at once; others hold one.
+        factors: on prices, by provider.
+    """
+    home, file = folder / "home", folder / "factors.json"
+    home.mkdir()
+    file.write_text(json.dumps(dict.fromkeys(prices, 1) | factors))
+    providers = {
+        name: provider(file, price, 1.0 if name == two_fit else 0.5)
+        for name, price in prices.items()
+    }
+    (home / "dagster.yaml").write_text(CONFIG.format(**providers))
     serve_file(home, HERE / "changing_job.py")
     monkeypatch.setenv("CHANGING_FOLDER", str(folder))
     monkeypatch.setenv("PYTHONPATH", str(HERE))
     monkeypatch.syspath_prepend(str(HERE))
+    return home, file
 
 
 def write_at_once(file: Path, factors: dict[str, int | None]) -> None:
