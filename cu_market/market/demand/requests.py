@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from cu_market.domain.features import NO_FEATURES
 from cu_market.domain.gpu import normalise_gpu_name
 from cu_market.domain.inputs import InputData
 from cu_market.domain.outline import RunOutline, StepOutline
@@ -23,14 +22,14 @@ from cu_market.domain.tags import (
 )
 from cu_market.domain.units import MICROUSD
 from cu_market.domain.vocabulary import OVERRIDE_PREFIX
-from cu_market.market.demand.inputs import inputs_of, last_input_bytes
+from cu_market.market.demand.inputs import inputs_of
 from cu_market.market.demand.past import Past
+from cu_market.market.demand.sizes import size_of
 from cu_market.market.renegotiation.replan import Situation
 from cu_market.market.settings import MarketSettings
-from cu_market.pse.forecast import Forecast, Forecaster
-from cu_market.pse.models.borrowing import borrow_forecast
+from cu_market.pse.forecast import Forecaster
 from cu_market.pse.models.forecaster import LearnedForecaster
-from cu_market.pse.sizing import SizedStep, everything_said, size_step
+from cu_market.pse.sizing import SizedStep, everything_said
 
 LATE_MICROUSD_PER_HOUR = 1000 * MICROUSD
 """What an hour is worth to a run that cannot meet its deadline any more."""
@@ -158,16 +157,14 @@ def size_run(
     by_key = {step.step_key: step for step in outline.steps}
     for step in outline.steps:
         spec = specs[step.step_key]
-        forecast = _forecast(step, past, model)
-        size = size_step(
+        size = size_of(
+            step,
             spec,
-            partition=step.identity.partition,
+            past,
+            settings=settings,
+            model=model,
             override=run.override_for(_names(step), step.identity.partition),
             job=run.step_defaults,
-            forecast=forecast,
-            borrowed=_borrowed(step, spec, past, settings, forecast),
-            defaults=settings.defaults.to_defaults(),
-            min_attempts=settings.min_attempts,
             largest=largest,
         )
         size = _raised(size, (floors or {}).get(step.step_key, 0))
@@ -175,49 +172,6 @@ def size_run(
         inputs = inputs_of(step, by_key, past)
         requests.append(_request(step, size, run, now, settings, inputs))
     return Demand(requests=tuple(requests), sized=sized, run=run)
-
-
-def _forecast(step: StepOutline, past: Past, model: Forecaster) -> Forecast | None:
-    """Returns what the step's past lets expect of it; what is not measured yet, as it last was."""
-    history = past.of(step.identity)
-    last = history[0].features if history else NO_FEATURES
-    features = replace(
-        step.features,
-        input_rows=_first_known(step.features.input_rows, last.input_rows),
-        upstream_keys=_first_known(step.features.upstream_keys, last.upstream_keys),
-    )
-    return model.forecast(
-        step.identity,
-        history,
-        code_version=step.code_version or None,
-        input_bytes=step.input_bytes or last_input_bytes(history),
-        features=features,
-        running_ms=past.running_ms.get(step.identity, ()),
-    )
-
-
-def _first_known(measured: int | None, last: int | None) -> int | None:
-    return last if measured is None else measured
-
-
-def _borrowed(
-    step: StepOutline,
-    spec: ComputeSpec,
-    past: Past,
-    settings: MarketSettings,
-    forecast: Forecast | None,
-) -> Forecast | None:
-    """Returns what others let expect of a step that has never ended well itself, or None."""
-    lent = past.lent_to(step.identity)
-    if not lent or (forecast is not None and forecast.attempts):
-        return None
-    return borrow_forecast(
-        step.identity,
-        lent,
-        declared_bytes=spec.memory_bytes,
-        default_bytes=settings.defaults.to_defaults().memory_bytes,
-        input_bytes=step.input_bytes,
-    )
 
 
 def part_of(outline: RunOutline, steps: Collection[str]) -> RunOutline:
