@@ -6,17 +6,14 @@ import time
 
 from cu_market.deo.executor.negotiation import Negotiation
 from cu_market.deo.executor.state import Attempt
-from cu_market.dnm.renegotiation import Spread, left_ms
-
-SLOW_RATIO = 1.5
-"""Where no forecast has a band, a step is slow at this multiple of its expected time."""
+from cu_market.dnm.renegotiation import UNTOLD, Spread, left_ms
 
 
 def spread_of(negotiation: Negotiation, attempt: Attempt) -> Spread:
-    """Returns the forecast's spread, or that of SLOW_RATIO where no forecast has one."""
+    """Returns the forecast's spread, or UNTOLD where no forecast has one."""
     forecast = negotiation.report(attempt.step_key).get("forecast_duration_ms")
     if not forecast or not forecast["p50"]:
-        return Spread.from_band(1.0, SLOW_RATIO)
+        return UNTOLD
     return Spread.from_band(float(forecast["p50"]), float(forecast["p95"]))
 
 

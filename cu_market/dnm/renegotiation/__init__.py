@@ -3,7 +3,7 @@
 from cu_market.dnm.renegotiation.dispatch import BusyCU, Decision, Dispatcher
 from cu_market.dnm.renegotiation.evidence import pooled
 from cu_market.dnm.renegotiation.margins import with_margins
-from cu_market.dnm.renegotiation.remaining import Spread, left_ms
+from cu_market.dnm.renegotiation.remaining import UNTOLD, Spread, left_ms
 from cu_market.dnm.renegotiation.review import HeldCU, Place, Review, Revision
 from cu_market.dnm.renegotiation.worth import (
     MAX_MOVES,
@@ -19,6 +19,7 @@ __all__ = [
     "SAVING_MICROUSD",
     "SAVING_RATIO",
     "SOONER_RATIO",
+    "UNTOLD",
     "BusyCU",
     "Decision",
     "Dispatcher",

@@ -45,6 +45,10 @@ class Spread:
         return math.exp(P95_Z * self.sigma)
 
 
+UNTOLD = Spread.from_band(1.0, 1.5)
+"""How steps are spread about their expected times where no forecast has a band."""
+
+
 def left_ms(median_ms: float, ran_ms: float, spread: Spread) -> float:
     """Returns how much longer a step is expected to run that has run so long; at least 0."""
     s = spread.sigma

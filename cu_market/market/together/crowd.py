@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from cu_market.dnm.offers import RunningLease
-from cu_market.dnm.renegotiation import MAX_MOVES, Spread, left_ms
+from cu_market.dnm.renegotiation import MAX_MOVES, UNTOLD, left_ms
 from cu_market.domain.allocation import HOLDING, Allocation
 from cu_market.domain.inputs import InputData
 from cu_market.domain.open_request import OpenRequest
@@ -27,9 +27,6 @@ from cu_market.market.accounts.spending import left_microusd
 
 STARTING = timedelta(seconds=120)
 """A run whose worker has not shown itself is believed to be starting for so long."""
-
-OVERRUN = Spread.from_band(1.0, 1.5)
-"""How leases are spread about their expected times, where nothing else is known."""
 
 SOON_MS = 1000
 """A lease is never taken to end sooner: its end is not known that well."""
@@ -152,7 +149,7 @@ def read_crowd(ledger: Ledger, run_id: str, now: datetime) -> Crowd:
 def expected_left_ms(lease: Allocation, now: datetime) -> int:
     """Returns in how many milliseconds a lease is expected to end."""
     ran_ms = 0 if lease.leased_at is None else (now - lease.leased_at) / _MILLISECOND
-    return max(SOON_MS, round(left_ms(lease.expected_ms, ran_ms, OVERRUN)))
+    return max(SOON_MS, round(left_ms(lease.expected_ms, ran_ms, UNTOLD)))
 
 
 def without_deadlines(steps: Sequence[StandingStep], runs: frozenset[str]) -> list[StandingStep]:
