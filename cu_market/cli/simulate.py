@@ -21,9 +21,9 @@ from cu_market.domain.problem import InvalidInputError, Problem
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
+    from cu_market.sim.case import Case
     from cu_market.sim.recorded import Recorded
     from cu_market.sim.setting import Outcome
-    from cu_market.sim.study import Case
 
 
 def simulate(
@@ -188,10 +188,11 @@ def simulate_documents(
     from cu_market.cli.simulate_pictures import write_pictures
     from cu_market.dnm.schedule import Budget
     from cu_market.market.solver.process import SolverProcess
+    from cu_market.sim.case import Case
     from cu_market.sim.inputs import read_sold, read_spot
     from cu_market.sim.recorded import problems_of
     from cu_market.sim.setting import SpotPrices, Traffic
-    from cu_market.sim.study import POLICIES, Case, study_with_outcomes
+    from cu_market.sim.study import POLICIES, study_with_outcomes
 
     wrong = sorted(set(policies) - set(POLICIES))
     if wrong:

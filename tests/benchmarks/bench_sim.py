@@ -19,8 +19,9 @@ from typing import Any
 from cu_market.dnm.schedule import Budget
 from cu_market.market.solver.process import SolverProcess
 from cu_market.sim.ahead import simulate_day
+from cu_market.sim.case import Case
 from cu_market.sim.inputs import read_kinds, read_machines, read_spot, read_workflow
-from cu_market.sim.study import Case, study
+from cu_market.sim.study import study
 
 
 def main() -> int:

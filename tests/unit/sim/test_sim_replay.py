@@ -18,13 +18,14 @@ from cu_market.dnm.schedule import (
 from cu_market.domain.problem import CUMarketError, InvalidInputError
 from cu_market.market.ahead.buying import plan_purchase
 from cu_market.sim.ahead import simulate_day
+from cu_market.sim.case import Case
 from cu_market.sim.inputs import SpotTrace, read_spot, read_workflow, reserved_bytes
 from cu_market.sim.paths import tails_ms
 from cu_market.sim.policies import BASELINES, static_plan
 from cu_market.sim.replay import Replay
 from cu_market.sim.risk import choose_spot, falls_per_ms, hurtful_ms, surviving, union_ms
 from cu_market.sim.setting import Setting, SpotPrices, Traffic
-from cu_market.sim.study import CLAIRVOYANT, POLICIES, Case, study
+from cu_market.sim.study import CLAIRVOYANT, POLICIES, study
 
 SMALL = MachineType(
     name="small",
