@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from cu_market.cli.app import app
 from cu_market.cli.deployment import open_deployment
-from cu_market.cli.simulate import simulate_documents
+from cu_market.cli.simulate_documents import simulate_documents
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Ending, Measurement, Usage
