@@ -1,29 +1,14 @@
-"""What a study is told of one workflow, and what the market is told of the workflow's tasks."""
+"""What a study is told of one workflow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cu_market.dnm.renegotiation import Spread
 from cu_market.dnm.schedule import MachineType, Task
+from cu_market.sim.forecasts import Learned
 from cu_market.sim.inputs import SpotTrace
 from cu_market.sim.setting import SpotPrices, Traffic
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecasts:
-    """What the market is told of a workflow's tasks, by task.
-
-    Attributes:
-        expected_ms: medians.
-        spreads: of what happens about them; exact where not given.
-        reserved: memory in bytes, where forecasts of it may be wrong; else the workload's.
-    """
-
-    expected_ms: Mapping[str, int]
-    spreads: Mapping[str, Spread] = field(default_factory=dict)
-    reserved: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +30,7 @@ class Case:
         traffic: what is moved between tasks, and where the types are.
         reacts: whether the market renegotiates.
         plans: with an error, so many plans are made and replayed in turn.
+        learned: what history tells the market, in the place of errors; or None.
     """
 
     name: str
@@ -62,3 +48,4 @@ class Case:
     reacts: bool = True
     plans: int = 5
     kinds: Mapping[str, str] = field(default_factory=dict)
+    learned: Learned | None = None

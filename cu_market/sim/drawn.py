@@ -11,7 +11,8 @@ import math
 import random
 
 from cu_market.dnm.renegotiation import Spread, pooled
-from cu_market.sim.case import Case, Forecasts
+from cu_market.sim.case import Case
+from cu_market.sim.forecasts import Forecasts
 from cu_market.sim.inputs import HEADROOM, reserved_bytes
 
 

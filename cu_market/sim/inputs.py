@@ -94,7 +94,7 @@ def read_workflow(path: Path) -> tuple[Task, ...]:
             for task in workflow["specification"]["tasks"]
         )
 
-    return _read(path, tasks)
+    return read_workflow_file(path, tasks)
 
 
 def read_kinds(path: Path) -> dict[str, str]:
@@ -103,7 +103,9 @@ def read_kinds(path: Path) -> dict[str, str]:
     Raises:
         InvalidInputError: not a WfFormat file.
     """
-    return _read(path, lambda w: {task["id"]: _kind(task) for task in w["execution"]["tasks"]})
+    return read_workflow_file(
+        path, lambda w: {task["id"]: _kind(task) for task in w["execution"]["tasks"]}
+    )
 
 
 def read_peaks(path: Path) -> dict[str, int]:
@@ -117,7 +119,7 @@ def read_peaks(path: Path) -> dict[str, int]:
         executed = workflow["execution"]["tasks"]
         return {t["id"]: int(t["memoryInBytes"]) for t in executed if t.get("memoryInBytes")}
 
-    return _read(path, peaks)
+    return read_workflow_file(path, peaks)
 
 
 def read_moved(path: Path) -> dict[tuple[str, str], int]:
@@ -140,11 +142,15 @@ def read_moved(path: Path) -> dict[tuple[str, str], int]:
                     found[parent, task["id"]] = size
         return found
 
-    return _read(path, moved)
+    return read_workflow_file(path, moved)
 
 
-def _read(path: Path, take: Callable[[dict[str, Any]], _Taken]) -> _Taken:
-    """Returns what is taken of a file's workflow."""
+def read_workflow_file(path: Path, take: Callable[[dict[str, Any]], _Taken]) -> _Taken:
+    """Returns what is taken of a file's workflow.
+
+    Raises:
+        InvalidInputError: not a WfFormat file, as reading it or taking from it shows.
+    """
     try:
         return take(json.loads(path.read_text())["workflow"])
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:

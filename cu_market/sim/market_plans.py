@@ -11,8 +11,9 @@ from cu_market.dnm.programs.solve import Clock
 from cu_market.dnm.renegotiation import with_margins
 from cu_market.dnm.schedule import Budget, JointPlan, Workload
 from cu_market.domain.units import lease_cost_microusd
-from cu_market.sim.case import Case, Forecasts
+from cu_market.sim.case import Case
 from cu_market.sim.drawn import draw_forecasts, is_erring
+from cu_market.sim.forecasts import Forecasts
 from cu_market.sim.paths import tails_ms
 from cu_market.sim.policies import market_plan
 from cu_market.sim.risk import choose_spot
@@ -55,6 +56,8 @@ def market_plans(
 
 
 def _forecasts(case: Case) -> list[Forecasts]:
+    if case.learned is not None:
+        return [case.learned.forecasts]
     draws = random.Random(f"{case.seed} {case.name} errors")
     return [draw_forecasts(case, draws) for _ in range(case.plans if is_erring(case) else 1)]
 

@@ -6,13 +6,14 @@ single machine that meets the deadline. one-per-step: each task on the cheapest 
 round-robin: tasks in turn on as many of the cheapest type that holds any task as the widest moment
 needs. greedy: each task at its earliest start, in free room of a CU that runs anyway or on the
 cheapest new CU, and nothing is moved afterwards. skypilot-like: one CU a step, chosen by price an
-hour since every step is taken to last for one.
+hour since every step is taken to last for one, unless its kind is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from cu_market.dnm.programs.linear import LinearSolver
 from cu_market.dnm.programs.solve import Clock
@@ -32,6 +33,10 @@ from cu_market.dnm.schedule.seeds import finish_ms, list_schedule, meets
 from cu_market.sim.paths import tails_ms
 
 FOREVER_MS = 10**12
+
+SKYPILOT_LIKE = "skypilot-like"
+
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 def static_plan(tasks: Sequence[Task], machines: Sequence[MachineType]) -> JointPlan:
@@ -84,14 +89,36 @@ def right_sized_plan(workload: Workload) -> JointPlan | None:
     return _plan_of(workload, machine, hosts)
 
 
-def one_per_step_plan(workload: Workload, *, is_by_the_hour: bool = False) -> JointPlan:
-    """Returns each task on the cheapest CU of its own; by the hour, that of the lowest price."""
-    starts = windows(workload, [task.duration_ms for task in workload.tasks]).earliest
+def one_per_step_plan(workload: Workload) -> JointPlan:
+    """Returns each task on the cheapest CU of its own."""
+    return _one_each(workload, lambda task: _cheapest_for(workload.machines, task))
+
+
+def skypilot_like_plan(workload: Workload, known_ms: Mapping[str, int] = NOTHING) -> JointPlan:
+    """Returns each task on a CU of its own: the cheapest for as long as its kind is known to take,
+    else the one of the lowest price an hour.
+
+    Args:
+        workload: what is to run.
+        known_ms: what is known of durations, by task.
+    """
     by_hour = [replace(m, startup_ms=0, minimum_ms=3_600_000) for m in workload.machines]
     named = {machine.name: machine for machine in workload.machines}
+
+    def choose(task: Task) -> MachineType:
+        takes = known_ms.get(task.task_id)
+        if takes is None:
+            return named[_cheapest_for(by_hour, task).name]
+        return _cheapest_for(workload.machines, replace(task, duration_ms=takes))
+
+    return _one_each(workload, choose)
+
+
+def _one_each(workload: Workload, choose: Callable[[Task], MachineType]) -> JointPlan:
+    starts = windows(workload, [task.duration_ms for task in workload.tasks]).earliest
     cus = []
     for k, (task, start) in enumerate(zip(workload.tasks, starts, strict=True)):
-        machine = named[_cheapest_for(by_hour if is_by_the_hour else workload.machines, task).name]
+        machine = choose(task)
         cus.append(_cu(f"{machine.name}/{k}", machine, [(task.task_id, start, task.duration_ms)]))
     return _joint(cus, "one CU a step")
 
@@ -163,7 +190,7 @@ BASELINES: Mapping[str, Callable[[Workload], JointPlan | None]] = {
     "one-per-step": one_per_step_plan,
     "greedy": greedy_plan,
     "round-robin": round_robin_plan,
-    "skypilot-like": lambda workload: one_per_step_plan(workload, is_by_the_hour=True),
+    SKYPILOT_LIKE: skypilot_like_plan,
 }
 
 

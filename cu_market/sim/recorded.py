@@ -12,6 +12,7 @@ from cu_market.domain.outline import RunOutline, template_key
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.units import GIB, MILLIS
 from cu_market.domain.usage import Ending, Usage
+from cu_market.sim.attempts import attempts_of_file, attempts_of_run
 from cu_market.sim.inputs import (
     read_kinds,
     read_moved,
@@ -35,6 +36,7 @@ class Recorded:
         kinds: of the tasks; forecasts of one kind are held together.
         peaks: memory in bytes, of those of which it is known.
         moved: bytes that a task read of what a parent had written: by (parent, task).
+        attempts: what was recorded of each, by step_key, the first to end first.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Recorded:
     kinds: Mapping[str, str]
     peaks: Mapping[str, int] = field(default_factory=dict)
     moved: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    attempts: tuple[Usage, ...] = ()
 
 
 def recorded_file(path: Path) -> Recorded:
@@ -51,13 +54,15 @@ def recorded_file(path: Path) -> Recorded:
     Raises:
         InvalidInputError: not such a file.
     """
+    tasks, kinds, peaks = read_workflow(path), read_kinds(path), read_peaks(path)
     return Recorded(
         name=path.stem,
         place=str(path),
-        tasks=read_workflow(path),
-        kinds=read_kinds(path),
-        peaks=read_peaks(path),
+        tasks=tasks,
+        kinds=kinds,
+        peaks=peaks,
         moved=read_moved(path),
+        attempts=attempts_of_file(path, tasks, kinds, peaks),
     )
 
 
@@ -73,7 +78,8 @@ def recorded_run(outline: RunOutline, usages: Iterable[Usage]) -> Recorded:
         usages: attempts of the run; others' are left out.
     """
     measured: dict[str, Usage] = {}
-    for usage in sorted(usages, key=lambda each: each.attempt):
+    rows = list(usages)
+    for usage in sorted(rows, key=lambda each: each.attempt):
         if usage.run_id == outline.run_id and usage.ending is Ending.OK:
             measured[usage.step_key] = usage
     parents = _parents(outline, measured)
@@ -83,6 +89,7 @@ def recorded_run(outline: RunOutline, usages: Iterable[Usage]) -> Recorded:
         tasks=tuple(_task(measured[key], parents[key]) for key in sorted(measured)),
         kinds={key: usage.identity.node for key, usage in measured.items()},
         peaks={key: _peak(usage) for key, usage in measured.items()},
+        attempts=attempts_of_run(outline.run_id, rows),
     )
 
 

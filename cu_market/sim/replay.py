@@ -306,7 +306,8 @@ class Replay:
         """
         holding = [m for m in self._machines.values() if m.cpu_millis >= task.cpu_millis]
         largest = max(m.memory_bytes for m in holding)
-        grown = next_after_oom(task.memory_bytes, task.memory_bytes, largest_bytes=largest)
+        reached, foreseen = task.memory_bytes, self._setting.foreseen.get(task.task_id)
+        grown = next_after_oom(reached, reached, foreseen, largest_bytes=largest)
         if min(largest, grown) <= task.memory_bytes:
             raise CUMarketError(
                 f"task {task.task_id!r} needs more memory than the largest type has: "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from cu_market.dnm.renegotiation import Spread
 from cu_market.dnm.schedule import JointPlan, MachineType, Workload
+from cu_market.pse import Forecast
 from cu_market.sim.inputs import SpotTrace
 
 
@@ -110,6 +111,7 @@ class Setting:
         offset: the trace's point at which the replay begins.
         spot: what spot costs.
         reserved: memory in bytes by task, where forecasts of it may be wrong; else the workload's.
+        foreseen: of memory, where history knows it: says what follows what was not enough.
         peaks: memory in bytes that tasks really reach, where it is known.
         traffic: what is moved between tasks, and where the types are.
         reacts: whether what has not started is moved.
@@ -124,6 +126,7 @@ class Setting:
     offset: int = 0
     spot: SpotPrices = field(default_factory=SpotPrices)
     reserved: Mapping[str, int] = field(default_factory=dict)
+    foreseen: Mapping[str, Forecast] = field(default_factory=dict)
     peaks: Mapping[str, int] = field(default_factory=dict)
     traffic: Traffic = field(default_factory=Traffic)
     reacts: bool = True

@@ -1,7 +1,8 @@
 """Many replays of one workflow under each policy: what it costs, when it ends, how often late.
 
-The planner is given forecasts (recorded x an error: drawn.py) and how far they err; it plans with
-margins, and the replay, which has what was recorded, renegotiates.
+The planner is given forecasts (recorded x an error: drawn.py; or by what was seen before:
+learning.py) and how far they err; it plans with margins, and the replay, which has what was
+recorded, renegotiates.
 """
 
 from __future__ import annotations
@@ -15,10 +16,17 @@ from cu_market.dnm.programs.linear import LinearSolver
 from cu_market.dnm.programs.solve import Clock
 from cu_market.dnm.schedule import Budget, JointPlan, Workload
 from cu_market.domain.units import GB, MICROUSD
-from cu_market.sim.case import Case, Forecasts
+from cu_market.sim.case import Case
 from cu_market.sim.drawn import is_erring
+from cu_market.sim.forecasts import Forecasts
 from cu_market.sim.market_plans import MadePlan, market_plans
-from cu_market.sim.policies import BASELINES, market_plan, static_plan
+from cu_market.sim.policies import (
+    BASELINES,
+    SKYPILOT_LIKE,
+    market_plan,
+    skypilot_like_plan,
+    static_plan,
+)
 from cu_market.sim.replay import Replay
 from cu_market.sim.risk import choose_spot, surviving
 from cu_market.sim.setting import Outcome, Setting
@@ -68,7 +76,7 @@ def study_with_outcomes(
     deadline_ms = round(case.deadline_factor * static.finish_ms)
     truth = Workload(tasks=case.tasks, machines=case.machines, deadline_ms=deadline_ms)
     found: dict[str, Any] = {}
-    notes: list[str] = []
+    notes = case.learned.notes() if case.learned is not None else []
     exact = None
     if CLAIRVOYANT in policies or "market" in policies:
         exact = market_plan(truth, solver=solver, budget=budget, clock=clock)
@@ -76,7 +84,7 @@ def study_with_outcomes(
     if "market" in policies:
         plans = market_plans(case, truth, solver=solver, budget=budget, clock=clock)
     for name in policies:
-        fixed = exact if name == CLAIRVOYANT else _fixed_plan(name, truth, static)
+        fixed = exact if name == CLAIRVOYANT else _fixed_plan(name, case, truth, static)
         settings = _settings(name, case, truth, fixed, plans)
         if not settings:
             notes.append(f"{name} is left out: {LEFT_OUT[name]}")
@@ -90,6 +98,7 @@ def study_with_outcomes(
         "deadline_seconds": deadline_ms / 1000,
         "policies": found,
         **_bounded(case, exact, found),
+        **_worth(case),
         "construction_seconds": first.construction_ms / 1000,
         "search_seconds": first.search_ms / 1000,
         "notes": notes,
@@ -110,6 +119,14 @@ def _bounded(
     cost = figures["cost_usd"]
     gap = max(0.0, 1 - bound / MICROUSD / cost) if cost else 0.0
     return {"lower_bound_usd": bound / MICROUSD, "gap_ratio": gap}
+
+
+def _worth(case: Case) -> dict[str, Any]:
+    """Returns what forecasts by history were worth, under their key; nothing without history."""
+    if case.learned is None:
+        return {}
+    actual_ms = {task.task_id: task.duration_ms for task in case.tasks}
+    return {"forecast": case.learned.worth(actual_ms, case.peaks)}
 
 
 def _settings(
@@ -148,6 +165,7 @@ def _settings(
                 offset=offset,
                 spot=case.spot,
                 reserved=told.reserved,
+                foreseen=told.foreseen,
                 peaks=case.peaks if told.reserved else {},
                 traffic=case.traffic,
                 reacts=case.reacts and name == "market",
@@ -157,9 +175,11 @@ def _settings(
     return settings[:1] if is_certain else settings
 
 
-def _fixed_plan(name: str, truth: Workload, static: JointPlan) -> JointPlan | None:
+def _fixed_plan(name: str, case: Case, truth: Workload, static: JointPlan) -> JointPlan | None:
     if name == "market":
         return None
+    if name == SKYPILOT_LIKE and case.learned is not None:
+        return skypilot_like_plan(truth, case.learned.known_ms)
     return static if name.startswith("static") else BASELINES[name](truth)
 
 
