@@ -10,8 +10,8 @@ import typer
 from cu_market.cli.options import Home, Json
 from cu_market.cli.output import make_console, make_error_console, write_json
 from cu_market.cli.simulate_documents import simulate_documents
-from cu_market.cli.simulate_sources import read_recorded, tell_apart
-from cu_market.cli.simulate_tables import simulate_table
+from cu_market.cli.simulate_sources import read_sources, tell_apart
+from cu_market.cli.simulate_tables import forecast_line, simulate_table
 
 
 def simulate(
@@ -38,6 +38,17 @@ def simulate(
     memory_error: Annotated[
         float, typer.Option(min=0, help="The same, of memory: what outgrows its size starts again.")
     ] = 0.0,
+    history: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="WfFormat files that the market has seen before: its forecasts are learned from "
+            "them, in this order, in the place of errors."
+        ),
+    ] = None,
+    history_run: Annotated[
+        list[str] | None,
+        typer.Option("--history-run", help="The same: past runs of --home, after the files."),
+    ] = None,
     replays: Annotated[int, typer.Option(min=1, help="Of each policy.")] = 100,
     seconds: Annotated[float, typer.Option(min=0.1, help="Limit of each plan.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Of errors and trace offsets.")] = 0,
@@ -53,7 +64,14 @@ def simulate(
 ) -> None:
     """Replay recorded workflows, or runs that were, on virtual time, policy beside policy."""
     files, catalog, policy = tell_apart(workflows or [], catalog, policy or [])
-    recorded = read_recorded(files, run or (), home)
+    recorded, seen = read_sources(
+        files,
+        run or (),
+        home,
+        history=history or (),
+        history_runs=history_run or (),
+        errors={"--runtime-error": runtime_error, "--memory-error": memory_error},
+    )
     documents: list[dict[str, Any]] = []
     console, told = make_console(), make_error_console()
     for document in simulate_documents(
@@ -72,11 +90,14 @@ def simulate(
             "memory_error": memory_error,
         },
         spot_price_ratio=spot_price_ratio,
+        history=seen,
         told=told,
     ):
         documents.append(document)
         if not as_json:
             console.print(simulate_table(document))
+            if "forecast" in document:
+                console.print(forecast_line(document["forecast"]), markup=False)
             for note in document["notes"]:
                 console.print(note, markup=False)
     if as_json:

@@ -50,6 +50,7 @@ def simulate_documents(
     seconds: float,
     options: Mapping[str, Any],
     spot_price_ratio: float = 0.35,
+    history: Sequence[Recorded] = (),
     told: Console | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Yields one document a workflow as soon as it is done; writes schedules where asked.
@@ -64,6 +65,7 @@ def simulate_documents(
         seconds: limit of each plan.
         options: further fields of the study's Case.
         spot_price_ratio: spot price over that on demand where the catalogue has none.
+        history: what the market has seen before, the oldest first: with it forecasts are learned.
         told: shows which one is planned, on a terminal.
 
     Raises:
@@ -84,7 +86,7 @@ def simulate_documents(
         for number, one in enumerate(recorded, start=1):
             doing = f"{number} of {len(recorded)}: {one.name}, {len(one.tasks)} steps ..."
             with told.status(doing) if told is not None else nullcontext():
-                case = _case(one, sellers, options)
+                case = _case(one, sellers, history, options)
                 document, outcomes = study_with_outcomes(
                     case,
                     policies or POLICIES,
@@ -147,8 +149,11 @@ def _check_recorded(
         raise InvalidInputError(problems)
 
 
-def _case(one: Recorded, sellers: _Sellers, options: Mapping[str, Any]) -> Case:
+def _case(
+    one: Recorded, sellers: _Sellers, history: Sequence[Recorded], options: Mapping[str, Any]
+) -> Case:
     from cu_market.sim.case import Case
+    from cu_market.sim.learning import learn
     from cu_market.sim.setting import Traffic
 
     return Case(
@@ -160,6 +165,7 @@ def _case(one: Recorded, sellers: _Sellers, options: Mapping[str, Any]) -> Case:
         spot=sellers.spot,
         peaks=one.peaks,
         traffic=Traffic(moved=one.moved, locations=sellers.locations),
+        learned=learn(one, history, sellers.machines) if history else None,
         **options,
     )
 

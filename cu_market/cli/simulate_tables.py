@@ -46,6 +46,23 @@ def simulate_table(document: Mapping[str, Any]) -> RenderableType:
     return make_table(title, columns, rows, right=columns[1:])
 
 
+def forecast_line(forecast: Mapping[str, Any]) -> str:
+    """Returns what the market's forecasts were worth, in one line."""
+    recordings = forecast["recordings"]
+    line = (
+        f"forecasts by {recordings} recording{'s' * (recordings != 1)}: "
+        f"{forecast['known_tasks']} tasks known by their kind, {forecast['borrowed_tasks']} by "
+        f"others, {forecast['unknown_tasks']} unknown; forecast over recorded time "
+        f"{forecast['duration_ratio_p50']:.3g} (p5 {forecast['duration_ratio_p5']:.3g}, "
+        f"p95 {forecast['duration_ratio_p95']:.3g})"
+    )
+    if forecast["memory_ratio_p50"] is not None:
+        line += f"; reserved over recorded memory {forecast['memory_ratio_p50']:.3g}"
+    if forecast["outgrown_tasks"]:
+        line += f"; {forecast['outgrown_tasks']} outgrow what is reserved"
+    return line
+
+
 def write_schedules(folder: Path, case: Case, outcomes: Mapping[str, Outcome]) -> None:
     """Writes each policy's first replay, from which its cost can be computed again."""
     folder.mkdir(parents=True, exist_ok=True)

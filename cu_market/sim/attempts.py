@@ -1,9 +1,10 @@
 """What was recorded of tasks, as the market keeps it: one row of usage an attempt.
 
 A file says less than a meter does: each task is one attempt, which ended well; its kind is the
-step; its input bytes and its end are read as `cu-market pse evaluate` reads them; it was given what
-every policy reserves for it; its CPU time is avgCPU times its duration, or all of its cores where
-that was not recorded. A peak of 0 bytes says that none was recorded.
+step; its input bytes and its end are read as `cu-market pse evaluate` reads them; its CPU time is
+avgCPU times its duration, or all of its cores where that was not recorded. A peak of 0 bytes says
+that none was recorded, and so does the size that it was given: any that is made up of its own peak
+would show a step that fills whatever it gets (``pse.filling``).
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def _attempt(
         started_at=ended - timedelta(milliseconds=task.duration_ms),
         ended_at=ended,
         cpu_millis=task.cpu_millis,
-        memory_bytes=task.memory_bytes,
+        memory_bytes=0,
         measurement=Measurement(
             wall_ms=task.duration_ms,
             cpu_ms=round(task.duration_ms * busy_percent / 100),

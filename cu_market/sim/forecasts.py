@@ -59,9 +59,9 @@ class Learned:
             actual_ms: recorded durations, by task.
             peaks: recorded memory in bytes, of the tasks of which it is known.
         """
-        times = [told / actual_ms[task_id] for task_id, told in self.known_ms.items()]
+        times = [told / actual_ms[task_id] for task_id, told in self.forecasts.expected_ms.items()]
         reserved = self.forecasts.reserved
-        sizes = [reserved[each] / peaks[each] for each in reserved if each in self.known]
+        sizes = [reserved[each] / peaks[each] for each in reserved]
         return {
             "recordings": self.recordings,
             "known_tasks": len(self.known),

@@ -153,7 +153,7 @@ def read_workflow_file(path: Path, take: Callable[[dict[str, Any]], _Taken]) -> 
     """
     try:
         return take(json.loads(path.read_text())["workflow"])
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise _unreadable("workflow", path, error, "give a WfFormat 1.5 JSON file") from error
 
 
