@@ -1,1 +1,1 @@
-"""Replay of recorded workflows on virtual time through the production planner."""
+"""Replay of recorded workflows on virtual time through the production planner and predictor."""

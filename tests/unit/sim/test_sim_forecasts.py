@@ -19,6 +19,10 @@ from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.units import GIB, MIB
 from cu_market.domain.usage import Ending, Measurement, Usage
+from cu_market.ledger.memory import InMemoryLedger
+from cu_market.market.demand.past import read_past
+from cu_market.market.demand.requests import size_run
+from cu_market.market.settings import MarketSettings
 from cu_market.sim.case import Case
 from cu_market.sim.forecasts import Learned
 from cu_market.sim.inputs import read_machines
@@ -76,6 +80,29 @@ def test_durations_and_memory_follow_the_input_where_they_did(flow: Any) -> None
     assert expected[more] == pytest.approx(95_000, rel=0.1)
     assert 500 * MIB <= reserved[less] < reserved[more]
     assert learned.known == {less, more}
+
+
+def test_a_task_is_forecast_as_a_step_of_a_run_is(flow: Any) -> None:
+    history = flow("history", *(Step("fit", 9.0 * k, k * 10**8, k * 99 * MIB) for k in (3, 1, 7)))
+    new = flow("new", Step("fit", 10, 4 * 10**8, GIB), Step("load", 10, 4 * 10**8, GIB))
+    ledger = InMemoryLedger()
+    ledger.keep_usages(history.attempts)
+    steps = tuple(
+        StepOutline(
+            step_key=key, op_name=node, identity=StepIdentity(node=node), input_bytes=4 * 10**8
+        )
+        for key, node in new.kinds.items()
+    )
+    demand = size_run(
+        RunOutline(run_id="r", job_name="j", steps=steps),
+        read_past(ledger, {step.identity for step in steps}),
+        now=datetime(2026, 1, 1, tzinfo=UTC),
+        settings=MarketSettings(),
+    )
+    told = learn(new, [history], MACHINES).forecasts
+    for request in demand.requests:
+        assert told.expected_ms[request.request_id] == request.duration_ms
+        assert told.reserved[request.request_id] == request.needs.memory_bytes
 
 
 def test_the_newest_recording_counts_most(flow: Any) -> None:
