@@ -34,6 +34,7 @@ def filled_bytes(ended: Sequence[Usage], outgrown: Sequence[int] = ()) -> int:
         outgrown: bytes under which attempts were ended for memory.
     """
     alike = [usage for usage in ended if usage.input_bytes == ended[0].input_bytes]
+    alike = [usage for usage in alike if _is_size_known(usage)]
     if len(alike) < LEAST_ATTEMPTS:
         return 0
     sizes = [usage.memory_bytes for usage in alike]
@@ -48,3 +49,9 @@ def filled_bytes(ended: Sequence[Usage], outgrown: Sequence[int] = ()) -> int:
     )
     is_refuted = any(size >= least for size in outgrown)
     return least if is_following and not is_refuted else 0
+
+
+def _is_size_known(usage: Usage) -> bool:
+    """Whether it was recorded what the attempt was given: where not, its peak stands for it in what
+    is imported, and every peak follows a size that is itself."""
+    return usage.memory_bytes != usage.measurement.peak_memory_bytes

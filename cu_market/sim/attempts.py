@@ -3,8 +3,7 @@
 A file says less than a meter does: each task is one attempt, which ended well; its kind is the
 step; its input bytes and its end are read as `cu-market pse evaluate` reads them; its CPU time is
 avgCPU times its duration, or all of its cores where that was not recorded. A peak of 0 bytes says
-that none was recorded, and so does the size that it was given: any that is made up of its own peak
-would show a step that fills whatever it gets (``pse.filling``).
+that none was recorded. Nor was what it was given: its peak stands for it, as in what is imported.
 """
 
 from __future__ import annotations
@@ -83,7 +82,7 @@ def _attempt(
         started_at=ended - timedelta(milliseconds=task.duration_ms),
         ended_at=ended,
         cpu_millis=task.cpu_millis,
-        memory_bytes=0,
+        memory_bytes=peaks.get(task.task_id, 0),
         measurement=Measurement(
             wall_ms=task.duration_ms,
             cpu_ms=round(task.duration_ms * busy_percent / 100),

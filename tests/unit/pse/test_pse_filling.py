@@ -89,3 +89,15 @@ def test_ended_for_memory_at_the_least_size_it_was_no_filling(forecaster: Foreca
     assert found is not None
     assert not found.filled_bytes
     assert found.allocation_bytes() >= 600 * MIB
+
+
+@pytest.mark.parametrize("forecaster", FORECASTERS)
+def test_where_no_size_was_recorded_the_peak_that_stands_for_it_tells_nothing(
+    forecaster: Forecaster,
+) -> None:
+    peaks = [400, 450, 500, 900, 420, 480]
+    history = [used(k, peak * MIB, peak * MIB, 900) for k, peak in enumerate(peaks)]
+    found = forecaster.forecast(STEP, history)
+    assert found is not None
+    assert found.filled_bytes == 0
+    assert found.allocation_bytes() >= 900 * MIB
