@@ -47,7 +47,7 @@ def learn(
     weighed = [usage for usage in seen if usage.measurement.peak_memory_bytes]
     times = _sizes(recorded, seen, machines)
     sizes = times if len(weighed) == len(seen) else _sizes(recorded, weighed, machines)
-    sizes = {task_id: size for task_id, size in sizes.items() if task_id in recorded.peaks}
+    sizes = {task_id: size for task_id, size in sizes.items() if recorded.peaks.get(task_id)}
     told = {task_id: size.forecast for task_id, size in times.items() if size.forecast is not None}
     return Learned(
         forecasts=Forecasts(

@@ -25,7 +25,7 @@ from cu_market.market.demand.requests import size_run
 from cu_market.market.settings import MarketSettings
 from cu_market.sim.case import Case
 from cu_market.sim.forecasts import Learned
-from cu_market.sim.inputs import read_machines
+from cu_market.sim.inputs import SpotTrace, read_machines
 from cu_market.sim.learning import learn
 from cu_market.sim.recorded import Recorded, recorded_file, recorded_run
 from cu_market.sim.study import CLAIRVOYANT, study
@@ -165,6 +165,25 @@ def test_what_outgrows_its_forecast_starts_again_with_more(flow: Any) -> None:
     assert document["policies"]["market"]["failed_attempts"] >= 1
     assert document["policies"]["static"]["failed_attempts"] == 0
     assert document["forecast"]["memory_ratio_p50"] < 1
+
+
+def test_a_peak_of_nothing_is_none(flow: Any) -> None:
+    recorded = replace(flow("new", Step("fit", 10)), peaks={"fit_1": 0})
+    learned = learn(recorded, [recorded], MACHINES)
+    assert learned.forecasts.reserved == {}
+    assert learned.worth({"fit_1": 10_000}, recorded.peaks)["memory_ratio_p50"] is None
+
+
+def test_on_spot_every_offset_is_replayed_with_what_was_learned(flow: Any) -> None:
+    history = flow("history", *(Step("fit", 100 + k, None, GIB) for k in range(4)))
+    trace = SpotTrace(gap_ms=600_000, available=(True, True, False, True))
+    learned = learn(history, [history], MACHINES)
+    case = case_of(history, learned, trace=trace, replays=4, deadline_factor=4.0)
+    document = figures(case, ["market", CLAIRVOYANT])
+    market = document["policies"]["market"]
+    assert market["replays"] == 4
+    assert market["late_ratio"] == 0
+    assert document["forecast"]["known_tasks"] == 4
 
 
 def test_no_more_is_reserved_than_the_largest_type_has(flow: Any) -> None:
