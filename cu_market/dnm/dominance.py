@@ -169,6 +169,7 @@ def _kinds(requests: Sequence[ResourceRequest]) -> list[tuple[ResourceRequest, i
             request.quantity,
             request.providers,
             request.locations,
+            None if request.kept is None else request.kept.location,
             request.interruptible,
             request.max_price_microusd_per_hour,
             request.duration_ms,

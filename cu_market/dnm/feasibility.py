@@ -6,8 +6,11 @@ from collections.abc import Sequence
 
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Loss, LossReason
-from cu_market.domain.request import ResourceRequest
+from cu_market.domain.request import Kept, ResourceRequest
 from cu_market.domain.units import MILLIS, format_bytes, format_usd
+
+TOLD_STEPS = 5
+"""So many steps that a request stays with are named."""
 
 Refusals = tuple[tuple[LossReason, str], ...]
 """Reasons with their figures; empty where the pair is feasible."""
@@ -124,6 +127,10 @@ def _rule_refusals(request: ResourceRequest, bid: Bid) -> list[tuple[LossReason,
         found.append(
             (LossReason.LOCATION_NOT_ALLOWED, _choice_detail(request.locations, profile.location))
         )
+    if request.kept is not None and profile.location != request.kept.location:
+        found.append(
+            (LossReason.KEPT_ELSEWHERE, _kept_detail(request, request.kept, profile.location))
+        )
     hazard = profile.interruption_millis_per_hour
     if hazard and not request.interruptible:
         found.append(
@@ -137,6 +144,17 @@ def _rule_refusals(request: ResourceRequest, bid: Bid) -> list[tuple[LossReason,
 
 def _choice_detail(allowed: Sequence[str], offered: str) -> str:
     return f"only {', '.join(sorted(allowed))}; this is {offered}"
+
+
+def _kept_detail(request: ResourceRequest, kept: Kept, offered: str) -> str:
+    where = f"in {kept.location}; this is {offered}"
+    count = len(kept.by) - (request.own_name in kept.by)
+    if not count:
+        return f"has begun {where}"
+    # Of a thousand steps kept together each has the same tuple: only its first names are looked at.
+    names = [name for name in kept.by[: TOLD_STEPS + 1] if name != request.own_name][:TOLD_STEPS]
+    more = f" and {count - len(names)} more" if count > len(names) else ""
+    return f"stays with {', '.join(names)}{more} {where}"
 
 
 def _time_refusals(

@@ -34,6 +34,7 @@ from dataclasses import dataclass
 
 from cu_market.dnm.bounds.bound import floor_bound, lagrangian_bound
 from cu_market.dnm.bounds.waiting import waiting_bound
+from cu_market.dnm.colocation import plan_together, ties_of
 from cu_market.dnm.explain import explain
 from cu_market.dnm.given import Given
 from cu_market.dnm.objective import Surcharges, no_surcharge
@@ -117,6 +118,7 @@ def plan(
 
     With free starts, the bound is that of step 2 or of waiting.py, since the program knows only its
     own starts.
+    Requests that are kept together are planned at each location that may hold them: see colocation.
     A request that no bid could serve is unserved and costs nothing; one that found no room costs a
     penalty above ten of the dearest offers.
 
@@ -138,6 +140,26 @@ def plan(
         InvalidInputError: see offers.tabulate.
         CUMarketError: the construction does not verify, which is a defect.
     """
+    ties = ties_of(requests, bids, standing)
+    if ties:
+
+        def plan_at(kept: Sequence[ResourceRequest], seconds: float) -> Plan:
+            return plan(
+                kept,
+                bids,
+                capacities,
+                solver=solver if seconds > 0 else None,
+                limit_seconds=seconds,
+                gap=gap,
+                fixed_starts=fixed_starts,
+                running=running,
+                standing=standing,
+                surcharges=surcharges,
+                clock=clock,
+            )
+
+        limit = limit_seconds if solver is not None else 0.0
+        return plan_together(requests, ties, plan_at, limit_seconds=limit, gap=gap, clock=clock)
     if fixed_starts and len(requests) * len(bids) > LARGEST_TABLE:
         from cu_market.dnm.selection.planner import plan_selection  # numpy: off the light path
 

@@ -55,8 +55,8 @@ def violations(
 
     Checked: known request and bid, each request at most once, the pair's feasibility, its size,
     price, time, money and cost, its start after what it waits for, its deadline and, where it may
-    be revoked, the time for a retry before it; what is paid, where that is not what was bid; every
-    capacity and every bid's units at every moment.
+    be revoked, the time for a retry before it; what is paid, where that is not what was bid; one
+    location for what is kept together; every capacity and every bid's units at every moment.
     """
     known = {request.request_id: request for request in requests}
     offered = {bid.bid_id: bid for bid in bids}
@@ -86,6 +86,7 @@ def violations(
         )
         if fixed_starts and award.start_ms != request.earliest_start_ms:
             found.append(Violation(where=award.request_id, what="does not start when it must"))
+    found += _together_violations(known, offered, usable)
     found += _capacity_violations(known, offered, capacities, usable, running)
     return tuple(found)
 
@@ -194,6 +195,26 @@ def _payment_violations(where: str, request: ResourceRequest, award: Award) -> l
     if limit is not None and paid > limit:
         found.append(Violation(where=where, what=f"paid {paid}, at most {limit} is asked"))
     return found
+
+
+def _together_violations(
+    requests: Mapping[str, ResourceRequest], bids: Mapping[str, Bid], awards: Sequence[Award]
+) -> list[Violation]:
+    """What one run says belongs together is in one location."""
+    places: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for award in awards:
+        request = requests[award.request_id]
+        if request.together:
+            location = bids[award.bid_id].profile.location
+            places[request.run_id, request.together][request.request_id] = location
+    return [
+        Violation(
+            where=", ".join(sorted(located)),
+            what=f"together {name!r}, and in {', '.join(sorted(set(located.values())))}",
+        )
+        for (_, name), located in sorted(places.items())
+        if len(set(located.values())) > 1
+    ]
 
 
 def _capacity_violations(

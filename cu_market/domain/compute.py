@@ -24,6 +24,7 @@ def compute(
     max_price: float | str | None = None,
     provider: str | Sequence[str] | None = None,
     location: str | Sequence[str] | None = None,
+    together: str | None = None,
     sizing: Literal["auto", "fixed"] | None = None,
     on_oom: Literal["retry", "fail"] | None = None,
     risk: Literal["cost", "balanced", "safe"] | None = None,
@@ -47,6 +48,7 @@ def compute(
         max_price: dollars an hour; dearer bids are refused.
         provider: only this one, or these.
         location: only here.
+        together: a name: steps of its run that say the same one run in one location.
         sizing: ``auto`` (as if left out) lets a forecast replace the size, ``fixed`` does not.
         on_oom: ``retry`` (as if left out) with more memory, or ``fail``.
         risk: how much a failed attempt weighs against memory held for nothing.

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from cu_market.domain.inputs import InputData, Place
-from cu_market.domain.request import Quantiles, ResourceRequest, Sizing, StepIdentity
+from cu_market.domain.request import Kept, Quantiles, ResourceRequest, Sizing, StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.scaling import Scaling
 
@@ -47,7 +47,8 @@ def request_record(request: ResourceRequest) -> dict[str, Any]:
 
 
 def request_from(record: Mapping[str, Any]) -> ResourceRequest:
-    """Returns the request of a record."""
+    """Returns the request of a record; what one of an earlier version does not say is as if it was
+    left out."""
     parts = {
         "needs": ResourceVector,
         "identity": StepIdentity,
@@ -58,6 +59,8 @@ def request_from(record: Mapping[str, Any]) -> ResourceRequest:
     values = dict(record)
     for name, kind in parts.items():
         values[name] = None if values[name] is None else kind(**values[name])
+    if values.get("kept") is not None:
+        values["kept"] = Kept(location=values["kept"]["location"], by=tuple(values["kept"]["by"]))
     values["timestamp"] = datetime.fromisoformat(values["timestamp"])
     values["sizing"] = Sizing(values["sizing"])
     for name in ("depends_on", "providers", "locations"):

@@ -20,6 +20,7 @@ class LossReason(StrEnum):
     TOO_LATE = "too late"
     PROVIDER_NOT_ALLOWED = "provider not allowed"
     LOCATION_NOT_ALLOWED = "location not allowed"
+    KEPT_ELSEWHERE = "kept together elsewhere"
     INTERRUPTIBLE = "may be interrupted"
     NO_RETRY = "no time for a retry"
     EXPIRED = "offer expired"

@@ -68,6 +68,19 @@ class StepIdentity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """Where a request must be served, since others that it stays together with are there.
+
+    Attributes:
+        location: a CU's location.
+        by: steps that are there, or go there with it; it may be one of them.
+    """
+
+    location: str
+    by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceRequest:
     """One step's (or a class of steps') demand, as the mission's Resource_Request and more.
 
@@ -93,6 +106,8 @@ class ResourceRequest:
         value_of_time_microusd_per_hour: what an hour of delay costs.
         providers: only these, or empty for any.
         locations: only these, or empty for any.
+        together: requests of one run with the same name are served in one location; empty: alone.
+        kept: where that is, once others of them have begun or a plan has settled it; else None.
         priority: Dagster's step priority; larger first.
         interruptible: whether it may run where it can be revoked.
         retry_must_fit: only where, once revoked, it could run again before its latest end.
@@ -121,6 +136,8 @@ class ResourceRequest:
     value_of_time_microusd_per_hour: int = 0
     providers: tuple[str, ...] = ()
     locations: tuple[str, ...] = ()
+    together: str = ""
+    kept: Kept | None = None
     priority: int = 0
     interruptible: bool = True
     retry_must_fit: bool = True
@@ -143,6 +160,11 @@ class ResourceRequest:
             "has no time zone",
             "give an aware UTC time",
         )
+
+    @property
+    def own_name(self) -> str:
+        """What it is called within its run: among several runs' its id begins with its run's."""
+        return self.request_id.removeprefix(f"{self.run_id}/") if self.run_id else self.request_id
 
     @property
     def duration_seconds(self) -> float:
@@ -174,6 +196,7 @@ class ResourceRequest:
             "memory_gb": self.needs.memory_bytes / 10**9,
             "gpu_type": self.gpu_type,
             "gpu_count": self.needs.gpu_count,
+            "together": self.together,
             "sizing": str(self.sizing),
             "reason": self.reason,
         }

@@ -74,6 +74,7 @@ class ComputeSpec:
         max_price_microusd_per_hour: dearer bids are refused.
         providers: only these.
         locations: only these.
+        together: a name: steps of its run that say it run in one location.
         sizing: whether a forecast may replace the declared size.
         on_oom: what follows when the step is ended for memory.
         risk: how much a failed attempt weighs.
@@ -94,6 +95,7 @@ class ComputeSpec:
     max_price_microusd_per_hour: int | None = None
     providers: tuple[str, ...] | None = None
     locations: tuple[str, ...] | None = None
+    together: str | None = None
     sizing: SizingMode | None = None
     on_oom: OnOom | None = None
     risk: Risk | None = None

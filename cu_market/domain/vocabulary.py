@@ -107,6 +107,10 @@ STEP_TAGS: tuple[TagRule, ...] = (
           "Only these providers may run the step.", "local,cloud"),
     _rule(_STEP, "location", "location", "locations", NAMES, "names",
           "The step may run only in these locations.", "eu-west-1"),
+    _rule(_STEP, "together", "together", "together", NAME, "name",
+          "Steps of one run that say the same name run in one location: for those that hand data"
+          " to each other through files of one machine. Steps of different runs are never tied.",
+          "scratch"),
     _rule(_STEP, "sizing", "sizing", "sizing", choice(SizingMode), "choice",
           "`auto` lets a forecast with enough history replace the declared size; `fixed` takes it"
           " literally.", "fixed"),

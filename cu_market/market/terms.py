@@ -16,9 +16,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cu_market.dnm.budget import HALVINGS, WHOLE, bill_microusd, plan_within
+from cu_market.dnm.colocation import kept_as_chosen
 from cu_market.dnm.dominance import Dominated, drop_dominated, tell_dominated
 from cu_market.dnm.offers import RunningLease
-from cu_market.dnm.placement.placing import places_of, plan_chosen, plan_placed
+from cu_market.dnm.placement.placing import choice_of, places_of, plan_chosen, plan_placed
 from cu_market.dnm.programs.solve import Clock, Solver
 from cu_market.dnm.second_price import at_second_prices
 from cu_market.dnm.standing import NOTHING_STANDS, Standing
@@ -128,7 +129,8 @@ class Terms:
             )
             notes.append(_budget_note(budget, wanted, bill_microusd(found, own)))
         priced = Priced(places=places_of(found, left))
-        found = tell_dominated(found, requests, dropped, priced)
+        kept = kept_as_chosen(requests, left, choice_of(found), standing)
+        found = tell_dominated(found, kept, dropped, priced)
         return replace(found, notes=(*notes, *found.notes))
 
     def priced(

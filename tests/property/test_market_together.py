@@ -44,6 +44,7 @@ def asked(draw: st.DrawFn) -> list[ResourceRequest]:
             duration_ms=draw(st.sampled_from([1, 10_000, 30_000, 61_000])),
             needs=ResourceVector(cpu_millis=1000, memory_bytes=GIB),
             identity=StepIdentity(node=f"s{i}"),
+            together=draw(st.sampled_from(["", "", "x"])),
             depends_on=tuple(f"s{j}" for j in range(i) if draw(st.integers(0, 2)) == 0),
             latest_finish_ms=latest,
             value_of_time_microusd_per_hour=value,
@@ -62,7 +63,7 @@ def offered(draw: st.DrawFn) -> list[Bid]:
         profile = CUProfile(
             cu_id=f"{name}/t{k}",
             provider=name,
-            location="here",
+            location=draw(st.sampled_from(["here", name])),
             capacity_id=name,
             cpu_millis=ROOM[name].cpu_millis,
             memory_bytes=ROOM[name].memory_bytes,

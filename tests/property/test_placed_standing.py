@@ -43,6 +43,7 @@ def asked(draw: st.DrawFn) -> list[ResourceRequest]:
                 timestamp=NOW,
                 duration_ms=draw(st.sampled_from([1000, 30_000, 61_000])),
                 needs=ResourceVector(cpu_millis=1000, memory_bytes=GIB),
+                together=draw(st.sampled_from(["", "", "x", "y"])),
                 depends_on=parents,
                 value_of_time_microusd_per_hour=draw(st.sampled_from([0, 10**6, 10**9])),
                 inputs=tuple(

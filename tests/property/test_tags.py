@@ -36,6 +36,7 @@ def specs() -> st.SearchStrategy[ComputeSpec]:
         max_price_microusd_per_hour=amounts,
         providers=several,
         locations=several,
+        together=st.none() | names,
         sizing=st.none() | st.sampled_from(SizingMode),
         on_oom=st.none() | st.sampled_from(OnOom),
         risk=st.none() | st.sampled_from(Risk),

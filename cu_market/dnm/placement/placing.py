@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from cu_market.dnm.bounds.bound import floor_bound
+from cu_market.dnm.colocation import kept_as_chosen, plan_together, ties_of
 from cu_market.dnm.given import Given
 from cu_market.dnm.offers import RunningLease
 from cu_market.dnm.placement.drafts import Draft, draft
@@ -79,6 +80,26 @@ def plan_placed(
     Raises:
         InvalidInputError, CUMarketError: as planner.plan.
     """
+    ties = ties_of(requests, bids, standing)
+    if ties:
+
+        def plan_at(kept: Sequence[ResourceRequest], seconds: float) -> Plan:
+            return plan_placed(
+                kept,
+                bids,
+                capacities,
+                solver=solver if seconds > 0 else None,
+                limit_seconds=seconds,
+                gap=gap,
+                clock=clock,
+                loss_permille=loss_permille,
+                running=running,
+                standing=standing,
+            )
+
+        return plan_together(
+            requests, ties, plan_at, limit_seconds=limit_seconds, gap=gap, clock=clock
+        )
     priced = Priced(loss_permille=loss_permille)
     planned_at = partial(
         plan,
@@ -139,14 +160,18 @@ def plan_chosen(
     standing: Mapping[str, Standing] = NOTHING_STANDS,
 ) -> Plan:
     """Returns the plan of a choice of bids with all its costs; where a choice finds no room or
-    time, another bid's.
+    time, another bid's. What is kept together is where the choice has most of it.
 
     Args:
         requests, bids, capacities, running, standing: as plan_placed.
         choice: bid_id by request_id.
     """
     given = Given(
-        requests=requests, bids=bids, capacities=capacities, running=running, standing=standing
+        requests=kept_as_chosen(requests, bids, choice, standing),
+        bids=bids,
+        capacities=capacities,
+        running=running,
+        standing=standing,
     )
     return _Placing(given, Priced()).exact(choice).plan()
 

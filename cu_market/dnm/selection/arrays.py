@@ -222,7 +222,7 @@ def _feasible(
             column &= in_time | careless
         found[:, b] &= column
     for i, request in enumerate(requests):
-        if request.gpu_type or request.providers or request.locations:
+        if request.gpu_type or request.providers or request.locations or request.kept:
             found[i] &= [_is_allowed(request, bid) for bid in bids]
     for b, bid in enumerate(bids):
         if bid.valid_until is not None:
@@ -236,6 +236,7 @@ def _is_allowed(request: ResourceRequest, bid: Bid) -> bool:
         (wanted is None or wanted.lower() == (profile.gpu_type or "").lower())
         and (not request.providers or bid.provider in request.providers)
         and (not request.locations or profile.location in request.locations)
+        and (request.kept is None or profile.location == request.kept.location)
     )
 
 

@@ -249,6 +249,7 @@ def _request(
         ),
         providers=spec.providers or (),
         locations=spec.locations or (),
+        together=spec.together or "",
         priority=step.priority,
         interruptible=spec.interruptible is not Interruptible.FALSE,
         retry_must_fit=spec.interruptible is not Interruptible.ALWAYS,
