@@ -36,6 +36,7 @@ from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Ledger
 from cu_market.market.accounts.spending import left_microusd
 from cu_market.market.awarding import allocation_of
+from cu_market.market.companions import kept_in_place
 from cu_market.market.demand.champions import published_forecaster
 from cu_market.market.demand.past import Past, read_past
 from cu_market.market.demand.requests import (
@@ -353,12 +354,12 @@ class Market:
         now: datetime,
         running_ms: Mapping[StepIdentity, Sequence[float]] = NOTHING_RUNS,
     ) -> Demand:
-        """Returns what would be asked for a run's steps now.
+        """Returns what would be asked for a run's steps now, each where it must be kept.
 
         Raises:
             InvalidInputError: with every problem of every tag.
         """
-        return size_run(
+        demand = size_run(
             outline,
             replace(self.past({step.identity for step in outline.steps}), running_ms=running_ms),
             now=now,
@@ -371,6 +372,7 @@ class Market:
             ),
             floors=floors,
         )
+        return replace(demand, requests=kept_in_place(self.ledger, outline.run_id, demand.requests))
 
     def past(self, identities: Collection[StepIdentity], *, is_borrowing: bool = True) -> Past:
         """Returns what is known of these steps before they are sized; see read_past."""

@@ -25,6 +25,7 @@ def auction_report(
     is late, together (see retender.together_report).
     """
     awards = {award.request_id: award for award in plan.awards}
+    locations = {bid.bid_id: bid.profile.location for bid in bids.bids}
     return {
         "job": outline.job_name,
         "expected_cost_usd": plan.money_microusd / MICROUSD,
@@ -46,7 +47,9 @@ def auction_report(
         "capacities": {
             capacity_id: dict(size.items()) for capacity_id, size in bids.pool.capacities.items()
         },
-        "steps": [_step(request, awards.get(request.request_id)) for request in demand.requests],
+        "steps": [
+            _step(request, awards.get(request.request_id), locations) for request in demand.requests
+        ],
     }
 
 
@@ -57,7 +60,9 @@ def _budget(demand: Demand, plan: Plan) -> dict[str, Any] | None:
     return {"left_usd": left / MICROUSD, "is_passed": plan.money_microusd > left}
 
 
-def _step(request: ResourceRequest, award: Award | None) -> dict[str, Any]:
+def _step(
+    request: ResourceRequest, award: Award | None, locations: Mapping[str, str]
+) -> dict[str, Any]:
     record = dict(request.to_record())
     record["identity"] = str(request.identity) if request.identity else ""
     for name, quantiles in (
@@ -74,6 +79,7 @@ def _step(request: ResourceRequest, award: Award | None) -> dict[str, Any]:
         "winner": {
             "provider": award.provider,
             "resource_id": award.resource_id,
+            "location": locations.get(award.bid_id),
             "price_per_hour": award.price_microusd_per_hour / MICROUSD,
             "bid_price_per_hour": (
                 award.price_microusd_per_hour

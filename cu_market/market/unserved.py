@@ -8,6 +8,7 @@ from cu_market.domain.plan import LossReason, Plan
 from cu_market.domain.problem import CUMarketError, InvalidInputError, Problem
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import format_bytes, format_usd
+from cu_market.market.apart import apart_problem, is_apart, may_be_together
 from cu_market.market.demand.requests import Demand
 from cu_market.ral.bids import BidRound
 from cu_market.ral.provider import Provider, Refilling
@@ -55,7 +56,7 @@ def refuse_unserved(
     requests = {request.request_id: request for request in demand.requests}
     wanted = [requests[unserved.request_id] for unserved in outcome.unserved]
     problems = _problems(outcome, requests, bids)
-    if not all(_is_for_later(request, bids, providers) for request in wanted):
+    if not all(_is_for_later(request, demand.requests, bids, providers) for request in wanted):
         raise InvalidInputError(problems)
     said = "; ".join(f"{problem.where}: {problem.what}" for problem in problems)
     silent = [name for name in bids.silent if not providers[name].capabilities.quotes_only]
@@ -84,7 +85,7 @@ def no_room_left(
     left = [entry.request_id for entry in outcome.unserved]
     said = f"{'; '.join(told)}; nobody else serves {named(left)} now"
     remedy = _room_remedy(_problems(outcome, requests, bids))
-    if all(_is_for_later(requests[name], bids, providers) for name in left):
+    if all(_is_for_later(requests[name], demand.requests, bids, providers) for name in left):
         return NoRoomYetError(said, remedy)
     return MarketUnavailableError(said, remedy)
 
@@ -121,23 +122,49 @@ def _room_remedy(problems: Sequence[Problem]) -> str:
 
 
 def _is_for_later(
-    request: ResourceRequest, bids: BidRound, providers: Mapping[str, Provider]
+    request: ResourceRequest,
+    requests: Sequence[ResourceRequest],
+    bids: BidRound,
+    providers: Mapping[str, Provider],
 ) -> bool:
-    """Whether somebody who does not bid for a request now may do so another time."""
-    return any(
-        name in bids.silent or (isinstance(each, Refilling) and each.could_serve(request))
+    """Whether somebody who does not bid for a request now may do so another time, where all that
+    stays together with it may be served, too."""
+    if not _may_bid_later(request, bids, providers):
+        return False
+    if not request.together:
+        return True
+    group = [
+        (each, _may_bid_later(each, bids, providers)) for each in _group(request.together, requests)
+    ]
+    return may_be_together(group, bids)
+
+
+def _may_bid_later(
+    request: ResourceRequest, bids: BidRound, providers: Mapping[str, Provider]
+) -> list[str]:
+    """Returns who does not bid for a request now and may do so another time."""
+    return [
+        name
         for name, each in providers.items()
         if not each.capabilities.quotes_only
-    )
+        and (not request.providers or name in request.providers)
+        and (name in bids.silent or (isinstance(each, Refilling) and each.could_serve(request)))
+    ]
 
 
 def _problems(
     outcome: Plan, requests: Mapping[str, ResourceRequest], bids: BidRound
 ) -> list[Problem]:
     hidden = "; ".join(str(p) for found in bids.problems.values() for p in found)
-    problems = []
+    groups = {requests[unserved.request_id].together for unserved in outcome.unserved} - {""}
+    apart = [_group(name, list(requests.values())) for name in sorted(groups)]
+    apart = [group for group in apart if is_apart(group, bids)]
+    problems = [apart_problem(group, bids) for group in apart]
+    told = {request.request_id for group in apart for request in group}
     for unserved in outcome.unserved:
         request = requests[unserved.request_id]
+        if request.request_id in told:
+            continue
         losses = [*unserved.losses, *bids.refusals_for(request)]
         said = "; ".join(f"{loss.resource_id}: {loss.detail}" for loss in losses)
         # A dominated bid was not looked at further: who dominates it says what is in the way.
@@ -180,6 +207,11 @@ def _in_the_way(request: ResourceRequest, reasons: Collection[LossReason]) -> tu
             ", ".join(request.locations),
             "allow another location",
         ),
+        LossReason.KEPT_ELSEWHERE: (
+            "cu/together",
+            request.together,
+            "give what hands on no files another name",
+        ),
         LossReason.NO_RETRY: (
             "cu/deadline_seconds or cu/interruptible",
             "" if latest is None else f"{latest / 1000:g} s",
@@ -193,4 +225,10 @@ def _in_the_way(request: ResourceRequest, reasons: Collection[LossReason]) -> tu
         joined = ", or ".join(remedies)
         return f": tag {', '.join(names)}", ", ".join(values), f"{joined}, or add a provider"
     asked = f"{request.needs.cpu_millis / 1000:g} cores, {format_bytes(request.needs.memory_bytes)}"
-    return "", asked, "ask for less, raise its limits, or add a provider that has such a CU"
+    there = "" if request.kept is None else f" in {request.kept.location}"
+    return "", asked, f"ask for less, raise its limits, or add a provider that has such a CU{there}"
+
+
+def _group(name: str, requests: Sequence[ResourceRequest]) -> list[ResourceRequest]:
+    """Returns the requests of one run that are kept together under a name."""
+    return [request for request in requests if request.together == name]

@@ -23,9 +23,16 @@ MACHINE = Machine(cpu_millis=8000, memory_bytes=16 * GIB)
 
 
 class Fair:
-    """A market of two machines of one core each: one cheap, one dear; its clock stands still."""
+    """A market of two machines of one core each: one cheap, one dear; its clock stands still. They
+    are in one location, or each in one of its own name where they are apart."""
 
-    def __init__(self, *, prices: dict[str, float] | None = None, cores: float = 1) -> None:
+    def __init__(
+        self,
+        *,
+        prices: dict[str, float] | None = None,
+        cores: float = 1,
+        is_apart: bool = False,
+    ) -> None:
         self.now = T0
         self.ledger = InMemoryLedger()
         providers = [
@@ -34,6 +41,7 @@ class Fair:
                 {
                     "cores": cores,
                     "memory": "4GiB",
+                    **({"location": name} if is_apart else {}),
                     "tariffs": [{"name": "t", "core_usd_per_hour": price, "gb_usd_per_hour": 0}],
                 },
                 machine=MACHINE,

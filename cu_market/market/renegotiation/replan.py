@@ -5,7 +5,9 @@ A re-plan is taken only where it is worth the disruption:
 1. a step whose CU is no longer offered must move;
 2. others move when together they save enough, or when the run would end after its deadline and
    would end sooner moved (``cu_market.dnm.renegotiation.worth``);
-3. each step is moved of free will at most MAX_MOVES times.
+3. each step is moved of free will at most MAX_MOVES times;
+4. steps that are kept together go to another location all or not at all: where one must, all of
+   them must; where one may not, or has begun meanwhile, none goes.
 
 So it cannot loop: a step makes at most MAX_MOVES free moves, and a forced one only when its CU has
 gone, which withdraws that CU for the run for a while; both are finite in any finite time.
@@ -13,8 +15,9 @@ gone, which withdraws that CU for the run for a while; both are finite in any fi
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cu_market.dnm.objective import expected_ms, money_microusd
 from cu_market.dnm.placement.placing import places_of
@@ -26,6 +29,8 @@ from cu_market.domain.plan import Award, Plan
 from cu_market.domain.request import ResourceRequest, StepIdentity
 from cu_market.domain.units import format_usd
 from cu_market.market.accounts.spending import award_microusd, expected_microusd
+
+NOWHERE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +57,8 @@ class Move:
         before: the old one.
         present_microusd: what the old CU would cost at today's price, or None where it is gone.
         moved_microusd: what the new one would, both with egress and expected loss.
-        is_forced: the old CU is no longer offered.
+        is_forced: the old CU is no longer offered, or not for what it is kept together with.
+        goes_with: the step that must move and takes it along; empty where it moves for itself.
     """
 
     award: Award
@@ -60,6 +66,7 @@ class Move:
     present_microusd: int | None
     moved_microusd: int
     is_forced: bool
+    goes_with: str = ""
 
     @property
     def is_elsewhere(self) -> bool:
@@ -73,7 +80,9 @@ class Move:
         if not self.is_elsewhere:
             was = format_usd(old.price_microusd_per_hour)
             return f"{new.request_id} stays on {new.resource_id}, now {price} (was {was})"
-        if self.is_forced:
+        if self.goes_with:
+            why = f"it stays with {self.goes_with}, which must move"
+        elif self.is_forced:
             why = f"{old.resource_id} is no longer offered"
         else:
             present = format_usd(self.present_microusd or 0)
@@ -92,6 +101,7 @@ def choose_moves(
     is_repriced: bool = True,
     spare_microusd: int | None = None,
     least_microusd: int = SAVING_MICROUSD,
+    located: Mapping[str, str] = NOWHERE,
 ) -> tuple[list[Move], str]:
     """Returns the moves to make, and the verdict in words; no move where it is not worth it.
 
@@ -107,6 +117,7 @@ def choose_moves(
         spare_microusd: what the run's awards may cost more than they are expected to now, before
             they pass its budget; None: it has none.
         least_microusd: what moves of free will save together at least.
+        located: by step key, where its award's CU is; as today's bids say where it is left out.
     """
     offered = {bid.profile.cu_id: bid for bid in bids}
     by_id = {bid.bid_id: bid for bid in bids}
@@ -134,6 +145,7 @@ def choose_moves(
                 is_forced=bid is None,
             )
         )
+    candidates = _as_groups(requests, candidates, by_id, offered, located, moves_made)
     forced = [move for move in candidates if move.is_forced]
     free = [
         move
@@ -179,6 +191,51 @@ def choose_moves(
         left, stays, moved = (ms / 1000 for ms in (latest_finish_ms, now_ms, then_ms))
         verdicts.append(f"{left:.1f} s are left: {stays:.1f} s as it stands, {moved:.1f} s moved")
     return [*moves, *repriced], "; ".join(verdicts)
+
+
+def _as_groups(
+    requests: Sequence[ResourceRequest],
+    candidates: Sequence[Move],
+    bids: Mapping[str, Bid],
+    offered: Mapping[str, Bid],
+    located: Mapping[str, str],
+    moves_made: Mapping[str, int],
+) -> list[Move]:
+    """Returns the candidates in which whoever is kept together leaves its location with all others
+    that wait, or is left out.
+
+    Args:
+        requests: what was planned.
+        candidates: one of each that waits still.
+        bids: by bid_id.
+        offered: today's bids, by cu_id.
+        located, moves_made: as choose_moves.
+    """
+    names = {request.request_id: request.together for request in requests}
+    leaving: dict[str, list[Move]] = defaultdict(list)
+    for move in candidates:
+        name = names[move.award.request_id]
+        bid = offered.get(move.before.resource_id)
+        here = "" if bid is None else bid.profile.location
+        here = located.get(move.award.request_id, here)
+        if name and here != bids[move.award.bid_id].profile.location:
+            leaving[name].append(move)
+    waiting = {move.award.request_id for move in candidates}
+    taken = {move.award.request_id: move for move in candidates}
+    for name, moves in leaving.items():
+        begun = [step for step, own in names.items() if own == name and step not in waiting]
+        first = next((move.award.request_id for move in moves if move.is_forced), "")
+        for move in moves:
+            step = move.award.request_id
+            if begun or (not first and _is_tired(moves, moves_made)):
+                del taken[step]
+            elif first and not move.is_forced:
+                taken[step] = replace(move, is_forced=True, goes_with=first)
+    return list(taken.values())
+
+
+def _is_tired(moves: Sequence[Move], moves_made: Mapping[str, int]) -> bool:
+    return any(moves_made.get(move.award.request_id, 0) >= MAX_MOVES for move in moves)
 
 
 def _beyond_budget(

@@ -24,6 +24,7 @@ from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.ledger.interface import Ledger
 from cu_market.market.accounts.spending import left_microusd
+from cu_market.market.companions import Companions
 
 STARTING = timedelta(seconds=120)
 """A run whose worker has not shown itself is believed to be starting for so long."""
@@ -141,7 +142,7 @@ def read_crowd(ledger: Ledger, run_id: str, now: datetime) -> Crowd:
     return Crowd(
         held=held,
         running=running,
-        steps=_steps(waiting, ends, now),
+        steps=_where_kept(ledger, _steps(waiting, ends, now)),
         spare_microusd=spare_microusd(ledger, [asked for _, asked in waiting], now),
     )
 
@@ -194,6 +195,22 @@ def _steps(
     return tuple(
         StandingStep(award=award, asked=asked, request=_as_of_now(award, asked, there, ends, now))
         for award, asked in waiting
+    )
+
+
+def _where_kept(ledger: Ledger, steps: tuple[StandingStep, ...]) -> tuple[StandingStep, ...]:
+    """Returns the steps, those that are kept together with where others of them have begun: a run
+    of which none has may be moved as a whole."""
+    runs = {step.award.run_id for step in steps if step.request.together}
+    begun = {run_id: Companions(ledger, run_id).begun() for run_id in runs}
+    return tuple(
+        replace(
+            step,
+            request=replace(step.request, kept=begun[step.award.run_id].get(step.request.together)),
+        )
+        if step.request.together
+        else step
+        for step in steps
     )
 
 

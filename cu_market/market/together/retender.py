@@ -73,7 +73,7 @@ def open_requests(
             job_name=outline.job_name,
             moves=(moves or {}).get(request.request_id, 0),
             budget_microusd=demand.run.budget_microusd,
-            request=request,
+            request=replace(request, kept=None),  # where the others are is looked at each time
         )
         for request in demand.requests
         if request.request_id in awards

@@ -40,6 +40,7 @@ def asked(step: str = "a", run: str = "run", moves: int = 0) -> OpenRequest:
         value_of_time_microusd_per_hour=7,
         providers=("local",),
         locations=("x", "y"),
+        together="x",
         priority=-3,
         interruptible=False,
         external=True,

@@ -17,11 +17,11 @@ CORE = ResourceVector(cpu_millis=1000, memory_bytes=10**9)
 HOUR_MS = 3_600_000
 
 
-def bid(name: str, price: int, performance: int = 1000) -> Bid:
+def bid(name: str, price: int, performance: int = 1000, location: str = "here") -> Bid:
     profile = CUProfile(
         cu_id=name,
         provider=name,
-        location="here",
+        location=location,
         capacity_id=name,
         cpu_millis=1000,
         memory_bytes=10**9,
@@ -36,9 +36,14 @@ def bid(name: str, price: int, performance: int = 1000) -> Bid:
     )
 
 
-def request(step: str, *before: str) -> ResourceRequest:
+def request(step: str, *before: str, together: str = "") -> ResourceRequest:
     return ResourceRequest(
-        request_id=step, timestamp=NOW, duration_ms=HOUR_MS, needs=CORE, depends_on=before
+        request_id=step,
+        timestamp=NOW,
+        duration_ms=HOUR_MS,
+        needs=CORE,
+        together=together,
+        depends_on=before,
     )
 
 
@@ -196,3 +201,48 @@ def test_what_must_move_takes_of_the_budget_first() -> None:
         assert moved == {"a"}
         assert "the others stay: it would cost" in verdict
         assert "s moved" not in verdict  # it would end sooner only with b moved
+
+
+def decide_group(
+    offered: list[Bid],
+    *,
+    stand: dict[str, str],
+    made: int = 0,
+    planned_steps: tuple[str, ...] = ("r", "s"),
+) -> list[Move]:
+    """Decides of steps kept together that are planned on the last bid, in another location."""
+    moves, _ = choose_moves(
+        planned(offered[-1], *planned_steps),
+        [request(step, together="x") for step in planned_steps],
+        offered,
+        {step: standing(step, name, 3000) for step, name in stand.items()},
+        moves_made={"s": made},
+        latest_finish_ms=None,
+        located=dict.fromkeys(stand, "here"),
+    )
+    return moves
+
+
+def test_what_is_kept_together_moves_as_a_whole_or_not_at_all() -> None:
+    old, cheap = bid("old", 3000), bid("cheap", 1500, location="there")
+    stand = {"r": "old", "s": "old"}
+    assert len(decide_group([old, cheap], stand=stand)) == 2
+    assert decide_group([old, cheap], stand=stand, made=MAX_MOVES) == []
+    near = bid("cheap", 1500)  # within a location each goes for itself
+    assert len(decide_group([old, near], stand=stand, made=MAX_MOVES)) == 1
+
+
+def test_what_must_move_takes_along_what_it_is_kept_together_with() -> None:
+    old, dear = bid("old", 3000), bid("dear", 4000, location="there")
+    moves = decide_group([old, dear], stand={"r": "gone", "s": "old"}, made=MAX_MOVES)
+    assert [move.sentence() for move in moves] == [
+        "r moves from gone to dear at $0.004000 an hour: gone is no longer offered",
+        "s moves from old to dear at $0.004000 an hour: it stays with r, which must move",
+    ]
+
+
+def test_nothing_leaves_what_has_begun_meanwhile() -> None:
+    old, cheap = bid("old", 3000), bid("cheap", 1500, location="there")
+    assert decide_group([old, cheap], stand={"s": "old"}) == []
+    assert decide_group([cheap], stand={"s": "gone"}) == []
+    assert len(decide_group([old, cheap], stand={"s": "old"}, planned_steps=("s",))) == 1
