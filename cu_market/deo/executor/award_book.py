@@ -76,6 +76,14 @@ class AwardBook:
         found = self._reports.get(step_key)
         return found if found is not None else self._reports[template_key(step_key)]
 
+    def location(self, step_key: str) -> str | None:
+        """Returns where the step's award is, as its auction told, or None."""
+        winner = self.report(step_key).get("winner") or {}
+        if winner.get("resource_id") != self.award(step_key).resource_id:
+            return None  # moved meanwhile by an auction that is not taken over yet
+        location: str | None = winner.get("location")
+        return location
+
     def next_attempt(self, step_key: str) -> int:
         """Returns the attempt of a new award: the key of the one that stands is its auction's."""
         own, attempt = self._awards.get(step_key), self.attempts[step_key] + 1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cu_market.dagster_compat.measured_outputs import MeasuredOutputs
@@ -14,18 +14,19 @@ from cu_market.deo.executor.award_book import AwardBook
 from cu_market.deo.executor.inputs import is_as_last, is_told
 from cu_market.deo.executor.leases import Leases
 from cu_market.deo.executor.origins import Origins
+from cu_market.deo.executor.reauction import KeptSteps, hold_anew
 from cu_market.deo.executor.usage import usage_of
+from cu_market.deo.executor.withdrawn import Withdrawn
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.auction import Auction
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.features import StepFeatures
 from cu_market.domain.lease import Refusal
 from cu_market.domain.outline import RunOutline, StepOutline, template_key
-from cu_market.domain.problem import CUMarketError
+from cu_market.domain.problem import CUMarketError, InvalidInputError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.spec import OnOom, Risk, SizingMode
 from cu_market.domain.usage import Ending, Measurement
-from cu_market.ledger.errors import AwardTakenError
 from cu_market.market.accounts.purse import Purse
 from cu_market.market.accounts.spending import DEFAULT_ACCOUNT
 from cu_market.market.auction import Cleared, Market
@@ -37,13 +38,11 @@ from cu_market.market.demand.requests import (
 )
 from cu_market.market.renegotiation.proposals import commit
 from cu_market.market.renegotiation.replan import Move
+from cu_market.market.unserved import MarketUnavailableError
 from cu_market.pse.empirical import next_after_oom
 from cu_market.pse.sizing import SizedStep
 
 logger = logging.getLogger(__name__)
-
-WITHDRAWN_SECONDS = 300.0
-"""How long a CU that did not deliver is asked no more by this run."""
 
 MAX_INFRASTRUCTURE_ATTEMPTS = 4
 """Attempts of a step that are lost through no fault of its own before the step fails."""
@@ -69,6 +68,7 @@ class Negotiation:
     Attributes:
         leases: what the run holds.
         outputs: what its steps have written.
+        kept: its steps that are kept together.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class Negotiation:
         self._book = AwardBook(market.ledger, outline.run_id, awards, auction)
         run, self._specs = read_specs(outline)
         self._said = merged_specs(outline)
+        self.kept = KeptSteps(market, self._book, outline.run_id, self._said)
         purse = Purse(
             market=market,
             run_id=outline.run_id,
@@ -98,7 +99,7 @@ class Negotiation:
         self._lost: dict[str, int] = defaultdict(int)
         self._revocations: dict[str, int] = defaultdict(int)
         self._leased: set[str] = set()
-        self._withdrawn: dict[str, float] = {}
+        self._withdrawn = Withdrawn()
         self._origins = Origins(market)
 
     # -- awards
@@ -240,11 +241,11 @@ class Negotiation:
 
     def withdraw(self, resource_id: str) -> None:
         """Counts a CU's bids for nothing, for a while."""
-        self._withdrawn[resource_id] = time.monotonic() + WITHDRAWN_SECONDS
+        self._withdrawn.add(resource_id)
 
     def is_withdrawn(self, step_key: str) -> bool:
         """Whether the step's award is of a CU that did not deliver."""
-        return self.award(step_key).resource_id in self._excluded()
+        return self.award(step_key).resource_id in self.excluded()
 
     def award_elsewhere(self, step_key: str, without: Collection[str] = frozenset()) -> None:
         """Holds a new auction for a step without these CUs and those that did not deliver.
@@ -302,16 +303,12 @@ class Negotiation:
 
     def excluded(self) -> frozenset[str]:
         """Returns the CUs whose bids do not count for this run now."""
-        return self._excluded()
+        return self._withdrawn.names()
 
     @property
     def lost_attempts(self) -> int:
         """How many attempts were lost so far through no fault of their own."""
         return sum(self._lost.values())
-
-    def _excluded(self) -> frozenset[str]:
-        now = time.monotonic()
-        return frozenset(name for name, until in self._withdrawn.items() if until > now)
 
     # -- attempts that failed
 
@@ -367,21 +364,17 @@ class Negotiation:
         self._reauction(step_key)
 
     def _reauction(self, step_key: str, without: Collection[str] = frozenset()) -> None:
-        attempt = self._book.next_attempt(step_key)
-        step = self._measured(step_key)
-        while True:
-            try:
-                cleared = self.market.clear(
-                    replace(self._outline, steps=(step,), tags=tags_for(self._outline, step)),
-                    place="executor",
-                    attempts={step_key: attempt},
-                    floors=self._floors,
-                    excluded=self._excluded().union(without),
-                )
-                break
-            except AwardTakenError:
-                attempt += 1  # another run's auction has moved the award meanwhile
-        self._book.adopt(cleared.allocations[step_key], cleared.auction)
+        """Holds a new auction for a step. Where nobody serves it with those that it is kept with,
+        and none of them has begun, they are auctioned with it: they may go elsewhere as a whole."""
+        excluded = self.excluded().union(without)
+        hold = partial(hold_anew, self.market, self._book, floors=self._floors, excluded=excluded)
+        try:
+            hold(self._alone(self._measured(step_key)))
+        except (InvalidInputError, MarketUnavailableError):
+            others = self.kept.others(step_key)
+            if not others or not others.issubset(self.not_started()):
+                raise
+            hold(self.remaining({step_key, *others}))
 
     # -- details
 
@@ -391,8 +384,11 @@ class Negotiation:
 
     def _size(self, step: StepOutline) -> SizedStep:
         """Returns what would be asked for a step now, as far as its history goes."""
-        outline = replace(self._outline, steps=(step,), tags=tags_for(self._outline, step))
+        outline = self._alone(step)
         return self.market.size(outline, {}, self.market.now()).sized[step.step_key]
+
+    def _alone(self, step: StepOutline) -> RunOutline:
+        return replace(self._outline, steps=(step,), tags=tags_for(self._outline, step))
 
     def _measured(self, step_key: str) -> StepOutline:
         """Returns the step alone, with the size of its inputs as far as they are written."""

@@ -189,6 +189,7 @@ class Renegotiator:
             is_repriced=negotiation.market.settings.pricing is Pricing.PAY_AS_BID,
             spare_microusd=negotiation.leases.purse.spare_microusd(),
             least_microusd=SAVING_MICROUSD if causes else UNASKED_MICROUSD,
+            located=negotiation.kept.located(still),
         )
         causes = causes or _better(moves)
         if not causes or (not moves and "; ".join(causes) in self._told):

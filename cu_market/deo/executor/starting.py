@@ -31,7 +31,8 @@ LOOKED_AT = 16
 
 
 REREAD_SECONDS = 2.0
-"""How often a run that waits for money looks whether it was given more."""
+"""How often a run that waits for money looks whether it was given more, and a step that is kept
+together with others whether there is a CU where they are."""
 
 
 class Starter:
@@ -130,6 +131,9 @@ class Starter:
         worker = self._worker(award)
         if not worker.is_ready and not self._is_exclusive(award):
             return
+        if self._run.negotiation.kept.away_from(step_key):
+            yield from self._bring_back(award)
+            return  # leased as it stands then, in a later turn
         try:
             outcome = self._run.negotiation.lease(award, worker.worker.holder)
         except LeaseLostError:
@@ -154,6 +158,22 @@ class Starter:
             message = ahead_message(worker.purchase, outcome)
             yield DagsterEvent.engine_event(context, message, EngineEventData())
         self._send_step(outcome, worker, context)
+
+    def _bring_back(self, award: Allocation) -> Iterator[DagsterEvent]:
+        """Awards a step anew where those that it is kept together with have begun: since its award,
+        another run's auction may have moved it, or an attempt that is over have begun elsewhere."""
+        negotiation, step_key = self._run.negotiation, award.step_key
+        where = negotiation.kept.away_from(step_key)
+        try:
+            negotiation.award_elsewhere(step_key)
+        except CUMarketError as error:
+            self._run.not_before[step_key] = time.monotonic() + REREAD_SECONDS
+            if self._run.waiting.note(step_key, "company"):
+                said = (
+                    f"Step {step_key} waits: it is kept together with what is in {where}: {error}"
+                )
+                context = self._run.unleased[step_key]
+                yield DagsterEvent.engine_event(context, said, EngineEventData())
 
     def _reread_budget(self) -> None:
         """Takes the budget from the run's tags anew: it may be raised while steps wait for it."""

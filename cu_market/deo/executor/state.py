@@ -86,7 +86,8 @@ class Waiting:
     told: set[tuple[str, str]] = field(default_factory=set)
 
     def note(self, step_key: str, cause: str = "room") -> bool:
-        """Notes that a step waits, for ``room``, ``turn`` or ``money``; whether that is new."""
+        """Notes that a step waits, for ``room``, ``turn``, ``money``, or ``company``: what it is
+        kept together with is where nobody serves it now; whether that is new."""
         self.since.setdefault(step_key, time.monotonic())
         if (step_key, cause) in self.told:
             return False
