@@ -133,6 +133,11 @@ class Bench:
             steps = ledger.auctions(run_id)[-1].report["steps"]
         return {step["step"]: step["memory_gb"] for step in steps}
 
+    def reports(self, run_id: str) -> Sequence[Mapping[str, Any]]:
+        """Returns what a run's auctions said, newest first."""
+        with self._ledger() as ledger:
+            return [auction.report for auction in ledger.auctions(run_id)]
+
     def curve(self, node: str) -> UsageCurve:
         """Returns what the newest attempt of a step has used over time."""
         with self._ledger() as ledger:
