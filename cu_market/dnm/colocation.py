@@ -51,6 +51,9 @@ from cu_market.domain.request import Kept, ResourceRequest
 MOST_COMBINATIONS = 32
 """So many are all looked at; each is a plan of its own."""
 
+LOOK_SHARE = 0.5
+"""Of the limit, for looking at locations; the rest is the solver's."""
+
 LEAST_SECONDS = 0.5
 """For looking in any case, also where no solver is asked."""
 
@@ -155,9 +158,10 @@ def plan_together(
     """
     began = clock()
     search = _Search(requests, ties, plan_at)
-    search.look([tie.shared or tie.others for tie in ties], clock)
+    seconds = max(LEAST_SECONDS, LOOK_SHARE * limit_seconds)
+    search.look([tie.shared or tie.others for tie in ties], seconds, clock)
     if search.leaves_out() and any(set(tie.shared) < set(tie.others) for tie in ties):
-        search.look([tie.others for tie in ties], clock)
+        search.look([tie.others for tie in ties], seconds, clock)
     if limit_seconds > 0:
         search.improve(began + limit_seconds, gap, clock)
     best = search.best()
@@ -192,10 +196,10 @@ class _Search:
         self._requests, self._ties, self._plan_at = requests, ties, plan_at
         self._first = tuple(tie.first for tie in ties)
 
-    def look(self, options: Sequence[_Combination], clock: Clock) -> None:
+    def look(self, options: Sequence[_Combination], seconds: float, clock: Clock) -> None:
         """Constructs a plan at each combination of locations, or, where there are many, at those
         that lower it step by step; at the one where the groups stand first."""
-        until = clock() + LEAST_SECONDS
+        until = clock() + seconds
         is_all = prod(len(each) for each in options) <= MOST_COMBINATIONS
         every = product(*options) if is_all else self._descended(options)
         if is_all:
