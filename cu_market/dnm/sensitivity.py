@@ -19,6 +19,9 @@ from cu_market.domain.units import format_usd
 FOR_TIME = frozenset({LossReason.TOO_LATE, LossReason.NO_RETRY})
 """Reasons that more time would lift."""
 
+FOR_COMPANY = frozenset({LossReason.KEPT_ELSEWHERE})
+"""Reasons that would be lifted if nothing had to stay together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
@@ -63,48 +66,55 @@ def sensitivity(table: OfferTable, winner: Placement, others: Sequence[Judged]) 
     """
     cheaper = [other for other in others if other.cost < winner.cost_microusd]
     late = [
-        _Late(other.cost, other.offer.expected_ms, other.offer.bid)
+        _Refused(other.cost, other.offer.expected_ms, other.offer.bid)
         for other in cheaper
         if other.reason in FOR_TIME
     ]
-    late += _refused_for_time(table, winner)
+    late += _refused_for(FOR_TIME, table, winner)
     best = min(late, default=None)
+    away = min(_refused_for(FOR_COMPANY, table, winner), default=None)
     return Sensitivity(
-        binding=_binding(table, winner, cheaper, best),
+        binding=_binding(table, winner, cheaper, best, away),
         more_time=_more_time(table, winner, best),
         more_money=_more_money(table, winner, others),
     )
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _Late:
-    """A cheaper bid that would end too late."""
+class _Refused:
+    """A cheaper bid that would end too late, or is away from what must be together."""
 
     cost: int
     expected_ms: int
     bid: int
 
 
-def _refused_for_time(table: OfferTable, winner: Placement) -> list[_Late]:
-    """Returns cheaper bids that could serve the request, had it the time; their surcharges, which
-    are not known of refused bids, left out."""
+def _refused_for(
+    causes: frozenset[LossReason], table: OfferTable, winner: Placement
+) -> list[_Refused]:
+    """Returns cheaper bids that could serve the request if it was not for these reasons; their
+    surcharges, which are not known of refused bids, left out."""
     i = winner.offer.request
     request, found = table.requests[i], []
     for b, bid in enumerate(table.bids):
         reasons = table.refused.get((i, b), ())
-        if reasons and all(reason in FOR_TIME for reason, _ in reasons):
+        if reasons and all(reason in causes for reason, _ in reasons):
             expected = expected_ms(request, bid)
             delay = delay_cost_microusd(
                 request, taken_ms=expected, slack_ms=table.graph.slack_ms[i]
             )
             cost = money_microusd(request, bid) + delay
             if cost < winner.cost_microusd:
-                found.append(_Late(cost, expected, b))
+                found.append(_Refused(cost, expected, b))
     return found
 
 
 def _binding(
-    table: OfferTable, winner: Placement, cheaper: Sequence[Judged], late: _Late | None
+    table: OfferTable,
+    winner: Placement,
+    cheaper: Sequence[Judged],
+    late: _Refused | None,
+    away: _Refused | None,
 ) -> str:
     waited_ms = winner.start_ms - winner.ready_ms
     if waited_ms > 0:
@@ -112,6 +122,10 @@ def _binding(
         return f"room on {room}: it could start {waited_ms / 1000:.1f} s earlier"
     roomless = [other for other in cheaper if other.reason not in FOR_TIME]
     best = min(roomless, key=lambda other: other.cost, default=None)
+    if away is not None and all(away.cost < other.cost for other in (late, best) if other):
+        saves = format_usd(winner.cost_microusd - away.cost)
+        cu_id = table.bids[away.bid].profile.cu_id
+        return f"what it is kept together with: alone it would save {saves} on {cu_id}"
     if late is not None and (best is None or late.cost <= best.cost):
         saves = format_usd(winner.cost_microusd - late.cost)
         return f"time: without it {table.bids[late.bid].profile.cu_id} would save {saves}"
@@ -124,7 +138,7 @@ def _binding(
     return "nothing: it starts at once, on its cheapest bid"
 
 
-def _more_time(table: OfferTable, winner: Placement, late: _Late | None) -> str:
+def _more_time(table: OfferTable, winner: Placement, late: _Refused | None) -> str:
     if late is None:
         return ""
     later = (late.expected_ms - winner.offer.expected_ms) / 1000

@@ -64,6 +64,13 @@ def test_a_bid_elsewhere_loses_since_the_group_is_not_there() -> None:
     assert loss.detail.endswith("; stays with b in far; this is near")
 
 
+def test_what_staying_together_costs_a_step_is_what_binds_it() -> None:
+    requests = [asks("a", gib=4, together="x"), asks("b", together="x")]
+    a, b = planned(requests, [cheap(), dear()]).awards
+    assert b.binding == ("what it is kept together with: alone it would save $0.000200 on cu-cheap")
+    assert a.binding.startswith("nothing")  # it fits nowhere else
+
+
 def test_many_companions_are_counted_and_one_that_has_begun_itself_says_so() -> None:
     kept = Kept(location="far", by=tuple("abcdefgh"))
     (loss,) = losses(asks("c", kept=kept), cheap())
