@@ -36,14 +36,10 @@ from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Ledger
 from cu_market.market.accounts.spending import left_microusd
 from cu_market.market.awarding import allocation_of
-from cu_market.market.companions import kept_in_place
+from cu_market.market.companions import RunsCompanions
 from cu_market.market.demand.champions import published_forecaster
 from cu_market.market.demand.past import Past, read_past
-from cu_market.market.demand.requests import (
-    Demand,
-    read_specs,
-    size_run,
-)
+from cu_market.market.demand.requests import Demand, read_specs, size_run
 from cu_market.market.report import auction_report
 from cu_market.market.rounds import Rounds
 from cu_market.market.scores import measured_scores
@@ -115,6 +111,7 @@ class Market:
     ) -> None:
         self.settings = settings
         self.ledger = ledger
+        self.companions = RunsCompanions(ledger)
         self.providers = {provider.name: provider for provider in providers}
         self.solver = solver
         self._forecaster = forecaster
@@ -372,7 +369,8 @@ class Market:
             ),
             floors=floors,
         )
-        return replace(demand, requests=kept_in_place(self.ledger, outline.run_id, demand.requests))
+        kept = self.companions.of(outline.run_id).kept(demand.requests)
+        return replace(demand, requests=kept)
 
     def past(self, identities: Collection[StepIdentity], *, is_borrowing: bool = True) -> Past:
         """Returns what is known of these steps before they are sized; see read_past."""

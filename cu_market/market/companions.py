@@ -12,7 +12,7 @@ the CU may be gone by now and its provider with it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,8 +22,12 @@ from cu_market.domain.request import Kept, ResourceRequest
 from cu_market.domain.usage import Ending
 from cu_market.ledger.interface import Ledger
 
-MOST_AUCTIONS = 10_000
-"""Of one run that are read: one at its launch, and one for each step that was auctioned again."""
+READ_AUCTIONS = (8, 128, 10_000)
+"""So many of a run's newest auctions are read, then more, until one is found: what is not known yet
+is of the newest, or a run of an hour ago."""
+
+MOST_RUNS = 64
+"""Whose companions are remembered."""
 
 
 @dataclass(slots=True)
@@ -38,76 +42,84 @@ class Companions:
     ledger: Ledger
     run_id: str
     _told: dict[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
+    _settled: dict[str, Kept] = field(default_factory=dict)
 
-    def begun(self) -> dict[str, Kept]:
-        """Returns where the steps of each name have begun; names of which none has are left out."""
-        rows = self.ledger.allocations(run_id=self.run_id)
-        return self._places(self._begun(rows))
+    def begun(self, name: str) -> Kept | None:
+        """Returns where steps of a name have begun, or None. Once one has ended well that is final,
+        and read no more: a thousand steps may ask."""
+        if name not in self._settled:
+            return self._begun().get(name)
+        return self._settled[name]
 
-    def places(self, planned: Collection[str]) -> dict[str, Kept]:
-        """Returns where steps of each name are to be planned: where others have begun, else where
-        those awards stand that are not planned with them.
+    def kept(self, requests: tuple[ResourceRequest, ...]) -> tuple[ResourceRequest, ...]:
+        """Returns requests of the run, those that are kept together with where the rest is: where
+        others have begun, else where those awards stand that are not planned with them.
 
         Args:
-            planned: step keys of what is planned.
+            requests: all that is planned of the run; ids are step keys.
         """
-        rows = self.ledger.allocations(run_id=self.run_id)
-        stand = [
-            row
-            for row in rows
-            if row.state is AllocationState.AWARDED and row.step_key not in planned
-        ]
-        return self._places(stand) | self._places(self._begun(rows))
+        if not any(request.together for request in requests):
+            return requests
+        planned = {request.request_id for request in requests}
+        rows = self.ledger.allocations(run_id=self.run_id, states=[AllocationState.AWARDED])
+        stand = self._places(row for row in rows if row.step_key not in planned)
+        places = stand | self._begun()
+        return tuple(replace(each, kept=places.get(each.together)) for each in requests)
 
-    def _begun(self, rows: Sequence[Allocation]) -> list[Allocation]:
-        settled = any(row.state is AllocationState.SETTLED for row in rows)
-        usages = self.ledger.usages(run_id=self.run_id) if settled else ()
-        ended_well = {(each.step_key, each.attempt) for each in usages if each.ending is Ending.OK}
-        return [
-            row for row in rows if row.state in HOLDING or (row.step_key, row.attempt) in ended_well
-        ]
+    def _begun(self) -> dict[str, Kept]:
+        states = [*HOLDING, AllocationState.SETTLED]
+        rows = self.ledger.allocations(run_id=self.run_id, states=states)
+        ended = [row for row in rows if row.state is AllocationState.SETTLED]
+        usages = self.ledger.usages(run_id=self.run_id) if ended else ()
+        well = {(each.step_key, each.attempt) for each in usages if each.ending is Ending.OK}
+        self._settled |= self._places(row for row in ended if (row.step_key, row.attempt) in well)
+        return self._places(row for row in rows if row.state in HOLDING) | self._settled
 
     def _places(self, rows: Iterable[Allocation]) -> dict[str, Kept]:
-        """Returns the location of the newest row of each name, and whose rows are there."""
-        there: dict[str, dict[str, list[Allocation]]] = defaultdict(lambda: defaultdict(list))
-        for row in rows:
+        """Returns the location of the oldest row of each name, and whose rows are there."""
+        there: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for row in sorted(rows, key=lambda row: (row.fencing_token, row.step_key, row.attempt)):
             told = self._group(row)
             if told is not None:
                 name, location = told
-                there[name][location].append(row)
+                there[name][location].append(row.step_key)
         found = {}
         for name, by_location in there.items():
-            location = max(by_location, key=lambda at: max(_age(row) for row in by_location[at]))
-            steps = sorted({row.step_key for row in by_location[location]})
-            found[name] = Kept(location=location, by=tuple(steps))
+            location, steps = next(iter(by_location.items()))
+            found[name] = Kept(location=location, by=tuple(sorted(set(steps))))
         return found
 
     def _group(self, row: Allocation) -> tuple[str, str] | None:
         """Returns the name and the location of an award, as its auction told them."""
-        if row.auction_id not in self._told:
-            for auction in self.ledger.auctions(self.run_id, limit=MOST_AUCTIONS):
+        for most in READ_AUCTIONS:
+            if row.auction_id in self._told:
+                break
+            auctions = self.ledger.auctions(self.run_id, limit=most)
+            for auction in auctions:
                 if auction.auction_id not in self._told:
                     self._told[auction.auction_id] = _groups(auction.report)
-            self._told.setdefault(row.auction_id, {})
-        told = self._told[row.auction_id]
+            if len(auctions) < most:
+                break
+        told = self._told.setdefault(row.auction_id, {})
         return told.get(row.step_key) or told.get(template_key(row.step_key))
 
 
-def kept_in_place(
-    ledger: Ledger, run_id: str, requests: tuple[ResourceRequest, ...]
-) -> tuple[ResourceRequest, ...]:
-    """Returns a run's requests, those that are kept together with where the rest of them is.
+class RunsCompanions:
+    """The companions of the runs that a market deals with: a run worker's one, a launcher's many.
 
     Args:
-        ledger: where the run's awards and leases are.
-        run_id: the run.
-        requests: what is planned of it; ids are step keys.
+        ledger: where their awards and leases are.
     """
-    if not any(request.together for request in requests):
-        return requests
-    planned = {request.request_id for request in requests}
-    places = Companions(ledger, run_id).places(planned)
-    return tuple(replace(each, kept=places.get(each.together)) for each in requests)
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._runs: dict[str, Companions] = {}
+
+    def of(self, run_id: str) -> Companions:
+        """Returns a run's companions."""
+        if run_id not in self._runs and len(self._runs) >= MOST_RUNS:
+            self._runs.clear()
+        return self._runs.setdefault(run_id, Companions(self._ledger, run_id))
 
 
 def _groups(report: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
@@ -117,7 +129,3 @@ def _groups(report: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
         for step in report.get("steps", ())
         if step.get("together") and (step["winner"] or {}).get("location") is not None
     }
-
-
-def _age(row: Allocation) -> tuple[int, str, int]:
-    return row.fencing_token, row.step_key, row.attempt

@@ -9,7 +9,6 @@ from cu_market.domain.outline import RunOutline, template_key
 from cu_market.domain.spec import ComputeSpec
 from cu_market.ledger.errors import AwardTakenError
 from cu_market.market.auction import Market
-from cu_market.market.companions import Companions
 
 
 def hold_anew(
@@ -58,7 +57,7 @@ class KeptSteps:
         self, market: Market, book: AwardBook, run_id: str, said: Mapping[str, ComputeSpec]
     ) -> None:
         self._book = book
-        self._companions = Companions(market.ledger, run_id)
+        self._companions = market.companions.of(run_id)
         self._names = {step: spec.together for step, spec in said.items() if spec.together}
 
     def others(self, step_key: str) -> frozenset[str]:
@@ -78,5 +77,5 @@ class KeptSteps:
         location = self._book.location(step_key) if name else None
         if not name or location is None:
             return ""
-        kept = self._companions.begun().get(name)
+        kept = self._companions.begun(name)
         return "" if kept is None or kept.location == location else kept.location

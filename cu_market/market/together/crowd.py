@@ -202,11 +202,14 @@ def _where_kept(ledger: Ledger, steps: tuple[StandingStep, ...]) -> tuple[Standi
     """Returns the steps, those that are kept together with where others of them have begun: a run
     of which none has may be moved as a whole."""
     runs = {step.award.run_id for step in steps if step.request.together}
-    begun = {run_id: Companions(ledger, run_id).begun() for run_id in runs}
+    companions = {run_id: Companions(ledger, run_id) for run_id in runs}
     return tuple(
         replace(
             step,
-            request=replace(step.request, kept=begun[step.award.run_id].get(step.request.together)),
+            request=replace(
+                step.request,
+                kept=companions[step.award.run_id].begun(step.request.together),
+            ),
         )
         if step.request.together
         else step

@@ -11,7 +11,7 @@ from small_market import Fair
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.problem import InvalidInputError
-from cu_market.domain.request import StepIdentity
+from cu_market.domain.request import Kept, StepIdentity
 from cu_market.domain.usage import Ending, Measurement, Usage
 from cu_market.market.auction import Cleared
 from cu_market.market.companions import Companions
@@ -123,9 +123,10 @@ def test_only_what_ended_well_keeps_its_place(fair: Fair, ending: Ending) -> Non
 def test_a_lease_under_which_nothing_started_keeps_nobody(fair: Fair) -> None:
     first = fair.clear("a", "60", "60", together="x")
     lease = fair.lease(first.allocations["s0"])
-    assert Companions(fair.ledger, "a").begun()["x"].location == "cheap"
+    kept = Companions(fair.ledger, "a").begun("x")
+    assert kept == Kept(location="cheap", by=("s0",))
     fair.ledger.release(lease.key, now=fair.now, is_unstarted=True)
-    assert Companions(fair.ledger, "a").begun() == {}
+    assert Companions(fair.ledger, "a").begun("x") is None
 
 
 def test_a_mapped_step_is_known_by_its_template(fair: Fair) -> None:
@@ -136,8 +137,8 @@ def test_a_mapped_step_is_known_by_its_template(fair: Fair) -> None:
     )
     award = replace(cleared.allocations["work[?]"], step_key="work[7]")
     fair.lease(award)
-    (kept,) = Companions(fair.ledger, "a").begun().values()
-    assert (kept.location, kept.by) == ("cheap", ("work[7]",))
+    kept = Companions(fair.ledger, "a").begun("x")
+    assert kept == Kept(location="cheap", by=("work[7]",))
 
 
 def test_a_running_step_is_not_proposed_elsewhere(fair: Fair) -> None:
@@ -186,3 +187,26 @@ def test_runs_of_one_name_are_not_tied(fair: Fair) -> None:
     fair.lease(first.allocations["s0"])
     second = fair.clear("b", "60", together="x", **HURRIED)
     assert places(second) == {"s0": "dear"}
+
+
+def test_what_has_ended_well_is_final_and_read_once(
+    fair: Fair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fair.clear("a", "60", "60", together="x")
+    companions = Companions(fair.ledger, "a")
+    settle(fair, fair.lease(first.allocations["s0"]), Ending.OK)
+    kept = companions.begun("x")
+    monkeypatch.setattr(fair.ledger, "allocations", None)  # it is asked no more
+    assert companions.begun("x") is kept
+
+
+def test_an_auction_beyond_the_newest_is_found(fair: Fair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cu_market.market.companions.READ_AUCTIONS", (1, 2, 9))
+    first = fair.clear("a", "60", "60", "60", "60", together="x")
+    lease = fair.lease(first.allocations["s0"])
+    outline = fair.outline("a", "60", "60", "60", "60", together="x")
+    for step in ("s1", "s2", "s3"):
+        fair.now += timedelta(seconds=1)
+        again(fair, outline, step)
+    assert fair.ledger.auctions("a")[-1].auction_id == lease.auction_id
+    assert Companions(fair.ledger, "a").begun("x") == Kept(location="cheap", by=("s0",))
