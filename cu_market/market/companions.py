@@ -23,8 +23,8 @@ from cu_market.domain.usage import Ending
 from cu_market.ledger.interface import Ledger
 
 READ_AUCTIONS = (8, 128, 10_000)
-"""So many of a run's newest auctions are read, then more, until one is found: what is not known yet
-is of the newest, or a run of an hour ago."""
+"""So many of a run's newest auctions are read, then more, until the wanted one is among them: what
+is not known yet is mostly of the newest."""
 
 MOST_RUNS = 64
 """Whose companions are remembered."""

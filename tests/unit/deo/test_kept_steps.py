@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from small_market import Fair
 
 from cu_market.deo.executor.negotiation import Negotiation
+from cu_market.deo.executor.starting import Starter
+from cu_market.deo.executor.state import Waiting
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.problem import InvalidInputError
 
@@ -71,24 +74,71 @@ def test_a_retry_stays_where_the_others_are_although_it_is_dearer_there(fair: Fa
     assert fresh.award("s1").provider == "dear"
 
 
-def test_an_award_that_another_auction_moved_away_is_noticed_and_brought_back(fair: Fair) -> None:
-    run = negotiation(fair)
-    assert run.kept.away_from("s1") == ""
+def lead_astray(fair: Fair, run: Negotiation) -> None:
+    """Has s0 begun in cheap, and the award of s1 moved to dear, as an auction may that was held at
+    the same moment."""
     lease(fair, run, "s0")
     assert run.kept.away_from("s1") == ""
     outline = fair.outline("a", "60", "60", **{**TAGS, "together": "y"})  # as if it was alone
     astray = fair.market.clear(
-        replace(outline, steps=outline.steps[1:]),
-        place="executor",
-        attempts={"s1": 2},
+        replace(outline, steps=outline.steps[1:]), place="executor", attempts={"s1": 2}
     )
     assert astray.allocations["s1"].provider == "dear"
     run.take_over()
+
+
+def test_an_award_that_another_auction_moved_away_is_noticed_and_brought_back(fair: Fair) -> None:
+    run = negotiation(fair)
+    assert run.kept.away_from("s1") == ""
+    lead_astray(fair, run)
     assert run.kept.located(["s1"]) == {"s1": "dear"}
     assert run.kept.away_from("s1") == "cheap"
     run.award_elsewhere("s1")
     assert run.award("s1").provider == "cheap"
     assert run.kept.away_from("s1") == ""
+
+
+def starting(run: Negotiation) -> SimpleNamespace:
+    """Returns a run in progress of which s1 alone is let go ahead, its workers ready."""
+    worker = SimpleNamespace(is_ready=True, worker=SimpleNamespace(holder="holder"))
+    return SimpleNamespace(
+        negotiation=run,
+        unleased={"s1": SimpleNamespace()},
+        not_before={},
+        attempts={},
+        max_concurrent=1,
+        waiting=Waiting(),
+        workers=SimpleNamespace(ensure=lambda *_: worker),
+        retendered=SimpleNamespace(gives_way=lambda _: False),
+    )
+
+
+def test_a_step_is_not_leased_away_from_what_has_begun(fair: Fair) -> None:
+    run = negotiation(fair)
+    lead_astray(fair, run)
+    going = starting(run)
+    assert list(Starter(going).start_ready()) == []  # type: ignore[arg-type]
+    assert run.award("s1").provider == "cheap"
+    assert [row.step_key for row in fair.rows("a", AllocationState.LEASED)] == ["s0"]
+    assert "s1" in going.unleased  # to be leased there in the next turn
+
+
+def test_where_nobody_serves_it_there_it_waits_and_the_run_page_says_so_once(
+    fair: Fair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = SimpleNamespace(engine_event=lambda _context, sentence, _data: sentence)
+    monkeypatch.setattr("cu_market.deo.executor.starting.DagsterEvent", said)
+    run = negotiation(fair)
+    lead_astray(fair, run)
+    run.withdraw("cheap/t")
+    going = starting(run)
+    starter = Starter(going)  # type: ignore[arg-type]
+    (sentence,) = starter.start_ready()
+    assert str(sentence).startswith("Step s1 waits: it is kept together with what is in cheap: ")
+    assert list(starter.start_ready()) == []  # not before some time has passed
+    going.not_before.clear()
+    assert list(starter.start_ready()) == []  # told before
+    assert [row.step_key for row in fair.rows("a", AllocationState.LEASED)] == ["s0"]
 
 
 def test_steps_alone_are_never_looked_up(fair: Fair, monkeypatch: pytest.MonkeyPatch) -> None:
