@@ -141,6 +141,7 @@ def plan_together(
     requests: Sequence[ResourceRequest],
     ties: Sequence[Tie],
     plan_at: PlanAt,
+    bound_apart: Callable[[], int],
     *,
     limit_seconds: float,
     gap: float,
@@ -152,6 +153,7 @@ def plan_together(
         requests: any order.
         ties: of them; see ties_of.
         plan_at: plans at given locations; never worse than what stands, if all that stays there.
+        bound_apart: returns a bound of the same plan with nobody kept together, in micro-dollars.
         limit_seconds: of the solver's work; 0: none is asked.
         gap: (objective - bound) / objective that is good enough.
         clock: seconds.
@@ -167,8 +169,7 @@ def plan_together(
     best = search.best()
     bound, is_independent = search.bound()
     if not search.is_whole:
-        apart = [replace(each, together="") for each in requests]
-        bound, is_independent = plan_at(apart, 0).bound_microusd, True
+        bound, is_independent = bound_apart(), True
     return replace(
         best,
         bound_microusd=min(bound, best.objective_microusd),

@@ -140,6 +140,9 @@ def plan(
         InvalidInputError: see offers.tabulate.
         CUMarketError: the construction does not verify, which is a defect.
     """
+    given = Given(
+        requests=requests, bids=bids, capacities=capacities, running=running, standing=standing
+    )
     ties = ties_of(requests, bids, standing)
     if ties:
 
@@ -159,7 +162,15 @@ def plan(
             )
 
         limit = limit_seconds if solver is not None else 0.0
-        return plan_together(requests, ties, plan_at, limit_seconds=limit, gap=gap, clock=clock)
+        return plan_together(
+            requests,
+            ties,
+            plan_at,
+            lambda: floor_bound(given.table(surcharges)),
+            limit_seconds=limit,
+            gap=gap,
+            clock=clock,
+        )
     if fixed_starts and len(requests) * len(bids) > LARGEST_TABLE:
         from cu_market.dnm.selection.planner import plan_selection  # numpy: off the light path
 
@@ -175,9 +186,6 @@ def plan(
             clock=clock,
         )
     began = clock()
-    given = Given(
-        requests=requests, bids=bids, capacities=capacities, running=running, standing=standing
-    )
     table = given.table(surcharges)
     held = seats(table, standing, only=Hold.ALL)
 

@@ -80,6 +80,10 @@ def plan_placed(
     Raises:
         InvalidInputError, CUMarketError: as planner.plan.
     """
+    given = Given(
+        requests=requests, bids=bids, capacities=capacities, running=running, standing=standing
+    )
+    priced = Priced(loss_permille=loss_permille)
     ties = ties_of(requests, bids, standing)
     if ties:
 
@@ -98,9 +102,14 @@ def plan_placed(
             )
 
         return plan_together(
-            requests, ties, plan_at, limit_seconds=limit_seconds, gap=gap, clock=clock
+            requests,
+            ties,
+            plan_at,
+            lambda: floor_bound(given.table(priced)),
+            limit_seconds=limit_seconds,
+            gap=gap,
+            clock=clock,
         )
-    priced = Priced(loss_permille=loss_permille)
     planned_at = partial(
         plan,
         requests,
@@ -116,9 +125,6 @@ def plan_placed(
     if not depends_on_places(requests, bids):
         return planned_at(surcharges=priced)
     began = clock()
-    given = Given(
-        requests=requests, bids=bids, capacities=capacities, running=running, standing=standing
-    )
     relaxed = given.table(priced)
     bound = floor_bound(relaxed)
     placing = _Placing(given, priced)
