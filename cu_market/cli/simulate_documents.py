@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cu_market.sim.recorded import Recorded
     from cu_market.sim.setting import SpotPrices
 
+COMPILING = "making the search ready (it is compiled once, in some ten seconds) ..."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sellers:
@@ -73,6 +75,7 @@ def simulate_documents(
     """
     from cu_market.cli.simulate_pictures import write_pictures
     from cu_market.dnm.schedule import Budget
+    from cu_market.dnm.schedule.search import warm
     from cu_market.market.solver.process import SolverProcess
     from cu_market.sim.study import POLICIES, study_with_outcomes
 
@@ -83,6 +86,8 @@ def simulate_documents(
         sellers = _read_sellers(catalogs, spot, spot_price_ratio)
         is_written = schedule_out is not None or picture_out is not None
         _check_recorded(recorded, sellers, catalogs, is_written=is_written)
+        with told.status(COMPILING) if told is not None else nullcontext():
+            warm()
         for number, one in enumerate(recorded, start=1):
             doing = f"{number} of {len(recorded)}: {one.name}, {len(one.tasks)} steps ..."
             with told.status(doing) if told is not None else nullcontext():

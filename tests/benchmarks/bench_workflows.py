@@ -108,7 +108,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--factors", type=float, nargs="+", default=[1.0, 1.25, 2.0])
     parser.add_argument("--limit", type=float, default=5.0, help="seconds a plan")
-    parser.add_argument("--rounds", type=int, default=Budget().rounds)
+    parser.add_argument("--rounds", type=int, default=None)
     parser.add_argument("--workflow", default="", help="only files whose name contains this")
     parser.add_argument(
         "--cpu-clock",

@@ -43,7 +43,7 @@ def test_what_every_process_imports_is_light(code: str) -> None:
 
 def test_a_run_worker_that_negotiates_never_imports_the_solver() -> None:
     code = "import cu_market.deo.executor.executor, cu_market.market.opening"
-    assert loaded_by(code) & {"pulp", "highspy", "sklearn", "mlflow", "pandas"} == set()
+    assert loaded_by(code) & {"pulp", "highspy", "numba", "sklearn", "mlflow", "pandas"} == set()
 
 
 def test_the_command_line_loads_what_is_heavy_only_where_a_command_runs() -> None:

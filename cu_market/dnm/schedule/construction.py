@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from cu_market.dnm.schedule.bundle import Catalogue, Stay, make
+from cu_market.dnm.schedule.idle import split_idle
 from cu_market.dnm.schedule.packing import Packing, best_spot, empty
-from cu_market.dnm.schedule.search import split_idle
 from cu_market.dnm.schedule.seeds import list_schedule, meets, smallest_pool
 from cu_market.dnm.schedule.workload import MachineType
 

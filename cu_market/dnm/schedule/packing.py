@@ -7,7 +7,7 @@ between or after its tasks, the CU changing its type where it must) or into a ne
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cu_market.dnm.schedule.bundle import (
@@ -172,7 +172,6 @@ def best_spot(
     latest_ms: int,
     *,
     is_late: bool = False,
-    is_blind: Callable[[], bool] | None = None,
 ) -> Spot | None:
     """Returns where the bill grows least; None where the task fits nowhere in its window.
 
@@ -183,8 +182,6 @@ def best_spot(
         task: stands nowhere.
         earliest_ms, latest_ms: its window.
         is_late: see above.
-        is_blind: asked for each CU, whether it is not looked at ("blinks": Christiaens and Vanden
-            Berghe, "Slack induction by string removals for vehicle routing problems", 2020).
     """
     catalogue = packing.catalogue
     load, own = catalogue.loads[task], catalogue.masks[task]
@@ -202,13 +199,12 @@ def best_spot(
             continue
         start = last if is_late else begin
         alone = _fitting(packing, -1, load, allowed, start, start + takes)
-        is_skipped = is_blind is not None and bool(packing.bundles) and is_blind()
-        if alone is not None and not is_skipped:
+        if alone is not None:
             rank = (alone[0], sign * start, FAR)
             if best is None or rank < best:
                 best, found = rank, (-1, start, start + takes, alone[1])
         for key, bundle in packing.bundles.items():
-            if bundle.mask & allowed and not (is_blind and is_blind()):
+            if bundle.mask & allowed:
                 limit = FAR if best is None else best[0]
                 least = _least_span(catalogue, bundle, takes, begin, last)
                 # With equal terms its own type is the cheapest of those that it could become.

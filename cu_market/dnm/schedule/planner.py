@@ -41,14 +41,16 @@ from cu_market.dnm.schedule.packing import Packing, empty
 from cu_market.dnm.schedule.recombination import recombined
 from cu_market.dnm.schedule.relaxation import bound_microusd
 from cu_market.dnm.schedule.retiming import retimed
-from cu_market.dnm.schedule.search import Pool, search
 from cu_market.dnm.schedule.verify import flaws
 from cu_market.dnm.schedule.workload import Workload
 from cu_market.domain.problem import CUMarketError
 
-ROUNDS = 4000
-TRIAL_SHARE = 0.15
-LEGS = 3
+ROUNDS_A_SECOND = 50_000
+TRIALS = 8
+"""Short searches, each with draws of its own: how many CUs a plan ends with is a matter of luck."""
+
+TRIAL_SHARE = 0.06
+LEGS = 2
 RECOMBINED = 1500
 RECOMBINATION_SHARE = 0.12
 LEAST_SOLVER_SECONDS = 0.3
@@ -64,13 +66,21 @@ class Budget:
 
     Attributes:
         limit_seconds: of everything.
-        rounds: of the search: the work limit, so that equal input gives equal plans.
+        rounds: of the search: the work limit, so that equal input gives equal plans. Left out, as
+            many as a quick machine does in that time.
         gap: (cost - bound) / cost at which the search ends.
     """
 
     limit_seconds: float = 5.0
-    rounds: int = ROUNDS
+    rounds: int | None = None
     gap: float = 0.005
+
+    @property
+    def work_limit(self) -> int:
+        """Rounds at most."""
+        if self.rounds is None:
+            return round(ROUNDS_A_SECOND * self.limit_seconds)
+        return self.rounds
 
 
 def plan_workload(
@@ -98,7 +108,10 @@ def plan_workload(
     Raises:
         CUMarketError: the construction does not verify, which is a defect.
     """
+    from cu_market.dnm.schedule.search import warm  # numba: off the light path
+
     limits = budget or Budget()
+    warm()
     began = clock()
 
     is_late = _over(clock, began, CONSTRUCTION_SHARE * limits.limit_seconds)
@@ -152,20 +165,26 @@ def _improve(
 ) -> tuple[Packing, int, bool]:
     """Returns the best schedule, the rounds done and whether the clock ended them.
 
-    Some rounds from each start; then the best one goes on in legs. Between the legs all starts are
-    moved in time at once, and before the last one CUs are chosen anew among all that were seen.
+    Some short searches from each start, with few tasks taken off at once and with many; then the
+    best one goes on in legs. After each all starts are moved in time at once, and after the legs
+    CUs are chosen anew among all that were seen.
     """
+    from cu_market.dnm.schedule.search import WIDEST, Pool, search  # numba: off the light path
+
     pool, best, rounds, is_cut = Pool(), starts[0], 0, False
-    legs = [(start, TRIAL_SHARE) for start in starts]
-    rest = (1 - TRIAL_SHARE * len(starts)) / LEGS
-    for number in range(len(starts) + LEGS):
-        start, share = legs[number] if number < len(legs) else (best, rest)
-        upto = limits.limit_seconds * (TRIAL_SHARE * (number + 1) if number < len(legs) else 1.0)
+    trials = [(starts[k // 2 % len(starts)], WIDEST << k % 2) for k in range(TRIALS)]
+    rest = (1 - TRIAL_SHARE * TRIALS) / LEGS
+    for number in range(TRIALS + LEGS):
+        is_trial = number < TRIALS
+        start, widest = trials[number] if is_trial else (best, WIDEST)
+        share = TRIAL_SHARE if is_trial else rest
+        upto = limits.limit_seconds * (TRIAL_SHARE * (number + 1) if is_trial else 1.0)
         outcome = search(
             start,
-            rounds=max(1, round(limits.rounds * share)),
+            rounds=max(1, round(limits.work_limit * share)),
             is_over=_over(clock, began, upto),
             seed=number + 1,
+            widest=widest,
             pool=pool,
         )
         rounds += outcome.rounds
@@ -174,7 +193,7 @@ def _improve(
         left = limits.limit_seconds - (clock() - began)
         if solver is not None and left > LEAST_SOLVER_SECONDS:
             found = retimed(found, solver, limit_seconds=left) or found
-            if number >= len(starts) + LEGS - 2:
+            if not is_trial:
                 some = list(pool.bundles.values())[-RECOMBINED:]
                 share_left = min(left, RECOMBINATION_SHARE * limits.limit_seconds)
                 found = recombined(found, some, solver, limit_seconds=share_left) or found
