@@ -141,7 +141,7 @@ def quote_run(
         return _figures(turns, own, bids, deadline_ms, seed)
 
     def planned(deadline_ms: int | None, value_of_time: int) -> Together:
-        terms = at_terms(demand, bids, deadline_ms, value_of_time)
+        terms = at_terms(demand, deadline_ms, value_of_time)
         return beside_others(market, outline, terms, round_, crowd, may_move=False, is_priced=False)
 
     earliest = _finish_ms(planned(None, HURRY_MICROUSD_PER_HOUR).plan)
@@ -174,28 +174,15 @@ def _as_one(
     return found.whole, every, own
 
 
-def at_terms(
-    demand: Demand, bids: Mapping[str, Bid], deadline_ms: int | None, value_of_time: int
-) -> Demand:
-    """Returns the demand with a deadline and a value of time of one's own, and no budget.
-
-    A step's own latest end leaves what comes after it the time that the quickest bid needs.
-    """
-    after: dict[str, int] = {request.request_id: 0 for request in demand.requests}
-    for request in reversed(demand.requests):
-        takes = min((bid.duration_of(request) for bid in bids.values()), default=0)
-        for parent in request.depends_on:
-            if parent in after:
-                after[parent] = max(after[parent], after[request.request_id] + takes)
+def at_terms(demand: Demand, deadline_ms: int | None, value_of_time: int) -> Demand:
+    """Returns the demand with a deadline and a value of time of one's own, and no budget."""
     return replace(
         demand,
         left_microusd=None,
         requests=tuple(
             replace(
                 request,
-                latest_finish_ms=None
-                if deadline_ms is None
-                else max(1, deadline_ms - after[request.request_id]),
+                latest_finish_ms=deadline_ms,
                 value_of_time_microusd_per_hour=value_of_time,
             )
             for request in demand.requests

@@ -2,7 +2,8 @@
 
 With free starts, requests are placed parents first, by priority and then by a rule (see Rule); each
 takes the bid and the earliest start at least cost (money and delay), then at the earliest end, then
-the first in canonical order. With fixed starts, every request starts at its own earliest start or
+the first in canonical order: among those that leave what waits for it the time that it needs
+(``due``), where there are any. With fixed starts, every request starts at its own earliest start or
 not at all.
 """
 
@@ -14,6 +15,7 @@ from enum import StrEnum
 from heapq import heapify, heappop, heappush
 from math import inf
 
+from cu_market.dnm.due import due_ms
 from cu_market.dnm.offers import Offer, OfferTable
 from cu_market.dnm.placement.timeline import Timeline
 
@@ -122,6 +124,7 @@ def construct(
     placed: dict[int, Placement | None] = dict(kept)
     ready = {i: placement.ready_ms for i, placement in kept.items()}
     wanted = chosen or {}
+    due = (None,) * len(table.requests) if fixed_starts else due_ms(table)
     for i in _order(table, rule, fixed_starts=fixed_starts, first=wanted):
         if i in kept:
             continue
@@ -129,9 +132,10 @@ def construct(
         if not fixed_starts:
             ready[i] = max([ready[i], *(_end(table, p, placed, ready) for p in _parents(table, i))])
         preferred = [offer for offer in table.offers[i] if wanted.get(i) == offer.bid]
-        best = _best(table, preferred, ready[i], timelines, fixed=fixed_starts) or _best(
-            table, table.offers[i], ready[i], timelines, fixed=fixed_starts
-        )
+        tries = [(preferred, due[i]), (table.offers[i], due[i]), (table.offers[i], None)]
+        best = None
+        for offers, by in tries if due[i] is not None else tries[:2]:
+            best = best or _best(table, offers, ready[i], timelines, fixed=fixed_starts, due_ms=by)
         placed[i] = best
         if best is not None:
             occupy(timelines, best)
@@ -200,6 +204,7 @@ def _best(
     timelines: list[Timeline],
     *,
     fixed: bool,
+    due_ms: int | None,
 ) -> Placement | None:
     best: Placement | None = None
     for offer in sorted(offers, key=lambda o: (o.floor_microusd, o.expected_ms, o.bid)):
@@ -208,8 +213,8 @@ def _best(
         start = ready_ms if fixed else earliest_start(offer, ready_ms, timelines)
         if start is None or (fixed and not has_room(offer, start, timelines)):
             continue
-        latest = offer.latest_end_ms
-        if latest is not None and start + offer.expected_ms > latest:
+        end = start + offer.expected_ms
+        if any(by is not None and end > by for by in (offer.latest_end_ms, due_ms)):
             continue
         cost = table.cost(offer, start - ready_ms)
         found = Placement(offer=offer, start_ms=start, ready_ms=ready_ms, cost_microusd=cost)
