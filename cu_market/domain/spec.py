@@ -177,6 +177,7 @@ class RunSpec:
 
     Attributes:
         deadline_ms: milliseconds from the launch until the run should have ended.
+        deadline_confidence_permille: in how many of a thousand cases it is planned to have.
         budget_microusd: what the run may cost.
         account: who pays.
         priority: larger first.
@@ -189,6 +190,7 @@ class RunSpec:
     """
 
     deadline_ms: int | None = None
+    deadline_confidence_permille: int | None = None
     budget_microusd: int | None = None
     account: str | None = None
     priority: int | None = None

@@ -30,6 +30,9 @@ from cu_market.domain.units import (
 LARGEST_ASKED_EXPONENT = 15
 """Nothing that a tag asks for comes in more than 10^15; other numbers may be larger."""
 
+LEAST_CONFIDENCE_PERMILLE, MOST_CONFIDENCE_PERMILLE = 500, 990
+"""Below, a deadline would be planned to be missed; above, forecasts of few attempts say nothing."""
+
 _MS = {"ms": 1, "": 1000, "s": 1000, "m": 60_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"^\s*([0-9.eE+-]+?)\s*(ms|s|min|m|h|d|)\s*$")
 _NUMBER = re.compile(r"^\s*([+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?)")
@@ -167,6 +170,19 @@ def read_count(written: object) -> int:
     return read_whole(written)
 
 
+def read_confidence(written: object) -> int:
+    """Returns thousandths from a share of 0.5 to 0.99; raises ValueError."""
+    check_magnitude(written)
+    permille = parse_decimal(written) * MILLIS
+    if permille < LEAST_CONFIDENCE_PERMILLE:
+        raise ValueError("less than 0.5")
+    if permille > MOST_CONFIDENCE_PERMILLE:
+        raise ValueError("more than 0.99")
+    if permille != permille.to_integral_value():
+        raise ValueError("finer than a thousandth")
+    return int(permille)
+
+
 def read_name(written: object) -> str:
     """Returns a name; raises ValueError."""
     name = str(written).strip()
@@ -240,6 +256,9 @@ MONEY_OR_ZERO = _same(
 )
 COUNT = _same(read_count, str, "write a whole number above 0, or leave it out")
 WHOLE = _same(read_whole, str, "write a whole number")
+CONFIDENCE = _same(
+    read_confidence, lambda v: plain(Decimal(v) / MILLIS), "write a share from 0.5 to 0.99"
+)
 NAME = _same(read_name, str, "write a name of letters, digits and _./:@-")
 NAMES = _same(read_names, ",".join, "write names separated by commas")
 FLAG = _same(read_flag, lambda v: "true" if v else "false", "write true or false")

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from cu_market.domain.spec import Interruptible, Mode, OnMarketFailure, OnOom, Risk, SizingMode
 from cu_market.domain.tag_values import (
+    CONFIDENCE,
     CORES,
     COUNT,
     DURATION,
@@ -135,6 +136,9 @@ STEP_TAGS: tuple[TagRule, ...] = (
 RUN_TAGS: tuple[TagRule, ...] = (
     _rule(_RUN, "deadline_seconds", "", "deadline_ms", DURATION, "seconds",
           "When the run should have ended, counted from its launch.", "3600"),
+    _rule(_RUN, "deadline_confidence", "", "deadline_confidence_permille", CONFIDENCE,
+          "share of cases", "In how many of all cases the plan is to keep the deadline, by the"
+          " forecasts' spread; `0.5` counts on every step's median.", "0.9"),
     _rule(_RUN, "budget_usd", "", "budget_microusd", MONEY, "dollars",
           "What the run may cost: it is planned within it, and nothing more is bought that would"
           " pass it.", "1.50"),

@@ -108,6 +108,8 @@ class MarketSettings(BaseModel):
         on_market_failure: what a run does when the market cannot answer.
         defaults: size of a step of which nothing is known.
         value_of_time_usd_per_hour: what an hour of a run's delay costs.
+        deadline_confidence: in which share of all cases a plan is to keep a run's deadline; 0.5
+            counts on medians.
         bid_deadline_seconds: a provider that has not answered by then is left out.
         solve_seconds: the integer program's limit.
         lease_seconds: a lease not renewed for so long expires.
@@ -129,6 +131,7 @@ class MarketSettings(BaseModel):
     on_market_failure: OnMarketFailure = OnMarketFailure.NATIVE
     defaults: DefaultSize = Field(default_factory=DefaultSize)
     value_of_time_usd_per_hour: float = Field(default=0.05, ge=0, allow_inf_nan=False)
+    deadline_confidence: float = Field(default=0.95, ge=0.5, le=0.99)
     bid_deadline_seconds: float = Field(default=1.0, gt=0, le=60)
     solve_seconds: float = Field(default=1.0, gt=0, le=60)
     lease_seconds: float = Field(default=30.0, ge=5)
@@ -145,6 +148,11 @@ class MarketSettings(BaseModel):
     def value_of_time_microusd_per_hour(self) -> int:
         """Micro-dollars an hour."""
         return usd_to_microusd(self.value_of_time_usd_per_hour)
+
+    @property
+    def deadline_confidence_permille(self) -> int:
+        """The same in thousandths."""
+        return round(1000 * self.deadline_confidence)
 
     def account_terms(self) -> dict[str, Terms]:
         """Returns every configured account's terms by name."""

@@ -184,6 +184,27 @@ def test_partition_rules_must_be_a_filled_object(value: str) -> None:
     assert "not a JSON object" in messages({"cu/partitions": value})[0]
 
 
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ("0.4", "less than 0.5"),
+        ("95", "more than 0.99"),
+        ("1", "more than 0.99"),
+        ("0.95001", "finer than a thousandth"),
+        ("often", "not a number"),
+    ],
+)
+def test_a_confidence_is_a_share(value: str, what: str) -> None:
+    run, problems = parse_run_tags({"cu/deadline_confidence": value})
+    (problem,) = problems
+    assert str(problem) == (
+        f"run: tag cu/deadline_confidence='{value}': {what}; write a share from 0.5 to 0.99"
+    )
+    assert run.deadline_confidence_permille is None
+    read, _ = parse_run_tags({"cu/deadline_confidence": "0.975"})
+    assert read.deadline_confidence_permille == 975
+
+
 def test_the_examples_of_the_vocabulary_can_be_read() -> None:
     for rule in STEP_TAGS:
         assert parse_step_tags({rule.name: rule.example}, WHERE)[1] == []

@@ -21,6 +21,14 @@ def test_a_misspelt_setting_offers_the_nearest() -> None:
     )
 
 
+def test_a_deadlines_confidence_is_a_share() -> None:
+    assert parse_settings({}, "market").deadline_confidence_permille == 950
+    for wrong in (0.4, 1, float("nan")):
+        (said,) = problems_of({"deadline_confidence": wrong})
+        assert said.startswith("market.deadline_confidence='")
+        assert said.endswith("docs/configuration.md has its values")
+
+
 def test_settings_and_providers_are_wrong_together() -> None:
     said = problems_of(
         {
