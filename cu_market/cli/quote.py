@@ -35,6 +35,8 @@ def quote(
     Nothing is bought. CUs that are only quoted (price catalogues) count, too. What others have
     leased, and what they wait for, keeps its place.
     """
+    from cu_market.market.ends import ends_words
+
     document = quote_document(find_home(home), run, points=points)
     if picture is not None:
         draw_quote(document, picture)
@@ -44,6 +46,8 @@ def quote(
     console = make_console()
     console.print(quote_table(document))
     console.print(beside_words(document), markup=False)
+    if document["deadline"]:
+        console.print(ends_words(document["deadline"]).strip(), markup=False)
     for name, notice in document["notices"].items():
         console.print(f"{name}: {notice}", markup=False)
 
@@ -52,8 +56,8 @@ def quote_document(home: Path, said: str, *, points: int) -> dict[str, Any]:
     """Returns the quote of a run that Dagster knows, at today's prices.
 
     Keys: run_id, job, asked and curve (see Point.to_record), is_late (whether it misses its own
-    deadline for what others have and wait for), beside (see Quote.beside), steps (as an auction's
-    report has them), notices (by provider).
+    deadline for what others have and wait for), deadline and steps (as an auction's report has
+    them), beside (see Quote.beside), notices (by provider).
 
     Raises:
         NothingFoundError: no such run, or it has no execution plan.
@@ -83,6 +87,7 @@ def quote_document(home: Path, said: str, *, points: int) -> dict[str, Any]:
         "asked": quote.asked.to_record(),
         "curve": [point.to_record() for point in quote.curve],
         "is_late": quote.is_late,
+        "deadline": quote.cleared.auction.report["deadline"],
         "beside": quote.beside(),
         "steps": quote.cleared.auction.report["steps"],
         "notices": {name: text for name, text in notices.items() if text},

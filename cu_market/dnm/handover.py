@@ -12,8 +12,9 @@ sooner.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
 
 from cu_market.dnm.offers import Room, RunningLease, rooms_of, takes_of
 from cu_market.domain.bid import Bid
@@ -37,6 +38,11 @@ class Turn:
     request: ResourceRequest
     after: tuple[str, ...]
     not_before_ms: int
+
+    @property
+    def waits(self) -> tuple[str, tuple[str, ...], int]:
+        """Its name, whom it waits for, and until when; see walk."""
+        return self.request.request_id, self.after, self.not_before_ms
 
 
 @dataclass(slots=True)
@@ -115,3 +121,29 @@ def _take(
         taken.append(piece)
     pieces[:] = [piece for piece in pieces if piece.amount > 0]
     return taken
+
+
+def walk(
+    order: Iterable[tuple[str, Sequence[str], int]], takes_ms: Mapping[str, Sequence[float]]
+) -> dict[str, list[float]]:
+    """Returns when each ends, case by case.
+
+    Args:
+        order: of each its name, who has ended before it starts, and before when it does not; each
+            after those that it waits for.
+        takes_ms: by name, its time in each case.
+    """
+    ends: dict[str, list[float]] = {}
+    for name, after, not_before_ms in order:
+        takes = takes_ms[name]
+        starts = last([ends[other] for other in after], cases=len(takes), least=not_before_ms)
+        ends[name] = list(map(add, starts, takes))
+    return ends
+
+
+def last(columns: Sequence[Sequence[float]], *, cases: int, least: float = 0.0) -> Sequence[float]:
+    """Returns the largest of each case, at least so much."""
+    if not columns:
+        return [least] * cases
+    found = columns[0] if len(columns) == 1 else list(map(max, *columns))
+    return found if least <= 0 else [max(least, each) for each in found]

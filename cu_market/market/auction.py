@@ -164,7 +164,7 @@ class Market:
         moved = write_moves(self.ledger, outline, found, bids, attempts or {}, now)
         auction_id = uuid.uuid4().hex
         seconds = time.monotonic() - began
-        report = auction_report(outline, demand, bids, outcome, seconds=seconds)
+        report = auction_report(outline, demand, bids, outcome, seconds=seconds, ends=found.ends)
         if crowd.requests or found.is_late:
             report["together"] = together_report(found, moved)
         auction = Auction(
@@ -235,7 +235,7 @@ class Market:
             held_at=now,
             mode="quote",
             place="quote",
-            report=auction_report(outline, demand, bids, outcome, seconds=seconds),
+            report=auction_report(outline, demand, bids, outcome, seconds=seconds, ends=found.ends),
         )
         return Cleared(
             auction=auction,

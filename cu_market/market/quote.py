@@ -4,35 +4,34 @@ Nothing is written and nothing held. It is planned as if it was launched now: be
 until that is expected to end, and beside what other runs wait for and Dagster's queue holds, which
 keep their places. An auction may move what waits: then it ends sooner than quoted.
 
-Each point of the curve is a plan of its own: the cheapest that ends by that deadline. How sure its
-figures are comes from the forecasts: each step's time is drawn from a lognormal through its median
-and its 95th percentile, and the plan is walked with it: what waits for another's end or room by
-plan waits for it then, too (``dnm/handover.py``). A lease that goes on ends when it is expected to.
+Each point of the curve is a plan of its own: the cheapest that keeps that deadline as often as an
+auction would have it (``together/punctual.py``). How sure its figures are comes from the forecasts:
+times are drawn (``draws``), and the plan is walked with them: what waits for another's end or room
+by plan waits for it then, too (``dnm/handover.py``). A lease that goes on ends when it is expected
+to.
 """
 
 from __future__ import annotations
 
-import math
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cu_market.dnm.handover import Turn, turns_of
 from cu_market.domain.bid import Bid
 from cu_market.domain.outline import RunOutline
-from cu_market.domain.plan import Award, Plan
+from cu_market.domain.plan import Award
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import MICROUSD, lease_cost_microusd
 from cu_market.market.auction import Cleared, Market
 from cu_market.market.demand.requests import Demand
-from cu_market.market.together.beside import beside_others, with_queued
-from cu_market.market.together.crowd import Crowd, joint_id, joint_request, read_crowd
+from cu_market.market.draws import MEDIAN_PERMILLE, quantile
+from cu_market.market.together.beside import beside_others_in_time, walks_of, with_queued
+from cu_market.market.together.crowd import Crowd, read_crowd
 from cu_market.market.together.joint import Together
+from cu_market.market.together.punctual import confidence_permille
+from cu_market.market.together.walks import Walked, planned_finish_ms
 
-DRAWS = 400
-Z95 = 1.6448536269514722
-"""The standard normal's 95th percentile."""
+P95_PERMILLE = 950
 
 HURRY_MICROUSD_PER_HOUR = 10**6 * MICROUSD
 """A value of time at which only time counts."""
@@ -131,21 +130,28 @@ def quote_run(
     cleared = market.quote(outline, crowd=crowd)
     demand, round_ = cleared.demand, cleared.round
     bids = {bid.bid_id: bid for bid in round_.bids}
-    free = crowd.free(round_.pool.capacities)
+    walks = walks_of(outline, demand, round_, crowd, seed=seed)
+    confidence = confidence_permille(demand, market.settings)
 
     def figures(found: Together, deadline_ms: int) -> Point:
         if found.plan.unserved:
             return Point(deadline_ms=deadline_ms, is_feasible=False)
-        whole, requests, own = _as_one(found, outline.run_id, demand.requests)
-        turns = turns_of(whole.awards, requests, round_.bids, free, crowd.running)
-        return _figures(turns, own, bids, deadline_ms, seed)
+        return _figures(walks.walk(found), bids, deadline_ms)
 
     def planned(deadline_ms: int | None, value_of_time: int) -> Together:
         terms = at_terms(demand, deadline_ms, value_of_time)
-        return beside_others(market, outline, terms, round_, crowd, may_move=False, is_priced=False)
+        return beside_others_in_time(
+            market, outline, terms, round_, crowd, may_move=False, is_priced=False
+        )
 
-    earliest = _finish_ms(planned(None, HURRY_MICROUSD_PER_HOUR).plan)
-    latest = max(_finish_ms(planned(None, 0).plan), round(1.5 * earliest))
+    def finish_ms(found: Together) -> int:
+        """Returns by when it has ended in as many cases as a deadline is to be kept in."""
+        if confidence <= MEDIAN_PERMILLE or found.plan.unserved:
+            return planned_finish_ms(found.plan)
+        return quantile(walks.walk(found).finishes_ms, confidence)
+
+    earliest = finish_ms(planned(None, HURRY_MICROUSD_PER_HOUR))
+    latest = max(finish_ms(planned(None, 0)), round(1.5 * earliest))
     steps = max(5, points) - 1
     deadlines = [earliest + (latest - earliest) * k // steps for k in range(steps + 1)]
     curve = tuple(figures(planned(deadline, 0), deadline) for deadline in deadlines)
@@ -153,25 +159,9 @@ def quote_run(
     return Quote(
         cleared=cleared,
         crowd=crowd,
-        asked=figures(asked, _finish_ms(cleared.plan)),
+        asked=figures(asked, planned_finish_ms(cleared.plan)),
         curve=falling(curve),
     )
-
-
-def _as_one(
-    found: Together, run_id: str, requests: Sequence[ResourceRequest]
-) -> tuple[Plan, Sequence[ResourceRequest], dict[str, Award]]:
-    """Returns the plan of all that was planned with, what it is of, and in it the run's own awards,
-    as they are paid."""
-    if found.whole is None:
-        return found.plan, requests, {award.request_id: award for award in found.plan.awards}
-    every = (
-        *(joint_request(request, run_id) for request in requests),
-        *(step.request for step in found.steps),
-        *(each.request for each in found.queued),
-    )
-    own = {joint_id(run_id, award.request_id): award for award in found.plan.awards}
-    return found.whole, every, own
 
 
 def at_terms(demand: Demand, deadline_ms: int | None, value_of_time: int) -> Demand:
@@ -205,31 +195,19 @@ def falling(curve: Sequence[Point]) -> tuple[Point, ...]:
     return tuple(found)
 
 
-def _figures(
-    turns: Sequence[Turn],
-    own: Mapping[str, Award],
-    bids: Mapping[str, Bid],
-    deadline_ms: int,
-    seed: int,
-) -> Point:
-    """Returns what drawn times bring: of everything that was planned, cost and end of the run's
-    own awards."""
-    draws = random.Random(seed)
-    costs, finishes = [], []
-    for _ in range(DRAWS):
-        cost, ends = 0, dict[str, float]()
-        for turn in turns:
-            name = turn.request.request_id
-            takes = _drawn_ms(turn.request, turn.award, draws)
-            ends[name] = max([turn.not_before_ms, *(ends[other] for other in turn.after)]) + takes
-            if name in own:
-                cost += _paid_microusd(turn.request, own[name], bids, takes)
-        costs.append(cost)
-        finishes.append(max((ends[name] for name in own), default=0.0))
+def _figures(walked: Walked, bids: Mapping[str, Bid], deadline_ms: int) -> Point:
+    """Returns what drawn times bring of everything that was planned: cost and end of the run's own
+    awards."""
+    finishes = walked.finishes_ms
+    costs = [0] * len(finishes)
+    for award in walked.own:
+        request = walked.requests[award.request_id]
+        for case, takes in enumerate(walked.takes_ms[award.request_id]):
+            costs[case] += _paid_microusd(request, award, bids, takes)
     return Point(
         deadline_ms=deadline_ms,
-        cost_microusd=(_quantile(costs, 0.5), _quantile(costs, 0.95)),
-        finish_ms=(_quantile(finishes, 0.5), _quantile(finishes, 0.95)),
+        cost_microusd=(quantile(costs, MEDIAN_PERMILLE), quantile(costs, P95_PERMILLE)),
+        finish_ms=(quantile(finishes, MEDIAN_PERMILLE), quantile(finishes, P95_PERMILLE)),
     )
 
 
@@ -241,20 +219,3 @@ def _paid_microusd(
     billed_ms = max(round(takes_ms), bids[award.bid_id].minimum_ms)
     lease = lease_cost_microusd(award.price_microusd_per_hour, billed_ms)
     return lease * request.quantity + award.egress_microusd
-
-
-def _drawn_ms(request: ResourceRequest, award: Award, draws: random.Random) -> float:
-    quantiles = request.duration_quantiles_ms
-    if quantiles is None or quantiles.p50 <= 0 or quantiles.p95 <= quantiles.p50:
-        return float(award.expected_ms)
-    sigma = math.log(quantiles.p95 / quantiles.p50) / Z95
-    return award.expected_ms * math.exp(sigma * draws.gauss(0, 1))
-
-
-def _quantile(values: Sequence[float], share: float) -> int:
-    ordered = sorted(values)
-    return round(ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)])
-
-
-def _finish_ms(plan: Plan) -> int:
-    return max((award.start_ms + award.expected_ms for award in plan.awards), default=0)

@@ -10,16 +10,24 @@ from cu_market.domain.plan import Award, Loss, Plan
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import MICROUSD, format_bytes, format_usd
 from cu_market.market.demand.requests import Demand
+from cu_market.market.ends import Ends, ends_words
 from cu_market.ral.bids import BidRound
 
 
 def auction_report(
-    outline: RunOutline, demand: Demand, bids: BidRound, plan: Plan, *, seconds: float
+    outline: RunOutline,
+    demand: Demand,
+    bids: BidRound,
+    plan: Plan,
+    *,
+    seconds: float,
+    ends: Ends | None = None,
 ) -> dict[str, Any]:
     """Returns the whole report.
 
     Keys: job, expected_cost_usd, solver, budget (what is left of it, whether the plan is expected
-    to pass it; None without one), notes (what else to know of how the plan came about, a sentence
+    to pass it; None without one), deadline (see Ends.to_record; None without one, and where medians
+    are planned with), notes (what else to know of how the plan came about, a sentence
     each), bids (one record a bid), problems (what was refused of bids), capacities, steps (one
     record a step: the request's, with winner, runner_up, losses); where other runs wait or the run
     is late, together (see retender.together_report).
@@ -41,6 +49,7 @@ def auction_report(
             "bidding_seconds": round(bids.seconds, 4),
         },
         "budget": _budget(demand, plan),
+        "deadline": None if ends is None else ends.to_record(),
         "notes": list(plan.notes),
         "bids": [bid.to_record() for bid in bids.bids],
         "problems": [str(p) for problems in bids.problems.values() for p in problems],
@@ -135,13 +144,14 @@ def verdict(report: Mapping[str, Any]) -> str:
     if budget and budget["is_passed"]:
         left = format_usd(round(budget["left_usd"] * MICROUSD))
         passed = f" That is more than the {left} that is left of the run's budget."
+    ends = ends_words(report["deadline"]) if report.get("deadline") else ""
     together = together_words(report.get("together") or {})
     return (
         f"Auction: {len(steps)} steps, {len(report['bids'])} bids, won by "
         f"{', '.join(sorted(winners)) or 'nobody'}; expected cost "
         f"{format_usd(round(report['expected_cost_usd'] * MICROUSD))}; {solver['name']}, "
         f"gap {100 * solver['gap_ratio']:.1f} %{cut}, {report['seconds']:.2f} s."
-        f"{passed}{together}"
+        f"{passed}{ends}{together}"
     )
 
 

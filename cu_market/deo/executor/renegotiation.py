@@ -38,6 +38,7 @@ from cu_market.market.auction import Cleared
 from cu_market.market.renegotiation.proposals import propose
 from cu_market.market.renegotiation.replan import Move, Situation, choose_moves
 from cu_market.market.settings import Pricing
+from cu_market.market.together.punctual import confidence_permille
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +179,7 @@ class Renegotiator:
             return
         started = set(look.steps) - set(negotiation.not_started())
         still = [step for step in look.steps if step not in started]
-        proposal = look.proposal
+        proposal, settings = look.proposal, negotiation.market.settings
         moves, verdict = choose_moves(
             proposal.plan,
             proposal.demand.requests,
@@ -186,7 +187,8 @@ class Renegotiator:
             {step: negotiation.award(step) for step in still},
             moves_made=negotiation.moves_made,
             latest_finish_ms=proposal.demand.requests[0].latest_finish_ms,
-            is_repriced=negotiation.market.settings.pricing is Pricing.PAY_AS_BID,
+            confidence_permille=confidence_permille(proposal.demand, settings),
+            is_repriced=settings.pricing is Pricing.PAY_AS_BID,
             spare_microusd=negotiation.leases.purse.spare_microusd(),
             least_microusd=SAVING_MICROUSD if causes else UNASKED_MICROUSD,
             located=negotiation.kept.located(still),

@@ -9,15 +9,16 @@ from collections.abc import Collection, Mapping, Sequence
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.auction import Auction
 from cu_market.domain.outline import RunOutline
-from cu_market.domain.plan import Award, Plan
+from cu_market.domain.plan import Award
 from cu_market.domain.spec import Mode
 from cu_market.market.auction import Cleared, Market
 from cu_market.market.awarding import allocation_of
 from cu_market.market.demand.requests import in_situation, without_deadline
 from cu_market.market.renegotiation.replan import Situation
 from cu_market.market.report import auction_report
-from cu_market.market.together.beside import account_of, beside_others
+from cu_market.market.together.beside import account_of, beside_others_in_time
 from cu_market.market.together.crowd import read_crowd
+from cu_market.market.together.joint import Together
 from cu_market.market.together.retender import open_requests
 from cu_market.market.unserved import refuse_unserved
 
@@ -32,7 +33,8 @@ def propose(
 ) -> Cleared:
     """Returns what an auction of steps that have not started would bring now; writes nothing.
 
-    Where the deadline cannot be met any more, the plan is the quickest that bids allow. What moves
+    The deadline is kept in as many cases as in an auction, if it can be. Where it cannot be met
+    any more even at medians, the plan is the quickest that bids allow. What moves
     while a run goes is paid as bid: the harm that a winner spares others is that of a few steps
     left, and where a run is late, of minutes at any price.
 
@@ -59,16 +61,16 @@ def propose(
     )
     demand = in_situation(demand, situation)
 
-    def planned() -> Plan:
-        together = beside_others(
+    def planned() -> Together:
+        return beside_others_in_time(
             market, outline, demand, bids, crowd, may_move=False, is_priced=False
         )
-        return together.plan
 
-    outcome = planned()
-    if outcome.unserved:
+    found = planned()
+    if found.plan.unserved:
         demand = without_deadline(demand)
-        outcome = planned()
+        found = planned()
+    outcome = found.plan
     refuse_unserved(outcome, demand, bids, market.providers)
     seconds = time.monotonic() - began
     auction = Auction(
@@ -77,7 +79,7 @@ def propose(
         held_at=now,
         mode=str(Mode.MARKET),
         place="renegotiation",
-        report=auction_report(outline, demand, bids, outcome, seconds=seconds),
+        report=auction_report(outline, demand, bids, outcome, seconds=seconds, ends=found.ends),
     )
     return Cleared(auction=auction, demand=demand, plan=outcome, round=bids, seconds=seconds)
 

@@ -4,7 +4,8 @@ A re-plan is taken only where it is worth the disruption:
 
 1. a step whose CU is no longer offered must move;
 2. others move when together they save enough, or when the run would end after its deadline and
-   would end sooner moved (``cu_market.dnm.renegotiation.worth``);
+   would end sooner moved (``cu_market.dnm.renegotiation.worth``), both in as many cases as the
+   deadline is to be kept in;
 3. each step is moved of free will at most MAX_MOVES times;
 4. steps that are kept together go to another location all or not at all: where one must, all of
    them must; where one may not, or has begun meanwhile, none goes.
@@ -19,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from cu_market.dnm.handover import last, walk
 from cu_market.dnm.objective import expected_ms, money_microusd
 from cu_market.dnm.placement.placing import places_of
 from cu_market.dnm.renegotiation.worth import MAX_MOVES, SAVING_MICROUSD, weigh
@@ -29,6 +31,7 @@ from cu_market.domain.plan import Award, Plan
 from cu_market.domain.request import ResourceRequest, StepIdentity
 from cu_market.domain.units import format_usd
 from cu_market.market.accounts.spending import award_microusd, expected_microusd
+from cu_market.market.draws import MEDIAN_PERMILLE, Cases, quantile
 
 NOWHERE: Mapping[str, str] = {}
 
@@ -98,6 +101,7 @@ def choose_moves(
     *,
     moves_made: Mapping[str, int],
     latest_finish_ms: int | None,
+    confidence_permille: int = MEDIAN_PERMILLE,
     is_repriced: bool = True,
     spare_microusd: int | None = None,
     least_microusd: int = SAVING_MICROUSD,
@@ -112,6 +116,7 @@ def choose_moves(
         current: the awards that stand, by step key.
         moves_made: free moves of each step so far.
         latest_finish_ms: what is left of the deadline, or None.
+        confidence_permille: in how many of a thousand cases it is to be kept; half: by medians.
         is_repriced: whether what stays pays today's price; where it pays a second price, that
             stands, since it follows from others' bids of then.
         spare_microusd: what the run's awards may cost more than they are expected to now, before
@@ -156,7 +161,8 @@ def choose_moves(
     present_sum = sum(move.present_microusd or 0 for move in elsewhere)
     moved_sum = sum(move.moved_microusd for move in elsewhere)
     saved = present_sum - moved_sum
-    now_ms, then_ms = _finishes(requests, candidates, offered, at_present)
+    sure = MEDIAN_PERMILLE if latest_finish_ms is None else confidence_permille
+    now_ms, then_ms = _finishes(requests, candidates, offered, at_present, sure)
     worth = weigh(
         present_microusd=present_sum,
         moved_microusd=moved_sum,
@@ -189,7 +195,10 @@ def choose_moves(
         verdicts.append(f"the others stay: {beyond}")
     elif worth.is_sooner and latest_finish_ms is not None:
         left, stays, moved = (ms / 1000 for ms in (latest_finish_ms, now_ms, then_ms))
-        verdicts.append(f"{left:.1f} s are left: {stays:.1f} s as it stands, {moved:.1f} s moved")
+        share = "" if sure <= MEDIAN_PERMILLE else f", in {sure / 10:g} % of cases"
+        verdicts.append(
+            f"{left:.1f} s are left: {stays:.1f} s as it stands, {moved:.1f} s moved{share}"
+        )
     return [*moves, *repriced], "; ".join(verdicts)
 
 
@@ -282,8 +291,10 @@ def _finishes(
     candidates: Sequence[Move],
     offered: Mapping[str, Bid],
     at_present: Priced,
+    permille: int,
 ) -> tuple[int, int]:
-    """Returns the critical path's end where the steps stand, and where they would be moved to."""
+    """Returns the critical path's end where the steps stand, and where they would be moved to: in
+    so many of a thousand cases, or at medians."""
     old: dict[str, int] = {}
     new: dict[str, int] = {}
     by_step = {request.request_id: request for request in requests}
@@ -296,7 +307,30 @@ def _finishes(
             else expected_ms(by_step[key], bid, at_present(by_step[key], bid))
         )
         new[key] = move.award.expected_ms
-    return _longest(requests, old), _longest(requests, new)
+    if permille <= MEDIAN_PERMILLE:
+        return _longest(requests, old), _longest(requests, new)
+    cases = Cases(requests)
+    return _longest_in(cases, requests, old, permille), _longest_in(cases, requests, new, permille)
+
+
+def _longest_in(
+    cases: Cases, requests: Sequence[ResourceRequest], takes: Mapping[str, int], permille: int
+) -> int:
+    """Returns by when as many cases as that have their latest end; as _longest."""
+    names = {request.request_id for request in requests}
+    ends = walk(
+        (
+            (each.request_id, [p for p in each.depends_on if p in names], each.earliest_start_ms)
+            for each in requests
+        ),
+        {
+            each.request_id: cases.takes_ms(
+                each.request_id, takes.get(each.request_id, each.duration_ms)
+            )
+            for each in requests
+        },
+    )
+    return quantile(last(list(ends.values()), cases=cases.count), permille)
 
 
 def _longest(requests: Sequence[ResourceRequest], takes: Mapping[str, int]) -> int:

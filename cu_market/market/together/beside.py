@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -17,13 +17,28 @@ from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.request import ResourceRequest
 from cu_market.market.accounts.spending import DEFAULT_ACCOUNT
 from cu_market.market.demand.requests import Demand, without_deadline
+from cu_market.market.draws import are_unsure
+from cu_market.market.ends import Ends
 from cu_market.market.together.crowd import Crowd, joint_id, joint_request
 from cu_market.market.together.joint import Together, plan_together
+from cu_market.market.together.punctual import (
+    confidence_permille,
+    deadline_ms,
+    is_by_medians,
+    plan_punctually,
+)
 from cu_market.market.together.retender import open_requests
+from cu_market.market.together.walks import Walks
 from cu_market.ral.bids import BidRound
 
 if TYPE_CHECKING:
     from cu_market.market.auction import Market
+
+FIRST_SHARE = 0.5
+"""Of the solver's time: what the plan at medians has where it may not be the last."""
+
+LEAST_SEARCH_SECONDS = 0.3
+"""For a plan that keeps the deadline more often, also where the first one took all the time."""
 
 
 def account_of(demand: Demand) -> str:
@@ -58,9 +73,11 @@ def beside_others(
     crowd: Crowd,
     *,
     may_move: bool,
-    is_priced: bool = True,
+    limit_seconds: float,
+    asks_solver: bool = True,
 ) -> Together:
-    """Returns the run's plan beside what is leased, together with what waits.
+    """Returns the run's plan at medians beside what is leased, together with what waits; each
+    winner is priced as bid.
 
     Args:
         market: plans.
@@ -68,7 +85,8 @@ def beside_others(
         bids: the auction's.
         crowd: what else is asked of the pools.
         may_move: whether others' steps may be moved.
-        is_priced: whether winners are priced as the market says; else each is priced as bid.
+        limit_seconds: for all of it.
+        asks_solver: else all is constructed.
     """
 
     names = {request.request_id for request in demand.requests}
@@ -88,7 +106,7 @@ def beside_others(
             running=crowd.running,
             standing=standing,
             own=own,
-            limit_seconds=limit_seconds,
+            limit_seconds=limit_seconds if asks_solver else 0,
         )
 
     def planned(with_whom: Crowd) -> Together:
@@ -99,7 +117,7 @@ def beside_others(
             bids.bids,
             with_whom,
             solve,
-            limit_seconds=market.settings.solve_seconds,
+            limit_seconds=limit_seconds,
             clock=time.monotonic,
             may_move=may_move,
         )
@@ -107,14 +125,94 @@ def beside_others(
     found = planned(crowd)
     if found.plan.unserved and found.queued:  # whoever is launched goes before whoever is not
         found = planned(replace(crowd, queued=()))
-    if not is_priced:
-        return found
+    return found
+
+
+def beside_others_in_time(
+    market: Market,
+    outline: RunOutline,
+    demand: Demand,
+    bids: BidRound,
+    crowd: Crowd,
+    *,
+    may_move: bool,
+    is_priced: bool = True,
+) -> Together:
+    """Returns the same; of a run with a deadline, a plan that keeps it in as many cases as it is to
+    be kept in, or comes nearest to that.
+
+    Args:
+        market, outline, demand, bids, crowd, may_move: as beside_others.
+        is_priced: whether winners are priced as the market says; else each is priced as bid.
+    """
+    clock, seconds = market.terms.clock, market.settings.solve_seconds
+    began = clock()
+    by_medians = is_by_medians(demand, market.settings)
+    may_be_late = not by_medians and are_unsure((*demand.requests, *crowd.requests))
+    first_seconds = FIRST_SHARE * seconds if may_be_late else seconds
+    found = beside_others(
+        market, outline, demand, bids, crowd, may_move=may_move, limit_seconds=first_seconds
+    )
+    if not found.plan.unserved and not by_medians:
+        until = max(began + seconds, clock() + LEAST_SEARCH_SECONDS)
+
+        def replan(wanted: Demand, *, asks_solver: bool) -> Together:
+            return beside_others(
+                market,
+                outline,
+                wanted,
+                bids,
+                crowd,
+                may_move=may_move,
+                limit_seconds=max(0.01, until - clock()),
+                asks_solver=asks_solver,
+            )
+
+        found, demand = plan_punctually(
+            found,
+            demand,
+            bids.bids,
+            walked=walker(market, outline, demand, bids, crowd),
+            replan=replan,
+            has_time=lambda: clock() < until,
+        )
+    return _priced(market, demand, bids, crowd, found) if is_priced else found
+
+
+def walker(
+    market: Market, outline: RunOutline, demand: Demand, bids: BidRound, crowd: Crowd
+) -> Callable[[Together], Ends]:
+    """Returns what says when a run with a deadline ends by a plan that serves all of it."""
+    walks = walks_of(outline, demand, bids, crowd)
+    latest = deadline_ms(demand.requests) or 0
+    permille = confidence_permille(demand, market.settings)
+    return lambda found: walks.ends(found, latest, permille)
+
+
+def walks_of(
+    outline: RunOutline, demand: Demand, bids: BidRound, crowd: Crowd, *, seed: int = 0
+) -> Walks:
+    """Returns what plans of a run beside a crowd are walked among."""
+    return Walks(
+        run_id=outline.run_id,
+        requests=demand.requests,
+        bids=bids.bids,
+        free=crowd.free(bids.pool.capacities),
+        running=crowd.running,
+        seed=seed,
+    )
+
+
+def _priced(
+    market: Market, demand: Demand, bids: BidRound, crowd: Crowd, found: Together
+) -> Together:
+    """Returns the plan with the run's winners priced as the market says."""
     others, standing = _as_planned(found, bids)
     paid = market.terms.priced(
         found.plan,
         demand,
         bids.bids,
-        free,
+        crowd.free(bids.pool.capacities),
         running=crowd.running,
         others=others,
         standing=standing,
@@ -131,18 +229,20 @@ def beside_others_or_late(
     *,
     may_move: bool,
 ) -> Together:
-    """Returns the same; of a run that would end in time only if nobody else was there, its
+    """Returns the same, priced; of a run that would end in time only if nobody else was there, its
     quickest plan. What is not served even then is unserved."""
-    found = beside_others(market, outline, demand, bids, crowd, may_move=may_move)
+    found = beside_others_in_time(market, outline, demand, bids, crowd, may_move=may_move)
     if not found.plan.unserved:
         return found
     alone = market.solve(demand, bids)
     if alone.unserved:
         return Together(plan=alone)
     hurried = without_deadline(demand)
-    found = beside_others(market, outline, hurried, bids, crowd, may_move=may_move)
+    found = beside_others_in_time(market, outline, hurried, bids, crowd, may_move=may_move)
     if found.plan.unserved:  # more is leased than its provider now has
         found = Together(plan=alone, left_out=len(crowd.steps))
+    elif not is_by_medians(demand, market.settings):
+        found = replace(found, ends=walker(market, outline, demand, bids, crowd)(found))
     return replace(found, is_late=True)
 
 

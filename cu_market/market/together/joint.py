@@ -26,6 +26,7 @@ from cu_market.domain.bid import Bid
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.plan import Plan
 from cu_market.domain.request import ResourceRequest
+from cu_market.market.ends import Ends
 from cu_market.market.together.crowd import (
     Crowd,
     StandingStep,
@@ -65,6 +66,7 @@ class Together:
         whole: the plan of all that was planned with; None where there was nothing.
         is_late: with what is leased and stands, the run cannot end by its deadline.
         held: runs that stay on their CUs since a move would have taken them over their budgets.
+        ends: when the run ends; None where it has no deadline, or one planned by medians.
     """
 
     plan: Plan
@@ -78,6 +80,7 @@ class Together:
     is_late: bool = False
     held: frozenset[str] = frozenset()
     whole: Plan | None = None
+    ends: Ends | None = None
 
 
 def plan_together(

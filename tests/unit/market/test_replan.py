@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from unsure import spread
+
 from cu_market.dnm.renegotiation import MAX_MOVES
 from cu_market.dnm.renegotiation.worth import SAVING_MICROUSD
 from cu_market.domain.allocation import Allocation, AllocationState
@@ -98,14 +100,17 @@ def decide(
     latest: int | None = None,
     spare: int | None = None,
     least: int = SAVING_MICROUSD,
+    confidence: int = 500,
+    ratio: float = 1.0,
 ) -> tuple[list[Move], str]:
     return choose_moves(
         planned(new, "s"),
-        [request("s")],
+        [spread(request("s"), ratio)],
         offered,
         {"s": standing("s", "old", agreed)},
         moves_made={"s": made},
         latest_finish_ms=latest,
+        confidence_permille=confidence,
         spare_microusd=spare,
         least_microusd=least,
     )
@@ -119,6 +124,22 @@ def test_a_step_moves_where_enough_is_saved() -> None:
     assert move.sentence() == (
         "s moves from old to cheap at $0.001500 an hour: expected $0.001500 instead of $0.003000"
     )
+
+
+def test_a_run_would_end_late_where_it_would_too_often() -> None:
+    """Half an hour on the quick one, an hour where it stands, half again as long one in twenty."""
+    old, quick = bid("old", 1000), bid("quick", 4000, performance=2000)
+    hour_and_a_quarter = HOUR_MS * 5 // 4
+    stays, _ = decide(quick, [old, quick], latest=hour_and_a_quarter, ratio=1.5)
+    assert stays == []
+    (move,), verdict = decide(
+        quick, [old, quick], latest=hour_and_a_quarter, confidence=950, ratio=1.5
+    )
+    assert move.is_elsewhere
+    assert verdict.startswith("4500.0 s are left: 53")
+    assert verdict.endswith(" s moved, in 95 % of cases")
+    stays, _ = decide(quick, [old, quick], latest=HOUR_MS * 8 // 5, confidence=950, ratio=1.5)
+    assert stays == []
 
 
 def test_hysteresis_keeps_what_would_save_too_little() -> None:
