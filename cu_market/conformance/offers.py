@@ -46,6 +46,11 @@ class OffersConformance(ProviderUnderTest):
             assert bid.profile.cu_id in known
             assert self.small.fits_in(bid.profile.size)
 
+    def test_bids_hold_beyond_the_moment(self, provider: Provider) -> None:
+        """An offer that ends says when, later than it was made: else nobody could win it."""
+        for bid in provider.bid([self.request_for(self.small)], NOW):
+            assert bid.valid_until is None or bid.valid_until > NOW
+
     def test_too_large_is_a_bid_not_made(self, provider: Provider) -> None:
         """A no is data, not an exception."""
         endless = ResourceVector(cpu_millis=10**9, memory_bytes=10**18)

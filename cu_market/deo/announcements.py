@@ -112,6 +112,20 @@ def waiting_message(award: Allocation, refusal: Refusal) -> str:
     )
 
 
+def offer_ended_message(award: Allocation, then: str) -> str:
+    """Returns that an awarded offer had ended before its step was leased.
+
+    Args:
+        award: as it was.
+        then: what became of it, a sentence.
+    """
+    until = "" if award.valid_until is None else award.valid_until.isoformat(timespec="seconds")
+    return (
+        f"{award.resource_id} was offered until {until}, and step {award.step_key} was not leased "
+        f"by then. {then}"
+    )
+
+
 def ahead_message(purchase: Purchase, lease: Allocation) -> str:
     """Returns that a step starts on a CU that was bought ahead, when, why, and what that cost."""
     begun = lease.leased_at or purchase.started_at

@@ -100,6 +100,8 @@ class Allocation:
             is on the bill for traffic of whoever holds them, and no part of cost_microusd.
         unstarted_at: aware UTC when its CU, which had taken the lease, was found to start nothing
             under it, or None: a promise broken, at no cost.
+        valid_until: aware UTC, when the offer ends that was awarded: it is leased before, or not at
+            all. None: it has no end.
         holder: who holds the lease, as the provider names it (``host/pid/start``).
     """
 
@@ -128,6 +130,7 @@ class Allocation:
     priced_since: datetime | None = None
     egress_microusd: int = 0
     unstarted_at: datetime | None = None
+    valid_until: datetime | None = None
 
     def __post_init__(self) -> None:
         require(self.attempt >= 1, "Allocation.attempt", self.attempt, "below 1", "count from 1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from cu_market.domain.problem import require
@@ -101,7 +101,8 @@ class Bid:
         performance_millis: measured score, 1000 being the reference's speed with kept promises.
         rates: elastic prices, or None when the CU is sold whole.
         quantity: how many such CUs; elastic bids are bounded by their capacity instead.
-        valid_until: the offer ends then, or None.
+        valid_until: the offer ends then: it is awarded and leased before, at its price; a lease
+            goes on. None: it has no end.
     """
 
     bid_id: str
@@ -178,3 +179,8 @@ class Bid:
             "rates": None if self.rates is None else self.rates.to_record(),
             "valid_until": self.valid_until.isoformat() if self.valid_until else None,
         }
+
+
+def offered_until(now: datetime, seconds: float | None) -> datetime | None:
+    """Returns when an offer that is made now ends, or None where it has no end."""
+    return None if seconds is None else now + timedelta(seconds=seconds)

@@ -10,7 +10,7 @@ from cu_market.domain.resources import ResourceVector
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """A lease was not given: not an error, the pool was full.
+    """A lease was not given: not an error, the pool was full, or the offer had ended.
 
     Attributes:
         capacity_id: whose room is missing.
@@ -18,6 +18,7 @@ class Refusal:
         free: what is left now.
         reason: why there is none for this, in words; empty where room is missing.
         is_for_money: a budget or a ceiling is in the way, which no lease that ends will change.
+        is_expired: the offer that was awarded has ended: only another auction helps.
     """
 
     capacity_id: str
@@ -25,6 +26,7 @@ class Refusal:
     free: ResourceVector
     reason: str = ""
     is_for_money: bool = False
+    is_expired: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

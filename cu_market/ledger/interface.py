@@ -95,7 +95,8 @@ class Ledger(Protocol):
         written as LEASED at once (a mapped step, a retry). A Refusal leaves everything as it was.
         The returned allocation carries a new fencing token, larger than any given before. The very
         same call (terms, expiry, now) made again returns the lease that it has: its answer was
-        lost.
+        lost. An offer that has ended by now (allocation.valid_until) is refused as expired,
+        whatever room there is.
 
         Args:
             allocation: key, size, price, capacity_id and holder are taken from it.

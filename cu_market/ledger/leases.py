@@ -17,6 +17,7 @@ from cu_market.ledger.awards import IS_HELD, OWN_ROW, bound, find, sum_held
 from cu_market.ledger.moves import (
     accepted,
     check_leasable,
+    expired,
     grown,
     is_same_lease,
     leased,
@@ -57,6 +58,7 @@ _TERMS = (
     "holder",
     "minimum_ms",
     "egress_microusd",
+    "valid_until",
 )
 
 
@@ -96,7 +98,9 @@ def give(
     check_leasable(row, allocation, expires_at)
     whose = (allocation.capacity_id, allocation.run_id, allocation.holder)
     held = sum_held(connection, allocation.capacity_id) + purchases.sum_beside(connection, *whose)
-    refused = refusal(allocation.capacity_id, allocation.size, held, capacity)
+    refused = expired(allocation, capacity, held, now) or refusal(
+        allocation.capacity_id, allocation.size, held, capacity
+    )
     if refused is not None:
         return refused
     token = connection.execute(_NEXT_TOKEN).scalar_one()

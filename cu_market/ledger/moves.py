@@ -126,6 +126,22 @@ def refusal(
     return Refusal(capacity_id=capacity_id, short_of=short_of, free=capacity.minus(held))
 
 
+def expired(
+    wanted: Allocation, capacity: ResourceVector, held: ResourceVector, now: datetime
+) -> Refusal | None:
+    """Returns that the offer which was awarded has ended, or None where it holds."""
+    until = wanted.valid_until
+    if until is None or now < until:
+        return None
+    return Refusal(
+        capacity_id=wanted.capacity_id,
+        short_of=(),
+        free=capacity.minus(held),
+        reason=f"{wanted.resource_id} was offered until {until.isoformat(timespec='seconds')}",
+        is_expired=True,
+    )
+
+
 def check_leasable(row: Allocation | None, wanted: Allocation, expires_at: datetime) -> None:
     """Raises LeaseLostError unless there is no row yet, or one that is still AWARDED."""
     check_aware(f"lease of {name_of(wanted.key)}: expires_at", expires_at)

@@ -107,6 +107,7 @@ def allocation_row(allocation: Allocation) -> dict[str, Any]:
         "priced_since": to_us_or_none(allocation.priced_since),
         "egress_microusd": allocation.egress_microusd,
         "unstarted_at": to_us_or_none(allocation.unstarted_at),
+        "valid_until": to_us_or_none(allocation.valid_until),
     }
 
 
@@ -140,6 +141,7 @@ def allocation_from(row: Row[Any]) -> Allocation:
         priced_since=from_us_or_none(row.priced_since),
         egress_microusd=row.egress_microusd,
         unstarted_at=from_us_or_none(row.unstarted_at),
+        valid_until=from_us_or_none(row.valid_until),
     )
 
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0012"
+HEAD = "0013"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -91,6 +91,7 @@ ALLOCATIONS = Table(
     _count("priced_since", nullable=True),
     Column("egress_microusd", BigInteger, nullable=False, server_default="0"),
     _count("unstarted_at", nullable=True),
+    _count("valid_until", nullable=True),
     # The sum of what is held reads only live leases, however long the ledger's past is.
     Index("ix_allocations_capacity_id_state", "capacity_id", "state"),
     Index("ix_allocations_state_lease_expires_at", "state", "lease_expires_at"),

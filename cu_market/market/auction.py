@@ -186,6 +186,7 @@ class Market:
                     (attempts or {}).get(award.request_id, 1),
                     now,
                     minimum_ms=bids.minimum_ms(award.bid_id),
+                    valid_until=bids.valid_until(award.bid_id),
                 )
                 for award in outcome.awards
             }

@@ -16,6 +16,7 @@ def allocation_of(
     now: datetime,
     *,
     minimum_ms: int = 0,
+    valid_until: datetime | None = None,
 ) -> Allocation:
     """Returns an award as the ledger's row."""
     return Allocation(
@@ -33,5 +34,6 @@ def allocation_of(
         expected_ms=award.expected_ms,
         awarded_at=now,
         minimum_ms=minimum_ms,
+        valid_until=valid_until,
         egress_microusd=award.egress_microusd,
     )

@@ -44,6 +44,10 @@ class BidRound:
         """Returns what a lease under that bid is billed at least, in milliseconds."""
         return next((bid.minimum_ms for bid in self.bids if bid.bid_id == bid_id), 0)
 
+    def valid_until(self, bid_id: str) -> datetime | None:
+        """Returns when that bid's offer ends, or None."""
+        return next((bid.valid_until for bid in self.bids if bid.bid_id == bid_id), None)
+
     def refusals_for(self, request: ResourceRequest) -> tuple[Loss, ...]:
         """Returns why CUs that nobody bid are too small for a request, one per such CU.
 

@@ -53,6 +53,10 @@ class Leases:
             return self.purse.objection(award, capacity, ahead)
         return Refusal(capacity_id=award.capacity_id, short_of=short, free=capacity.minus(held))
 
+    def has_ended(self, award: Allocation) -> bool:
+        """Whether the offer that was awarded has ended: its lease would be refused."""
+        return award.valid_until is not None and award.valid_until <= self._market.now()
+
     def take(self, award: Allocation, holder: str) -> Allocation | Refusal:
         """Takes the lease, or says what the pool is short of."""
         capacity = self._capacities.of(award)

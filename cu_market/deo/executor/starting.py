@@ -14,13 +14,14 @@ from cu_market.deo.announcements import (
     ahead_message,
     award_message,
     award_metadata,
+    offer_ended_message,
     waiting_message,
 )
 from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.executor.workers import WarmWorker
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.lease import Refusal
-from cu_market.domain.problem import CUMarketError
+from cu_market.domain.problem import CUMarketError, InvalidInputError
 from cu_market.ledger.errors import LeaseLostError
 
 ATTEMPT_METADATA = "cu/attempt"
@@ -29,6 +30,9 @@ ATTEMPT_METADATA = "cu/attempt"
 LOOKED_AT = 16
 """How many steps without room are looked at before the turn goes on."""
 
+
+ASK_AGAIN_SECONDS = 2.0
+"""A step whose offer has ended is auctioned again at most so often: an offer may end at once."""
 
 REREAD_SECONDS = 2.0
 """How often a run that waits for money looks whether it was given more, and a step that is kept
@@ -45,6 +49,7 @@ class Starter:
     def __init__(self, run: RunState) -> None:
         self._run = run
         self._bound: set[str] = set()
+        self._asked_at: dict[str, float] = {}
         self._wanting: Allocation | None = None
         self._is_short_of_money = False
         self._reread_at = time.monotonic()
@@ -97,6 +102,8 @@ class Starter:
         self._leave_withdrawn(step_key)
         self._run.negotiation.resize(step_key)
         award = self._run.negotiation.award(step_key)
+        if self._run.negotiation.leases.has_ended(award):
+            return None  # let go ahead, to be auctioned again
         # An exclusive worker is started for its lease: what it takes is not free before that.
         if not self._is_exclusive(award) and not self._worker(award).is_ready:
             return "loading"
@@ -128,6 +135,9 @@ class Starter:
         if self._run.negotiation.leases.fails_for_budget(award):
             yield self._fail_for_budget(award)
             return
+        if self._run.negotiation.leases.has_ended(award):
+            yield from self._auction_again(award)
+            return
         worker = self._worker(award)
         if not worker.is_ready and not self._is_exclusive(award):
             return
@@ -142,6 +152,9 @@ class Starter:
                 raise  # nobody has moved it: it was taken back
             return  # leased as it stands now, in the next turn
         context = self._run.unleased[step_key]
+        if isinstance(outcome, Refusal) and outcome.is_expired:
+            yield from self._auction_again(award)
+            return
         if isinstance(outcome, Refusal):
             yield from self._tell_waiting(step_key, outcome, award)
             return
@@ -174,6 +187,38 @@ class Starter:
                 )
                 context = self._run.unleased[step_key]
                 yield DagsterEvent.engine_event(context, said, EngineEventData())
+
+    def _auction_again(self, award: Allocation) -> Iterator[DagsterEvent]:
+        """Auctions a step whose awarded offer has ended, and tells so; it is leased in a later
+        turn. Where nobody serves it now it is asked again; where nobody ever will, it fails."""
+        step_key, negotiation = award.step_key, self._run.negotiation
+        context = self._run.unleased[step_key]
+        self._run.not_before[step_key] = time.monotonic() + self._pause(step_key)
+        try:
+            negotiation.award_elsewhere(step_key)
+        except InvalidInputError as error:
+            del self._run.unleased[step_key]
+            self._run.waiting.since.pop(step_key, None)
+            said = offer_ended_message(award, f"Nobody else can serve it: {error}")
+            yield self._run.fail_step(step_key, error_of_message("OfferEnded", said))
+            return
+        except CUMarketError as error:
+            self._run.not_before[step_key] = time.monotonic() + ASK_AGAIN_SECONDS
+            if self._run.waiting.note(step_key, "offer"):
+                then = f"Nobody else serves it now ({error}); it is asked again"
+                said = offer_ended_message(award, f"{then}, and the run can be cancelled.")
+                yield DagsterEvent.engine_event(context, said, EngineEventData())
+            return
+        then = award_message(negotiation.award(step_key), negotiation.report(step_key))
+        said = offer_ended_message(award, f"Auctioned again. {then}")
+        yield DagsterEvent.engine_event(context, said, EngineEventData())
+
+    def _pause(self, step_key: str) -> float:
+        """Returns seconds for which a step with a new award waits: none, but for one whose last
+        award was given just now, too."""
+        now, last = time.monotonic(), self._asked_at.get(step_key)
+        self._asked_at[step_key] = now
+        return 0.0 if last is None or now - last > ASK_AGAIN_SECONDS else ASK_AGAIN_SECONDS
 
     def _reread_budget(self) -> None:
         """Takes the budget from the run's tags anew: it may be raised while steps wait for it."""

@@ -17,6 +17,7 @@ from cu_market.ledger.moves import (
     accepted,
     check_aware,
     check_leasable,
+    expired,
     grown,
     is_same_lease,
     leased,
@@ -40,7 +41,9 @@ def give(
     check_leasable(row, allocation, expires_at)
     whose = (allocation.capacity_id, allocation.run_id, allocation.holder)
     held = sum_held(tables, allocation.capacity_id) + purchases.sum_beside(tables, *whose)
-    refused = refusal(allocation.capacity_id, allocation.size, held, capacity)
+    refused = expired(allocation, capacity, held, now) or refusal(
+        allocation.capacity_id, allocation.size, held, capacity
+    )
     if refused is not None:
         return refused
     tables.last_token += 1

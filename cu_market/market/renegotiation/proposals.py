@@ -112,6 +112,7 @@ def commit(
             attempts[award.request_id],
             auction.held_at,
             minimum_ms=proposal.round.minimum_ms(award.bid_id),
+            valid_until=proposal.round.valid_until(award.bid_id),
         )
         for award in awards
     }

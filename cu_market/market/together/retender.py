@@ -116,6 +116,7 @@ def write_moves(
                 move.step.award.attempt + 1,
                 now,
                 minimum_ms=bids.minimum_ms(move.award.bid_id),
+                valid_until=bids.valid_until(move.award.bid_id),
             )
             for move in moves
         ]

@@ -148,6 +148,7 @@ class KubernetesConfig(BaseModel):
         location: the place's name; None: the provider's name.
         egress_usd_per_gb: dollars for a GB taken from there to another location.
         network_mbps: bandwidth to other locations; 0 where unknown.
+        offer_valid_seconds: an offer ends so long after it was made; None: never.
         image: of the pods; None: the code location's, else the launcher's.
         inherit: whether what the code location and a Kubernetes launcher give to steps (secrets,
             volumes, service account) reaches these pods: not where it is another cluster.
@@ -173,6 +174,7 @@ class KubernetesConfig(BaseModel):
     location: str | None = None
     egress_usd_per_gb: float = Field(default=0, ge=0, le=1000)
     network_mbps: int = Field(default=0, ge=0)
+    offer_valid_seconds: _Seconds | None = None
     image: str | None = None
     inherit: bool = True
     python: str = "python"

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Self
 
 from cu_market.domain.allocation import Allocation
-from cu_market.domain.bid import Bid
+from cu_market.domain.bid import Bid, offered_until
 from cu_market.domain.profile import CUProfile, ResourcePool
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import usd_to_microusd
@@ -113,6 +113,7 @@ class KubernetesProvider:
                 profile=profile,
                 price_microusd_per_hour=profile.price_microusd_per_hour,
                 rates=self._pools[profile.cu_id].rates,
+                valid_until=offered_until(now, self._config.offer_valid_seconds),
             )
             for profile in self.pool().profiles
             if any(_can_serve(profile, request) for request in requests)

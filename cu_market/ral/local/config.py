@@ -231,6 +231,7 @@ class LocalConfig(BaseModel):
         location: name of the place; steps with host-local data stay in one.
         egress_usd_per_gb: dollars for a GB taken from there to another location.
         network_mbps: bandwidth to other locations; 0 where unknown.
+        offer_valid_seconds: an offer ends so long after it was made; None: never.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -252,6 +253,7 @@ class LocalConfig(BaseModel):
     location: Annotated[str, BeforeValidator(_location)] = "this machine"
     egress_usd_per_gb: float = Field(default=0, ge=0, le=1000)
     network_mbps: int = Field(default=0, ge=0)
+    offer_valid_seconds: float | None = Field(default=None, gt=0, le=86_400)
 
 
 def read_config(name: str, config: Mapping[str, object], machine: Machine) -> LocalConfig:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Self
 
 from cu_market.domain.allocation import Allocation
-from cu_market.domain.bid import Bid
+from cu_market.domain.bid import Bid, offered_until
 from cu_market.domain.inputs import Place
 from cu_market.domain.problem import Problem
 from cu_market.domain.profile import CUProfile, ResourcePool
@@ -54,6 +54,7 @@ class LocalProvider:
         capacity: ResourceVector,
         tariffs: Sequence[Tariff] = DEFAULT_TARIFFS,
         place: Place = THIS_MACHINE,
+        offer_valid_seconds: float | None = None,
     ) -> None:
         self.name = name
         self.capabilities = Capabilities(
@@ -70,6 +71,7 @@ class LocalProvider:
         self.capacity = capacity
         self._tariffs = {f"{name}/{tariff.name}": tariff for tariff in tariffs}
         self._place = place
+        self._offer_valid_seconds = offer_valid_seconds
         self._used_permille = 0
 
     @classmethod
@@ -102,6 +104,7 @@ class LocalProvider:
                 egress_microusd_per_gb=usd_to_microusd(read.egress_usd_per_gb),
                 bandwidth_mbps=read.network_mbps,
             ),
+            offer_valid_seconds=read.offer_valid_seconds,
         )
 
     @staticmethod
@@ -160,6 +163,7 @@ class LocalProvider:
                 profile=profile,
                 price_microusd_per_hour=profile.price_microusd_per_hour,
                 rates=self._tariffs[profile.cu_id].rates(self._used_permille),
+                valid_until=offered_until(now, self._offer_valid_seconds),
             )
             for profile in self.pool().profiles
         ]

@@ -61,6 +61,34 @@ class TestLeases:
         assert lease(ledger, award("c")).state is AllocationState.LEASED
         assert ledger.held("local") == SIZE.times(2)
 
+    def test_an_offer_that_has_ended_is_not_leased(self, ledger: Ledger) -> None:
+        brief = award("a", valid_until=T0 + MINUTE)
+        ledger.record_auction(auction(), [brief, award("b", valid_until=T0 + MINUTE)])
+        assert ledger.allocation(brief.key) == brief
+        late = {"capacity": ROOM_FOR_TWO, "expires_at": T0 + 3 * MINUTE, "now": T0 + MINUTE}
+        for wanted in (brief, award("mapped[7]", valid_until=T0 + MINUTE)):
+            refused = ledger.lease(wanted, **late)
+            assert refused == Refusal(
+                capacity_id="local",
+                short_of=(),
+                free=ROOM_FOR_TWO,
+                reason="local/standard was offered until 2026-03-01T12:01:00+00:00",
+                is_expired=True,
+            )
+        assert ledger.allocation(brief.key) == brief
+        assert ledger.held("local") == ResourceVector()
+        given = lease(ledger, award("b", valid_until=T0 + MINUTE), now=T0 + MINUTE / 2)
+        assert (given.state, given.valid_until) == (AllocationState.LEASED, T0 + MINUTE)
+        assert ledger.allocation(given.key) == given
+
+    def test_a_lease_outlives_its_offer(self, ledger: Ledger) -> None:
+        given = lease(ledger, award(valid_until=T0 + MINUTE), expires_at=T0 + 9 * MINUTE)
+        ledger.accept(given.key, given.fencing_token, now=T0 + 2 * MINUTE)
+        end = T0 + 3 * MINUTE
+        ended = ledger.settle(given.key, given.fencing_token, ended_at=end, usage=None)
+        assert ended.state is AllocationState.SETTLED
+        assert ended.valid_until == T0 + MINUTE
+
     def test_capacities_are_apart(self, ledger: Ledger) -> None:
         for step, capacity_id in (("a", "x"), ("b", "x"), ("c", "y")):
             lease(ledger, award(step, capacity_id=capacity_id))

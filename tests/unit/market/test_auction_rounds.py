@@ -16,6 +16,16 @@ from cu_market.market.unserved import MarketUnavailableError
 from cu_market.ral import answers
 
 
+def test_an_award_remembers_how_long_its_offer_holds() -> None:
+    until = NOW + timedelta(minutes=5)
+    market = market_of(Seller("brief", 0.1, bid_fields={"valid_until": until}), Seller("lasting"))
+    found = market.clear(run(step("a"), step("b", provider="lasting")), place="launcher")
+    assert {key: row.valid_until for key, row in found.allocations.items()} == {
+        "a": until,
+        "b": None,
+    }
+
+
 def clear(*sellers: Seller, is_wanted: Callable[[], bool] = lambda: True) -> Cleared:
     market = market_of(*sellers)
     return market.clear(run(step("a"), step("b")), place="launcher", is_wanted=is_wanted)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -133,6 +133,15 @@ def test_options_lower_what_the_machine_has_and_set_the_price_list() -> None:
     )
     assert profile.price_microusd_per_hour == 0
     assert provider.limits(allocation("local/free")).niceness == 19
+
+
+def test_an_offer_ends_where_that_is_wanted() -> None:
+    lasting = make().bid([request()], NOW)
+    brief = make({"offer_valid_seconds": 90}).bid([request()], NOW)
+    assert {bid.valid_until for bid in lasting} == {None}
+    assert {bid.valid_until for bid in brief} == {NOW + timedelta(seconds=90)}
+    with pytest.raises(InvalidInputError, match="offer_valid_seconds='0'"):
+        make({"offer_valid_seconds": 0})
 
 
 def test_reserve_may_be_set_to_nothing() -> None:
