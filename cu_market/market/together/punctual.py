@@ -14,18 +14,19 @@
    nobody is refused whom medians would serve. Up to here what follows 1 is constructed; now the
    solver is asked once, to better what is taken.
 
-A plan that would pass what is left of the run's budget, where that of 1 does not, does not count.
+A plan that would pass what is left of the run's budget, or have a step where it can be revoked too
+late for a retry, does not count where that of 1 does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cu_market.dnm.due import quickest_ends
-from cu_market.dnm.feasibility import losses
-from cu_market.dnm.graph import analyse
+from cu_market.dnm.feasibility import latest_end_ms, losses
+from cu_market.dnm.graph import Graph, analyse
 from cu_market.domain.bid import Bid
 from cu_market.domain.request import ResourceRequest
 from cu_market.market.demand.requests import Demand
@@ -117,13 +118,23 @@ def plan_punctually(
     earlier = _Earlier.of(demand, bids, late.ends.deadline_ms)
     low, high = earlier.least_ms, min(late.ends.deadline_ms, late.ends.planned_ms)
     near, is_bounded, tries = (late.ends.deadline_ms - low) // NEAR, False, 0
-    while tries < TRIES and (not is_bounded or high - low > near) and has_time():
+
+    def serves(together: Together) -> bool:
+        """Whether a plan counts: no worse than the first in what is no question of time."""
+        is_whole = not together.plan.unserved and not _is_beyond_budget(together, first, demand)
+        return is_whole and earlier.at_risk(together) <= earlier.at_risk(first)
+
+    is_cut = False
+    while tries < TRIES and (not is_bounded or high - low > near):
+        is_cut = not has_time()
+        if is_cut:
+            break
         by_ms = (low + high) // 2 if is_bounded else _guess(late.ends, low, tries)
         tries += 1
         is_bounded = is_bounded or by_ms == earlier.least_ms
         wanted = earlier.demand(by_ms)
         together = replan(wanted, asks_solver=False)
-        if together.plan.unserved or _is_beyond_budget(together, first, demand):
+        if not serves(together):
             low, is_bounded = by_ms, True  # nor is anything earlier to be had
             continue
         each = Found(together=together, demand=wanted, ends=walked(together))
@@ -137,10 +148,10 @@ def plan_punctually(
     best = min(found, key=lambda each: each.rank)
     if best is not found[0] and has_time():
         together = replan(best.demand, asks_solver=True)
-        if not together.plan.unserved and not _is_beyond_budget(together, first, demand):
+        if serves(together):
             bettered = Found(together=together, demand=best.demand, ends=walked(together))
             best = min(best, bettered, key=lambda each: each.rank)
-    notes = (*best.together.plan.notes, _note(best, found[0], 1 + tries))
+    notes = (*best.together.plan.notes, _note(best, found[0], 1 + tries, is_cut))
     told = replace(best.together, plan=replace(best.together.plan, notes=notes), ends=best.ends)
     return told, best.demand
 
@@ -151,11 +162,15 @@ class _Earlier:
 
     Attributes:
         asked: as it is.
+        bids: that it is planned at, by bid_id.
+        graph: of its requests.
         deadline_ms: D.
         soonest_ms: E_i, in the requests' order.
     """
 
     asked: Demand
+    bids: Mapping[str, Bid]
+    graph: Graph
     deadline_ms: int
     soonest_ms: Sequence[int]
 
@@ -167,13 +182,36 @@ class _Earlier:
             able = [bid for bid in bids if not losses(request, bid)]
             quickest = (bid.profile.startup_ms + bid.duration_of(request) for bid in able)
             takes.append(min(quickest, default=request.duration_ms))
-        soonest = quickest_ends(demand.requests, analyse(demand.requests), takes)
-        return cls(asked=demand, deadline_ms=deadline_ms, soonest_ms=soonest)
+        graph = analyse(demand.requests)
+        return cls(
+            asked=demand,
+            bids={bid.bid_id: bid for bid in bids},
+            graph=graph,
+            deadline_ms=deadline_ms,
+            soonest_ms=quickest_ends(demand.requests, graph, takes),
+        )
 
     @property
     def least_ms(self) -> int:
         """E."""
         return min(self.deadline_ms, max(self.soonest_ms))
+
+    def at_risk(self, together: Together) -> set[str]:
+        """Returns the steps that a plan which serves all has where they can be revoked too late for
+        a retry."""
+        found = set()
+        awards = {award.request_id: award for award in together.plan.awards}
+        for request, tail_ms in zip(self.asked.requests, self.graph.tail_ms, strict=True):
+            award = awards[request.request_id]
+            latest = latest_end_ms(
+                request,
+                self.bids[award.bid_id],
+                expected_ms=award.expected_ms,
+                after_ms=tail_ms - request.duration_ms,
+            )
+            if latest is not None and award.start_ms + award.expected_ms > latest:
+                found.add(request.request_id)
+        return found
 
     def demand(self, by_ms: int) -> Demand:
         """Returns the demand that is to end by T."""
@@ -201,15 +239,15 @@ def _is_beyond_budget(together: Together, first: Together, demand: Demand) -> bo
     return together.plan.money_microusd > max(left, first.plan.money_microusd)
 
 
-def _note(best: Found, first: Found, plans: int) -> str:
+def _note(best: Found, first: Found, plans: int, is_cut: bool) -> str:
     """Returns how the deadline was planned for, in a sentence."""
     ends = best.ends
     share = f"{ends.confidence_permille / 10:g} %"
     if not ends.is_kept:
-        return (
-            f"deadline: by none of {plans} plans it is kept in {share} of cases; the least late of "
-            "them was taken"
-        )
+        looked_at = f"{plans} plan{'s' if plans > 1 else ''}"
+        cut = ", for which there was no more time" if is_cut else ""
+        taken = "; the least late was taken"
+        return f"deadline: kept in {share} of cases by none of {looked_at}{cut}{taken}"
     return (
         f"deadline: planned to end by {ends.planned_ms / 1000:.1f} s, so that it is kept in {share}"
         f" of cases; by the cheapest plan at medians, which ends by "

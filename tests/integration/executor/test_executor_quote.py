@@ -93,13 +93,14 @@ def test_the_document_has_the_runs_figures_and_nothing_is_written(
         "asked",
         "curve",
         "is_late",
+        "deadline",
         "beside",
         "steps",
         "notices",
     }
     assert (document["run_id"], document["job"]) == (run_id, "plain")
     assert [step["step"] for step in document["steps"]] == ["greet", "shout"]
-    assert (document["is_late"], document["notices"]) == (False, {})
+    assert (document["is_late"], document["deadline"], document["notices"]) == (False, None, {})
     assert set(document["beside"].values()) == {0}  # the run has given everything back
     asked, curve = document["asked"], document["curve"]
     assert len(curve) == 7

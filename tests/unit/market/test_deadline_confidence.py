@@ -93,7 +93,7 @@ def test_nobody_is_refused_whom_medians_serve_and_the_report_says_how_sure_it_is
     assert told["finish_seconds_at_confidence"] == pytest.approx(5400, rel=0.01)
     said = verdict(report)
     assert "its deadline of 3960.0 s is kept in 65 % of cases, fewer than the 95 % that" in said
-    assert any("the least late of them was taken" in note for note in report["notes"])
+    assert any("by none of 2 plans; the least late was taken" in note for note in report["notes"])
     with pytest.raises(InvalidInputError, match="cu/deadline_seconds"):
         cleared(two_sellers(), 0.9)
 
@@ -135,6 +135,19 @@ def test_a_budget_that_the_cheap_plan_keeps_is_not_passed_for_confidence() -> No
     assert winners(found) == ["slow"]
     assert found.auction.report["deadline"]["is_kept"] is False
     assert winners(cleared(two_sellers(), 2.5, budget_usd="2.5")) == ["quick"]
+
+
+def test_spot_that_leaves_no_time_for_a_retry_is_not_bought_for_confidence() -> None:
+    """Quick as it is, it would have to end an hour before the deadline."""
+    steady = Seller("steady", 1.0, bid_fields={"performance_millis": 667})
+    spot = Seller("spot", 0.2, profile={"interruption_millis_per_hour": 500})
+    found = cleared(unsure(market_of(steady, spot), a=1.5), 1.9)
+    assert winners(found) == ["steady"]
+    assert found.auction.report["deadline"]["is_kept"] is False
+    assert winners(cleared(unsure(market_of(steady, spot), a=1.5), 2.1)) == ["spot"]
+    always = run(step("a", interruptible="always"), deadline_seconds="6840", **PATIENT)
+    market = unsure(market_of(steady, spot), a=1.5)
+    assert winners(market.clear(always, place="launcher")) == ["spot"]
 
 
 def test_second_prices_are_those_of_the_plan_that_is_taken() -> None:
