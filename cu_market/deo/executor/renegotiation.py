@@ -36,7 +36,12 @@ from cu_market.domain.units import format_usd, usd_to_microusd
 from cu_market.ledger.errors import AwardTakenError
 from cu_market.market.auction import Cleared
 from cu_market.market.renegotiation.proposals import propose
-from cu_market.market.renegotiation.replan import Move, Situation, choose_moves
+from cu_market.market.renegotiation.replan import (
+    Move,
+    Situation,
+    choose_moves,
+    left_of_deadline,
+)
 from cu_market.market.settings import Pricing
 from cu_market.market.together.punctual import confidence_permille
 
@@ -186,7 +191,7 @@ class Renegotiator:
             proposal.round.bids,
             {step: negotiation.award(step) for step in still},
             moves_made=negotiation.moves_made,
-            latest_finish_ms=proposal.demand.requests[0].latest_finish_ms,
+            latest_finish_ms=left_of_deadline(proposal.demand.run, self._elapsed_ms()),
             confidence_permille=confidence_permille(proposal.demand, settings),
             is_repriced=settings.pricing is Pricing.PAY_AS_BID,
             spare_microusd=negotiation.leases.purse.spare_microusd(),

@@ -18,6 +18,7 @@ from cu_market.deo.executor.timing import left_ms_of
 from cu_market.domain.outline import RunOutline
 from cu_market.market.auction import Cleared
 from cu_market.market.demand.requests import read_specs
+from cu_market.market.renegotiation.replan import left_of_deadline
 from cu_market.market.renegotiation.restart import LEAST_LEFT_MS, restart_of
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Restarts:
             elapsed_ms: of the run.
         """
         negotiation = self._run.negotiation
-        deadline_ms = read_specs(outline)[0].deadline_ms
+        latest_ms = left_of_deadline(read_specs(outline)[0], elapsed_ms)
         requests = {request.request_id: request for request in proposal.demand.requests}
         for attempt in list(self._run.attempts.values()):
             request = requests.get(attempt.step_key)
@@ -68,7 +69,7 @@ class Restarts:
                 proposal.plan.award_for(attempt.step_key),
                 left_ms=left_ms_of(negotiation, attempt),
                 after_ms=self._after_ms(attempt.step_key),
-                latest_ms=None if deadline_ms is None else max(0, deadline_ms - elapsed_ms),
+                latest_ms=latest_ms,
                 spare_microusd=negotiation.leases.purse.spare_microusd(),
             )
             if restart is not None:

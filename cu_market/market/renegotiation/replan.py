@@ -29,6 +29,7 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Plan
 from cu_market.domain.request import ResourceRequest, StepIdentity
+from cu_market.domain.spec import RunSpec
 from cu_market.domain.units import format_usd
 from cu_market.market.accounts.spending import award_microusd, expected_microusd
 from cu_market.market.draws import MEDIAN_PERMILLE, Cases, quantile
@@ -49,6 +50,14 @@ class Situation:
     elapsed_ms: int = 0
     earliest_ms: Mapping[str, int]
     running_ms: Mapping[StepIdentity, Sequence[float]] = field(default_factory=dict)
+
+
+def left_of_deadline(run: RunSpec, elapsed_ms: int) -> int | None:
+    """Returns what is left of a run's deadline, 0 where it has passed, or None.
+
+    By the run's tags: of a run that is late in any case, requests are planned without one.
+    """
+    return None if run.deadline_ms is None else max(0, run.deadline_ms - elapsed_ms)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

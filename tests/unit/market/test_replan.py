@@ -12,7 +12,8 @@ from cu_market.domain.plan import Award, Plan
 from cu_market.domain.profile import CUProfile
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
-from cu_market.market.renegotiation.replan import Move, choose_moves
+from cu_market.domain.spec import RunSpec
+from cu_market.market.renegotiation.replan import Move, choose_moves, left_of_deadline
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CORE = ResourceVector(cpu_millis=1000, memory_bytes=10**9)
@@ -140,6 +141,18 @@ def test_a_run_would_end_late_where_it_would_too_often() -> None:
     assert verdict.endswith(" s moved, in 95 % of cases")
     stays, _ = decide(quick, [old, quick], latest=HOUR_MS * 8 // 5, confidence=950, ratio=1.5)
     assert stays == []
+
+
+def test_a_run_that_is_late_in_any_case_still_has_its_deadline() -> None:
+    """Its steps are planned without one; by what is left of it, a move that ends sooner pays."""
+    assert left_of_deadline(RunSpec(), 5) is None
+    assert left_of_deadline(RunSpec(deadline_ms=60_000), 20_000) == 40_000
+    left = left_of_deadline(RunSpec(deadline_ms=60_000), 90_000)
+    assert left == 0
+    old, quick = bid("old", 1000), bid("quick", 4000, performance=2000)
+    (move,), verdict = decide(quick, [old, quick], latest=left)
+    assert move.is_elsewhere
+    assert verdict == "0.0 s are left: 3600.0 s as it stands, 1800.0 s moved"
 
 
 def test_hysteresis_keeps_what_would_save_too_little() -> None:
