@@ -30,7 +30,6 @@ ATTEMPT_METADATA = "cu/attempt"
 LOOKED_AT = 16
 """How many steps without room are looked at before the turn goes on."""
 
-
 ASK_AGAIN_SECONDS = 2.0
 """A step whose offer has ended is auctioned again at most so often: an offer may end at once."""
 
