@@ -7,7 +7,6 @@ one task at a time, does not find it: measured up to 10 % dearer without these s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from heapq import heappop, heappush
 
 from cu_market.dnm.schedule.bundle import Stay
 from cu_market.dnm.schedule.workload import MachineType, Workload
@@ -42,38 +41,12 @@ def list_schedule(workload: Workload, machine: MachineType, count: int) -> list[
         return None
     durations = [machine.duration_ms(task) for task in tasks]
     tail = tails(workload, durations)
-    missing = [len(parents) for parents in workload.parents]
-    free = [[machine.cpu_millis, machine.memory_bytes, machine.gpu_count] for _ in range(count)]
+    from cu_market.dnm.schedule.listing import run_list  # numba: off the light path
+
+    starts, hosts = run_list(workload, machine, count, durations, tail)
     stays: list[list[Stay]] = [[] for _ in range(count)]
-    ready: list[tuple[int, int]] = []
-    events: list[tuple[int, int, int, int]] = []  # moment, 0 end / 1 arrival, task, machine
-    for i, waits in enumerate(missing):
-        if not waits:
-            heappush(events, (max(machine.ready_ms, tasks[i].earliest_start_ms), 1, i, -1))
-    while events:
-        now = events[0][0]
-        while events and events[0][0] == now:
-            _, is_arrival, i, host = heappop(events)
-            if is_arrival:
-                heappush(ready, (-tail[i], i))
-                continue
-            _hold(free[host], workload, i, -1)
-            for c in workload.children[i]:
-                missing[c] -= 1
-                if not missing[c]:
-                    heappush(events, (max(now, tasks[c].earliest_start_ms), 1, c, -1))
-        waiting: list[tuple[int, int]] = []
-        while ready:
-            entry = heappop(ready)
-            i = entry[1]
-            chosen = next((k for k in range(count) if _fits(free[k], workload, i)), None)
-            if chosen is None:
-                waiting.append(entry)
-                continue
-            _hold(free[chosen], workload, i, 1)
-            stays[chosen].append(Stay(now, now + durations[i], i))
-            heappush(events, (now + durations[i], 0, i, chosen))
-        ready = waiting
+    for start, i in sorted(zip(starts, range(len(tasks)), strict=True)):
+        stays[hosts[i]].append(Stay(start, start + durations[i], i))
     return [host for host in stays if host]
 
 
@@ -118,15 +91,3 @@ def meets(workload: Workload, stays: Sequence[Sequence[Stay]]) -> bool:
             if stay.end_ms > workload.deadline_ms or (own is not None and stay.end_ms > own):
                 return False
     return True
-
-
-def _fits(free: Sequence[int], workload: Workload, task: int) -> bool:
-    t = workload.tasks[task]
-    return t.cpu_millis <= free[0] and t.memory_bytes <= free[1] and t.gpu_count <= free[2]
-
-
-def _hold(free: list[int], workload: Workload, task: int, sign: int) -> None:
-    t = workload.tasks[task]
-    free[0] -= sign * t.cpu_millis
-    free[1] -= sign * t.memory_bytes
-    free[2] -= sign * t.gpu_count

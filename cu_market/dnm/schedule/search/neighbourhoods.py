@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cu_market.dnm.schedule.compiled import compiled
 from cu_market.dnm.schedule.search.arrays import Array, Problem, State, Work
-from cu_market.dnm.schedule.search.compiled import compiled
 from cu_market.dnm.schedule.search.draws import below, ratio
 from cu_market.dnm.schedule.search.insertion import comes_before
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cu_market.dnm.schedule.bundle import FAR
+from cu_market.dnm.schedule.compiled import compiled, kept_on_disk, sources
 from cu_market.dnm.schedule.search.arrays import Array, Log, Problem, State, Work
-from cu_market.dnm.schedule.search.compiled import compiled, kept_on_disk, sources
 from cu_market.dnm.schedule.search.draws import below
 from cu_market.dnm.schedule.search.insertion import (
     NOWHERE,

@@ -1,11 +1,11 @@
-"""How the rounds are compiled.
+"""How what takes too long interpreted is compiled: list schedules, and the rounds of the search.
 
 Nothing here is allocated by compiled code, so references are not counted (_nrt): counting them,
 with an atomic instruction for each array that is named, took five sixths of a round.
 
 Compiled code is kept on disk beside the sources (else in the user's cache folder, else not at all)
-by its own text and that of every file here: what it calls stands in other files, and would
-otherwise stay as it was first compiled. To compile takes some ten seconds, once.
+by its own text and that of every file here and below: what it calls stands in other files, and
+would otherwise stay as it was first compiled. To compile takes some ten seconds, once.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def kept_on_disk(function: F) -> F:
 
 
 def sources() -> str:
-    """Returns what compiled code depends on: a digest of every file here."""
+    """Returns what compiled code depends on: a digest of every file here and below."""
     found = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         found.update(path.read_bytes())
     return found.hexdigest()
