@@ -62,7 +62,17 @@ def test_a_due_step_waits_for_room_that_comes_within_the_tolerance() -> None:
     asked = dispatcher(some, 1_000_000)  # due at once
     held = [busy(("t1", 15_000), ("t2", 900_000))]
     (found,) = asked.decide(0, held, ["t0"], {"t0": 0}, ["t0"])
-    assert found == Decision(task_id="t0", wake_ms=25_001)
+    assert found == Decision(task_id="t0", wake_ms=60_001)
+
+
+def test_what_is_late_already_waits_for_room_no_longer_than_a_late_step_may() -> None:
+    asked = dispatcher(tasks(1_000_000, 100_000, 100_000), 1_000_000)  # due at 0
+    near = [busy(("t1", 215_000), ("t2", 900_000))]
+    (found,) = asked.decide(200_000, near, ["t0"], {"t0": 0}, ["t0"])
+    assert found == Decision(task_id="t0", wake_ms=220_001)
+    far = [busy(("t1", 225_000), ("t2", 900_000))]
+    (found,) = asked.decide(200_000, far, ["t0"], {"t0": 0}, ["t0"])
+    assert found.machine is not None
 
 
 def test_a_due_step_buys_a_cu_where_room_would_come_too_late() -> None:
@@ -116,7 +126,7 @@ def test_a_spread_makes_a_step_due_sooner() -> None:
     workload = Workload(tasks=some, machines=(SMALL,), deadline_ms=1_000_000)
     exact = Dispatcher(workload, spreads={}).due_ms["t0"]
     wary = Dispatcher(workload, spreads={"t0": Spread(sigma=0.3)}).due_ms["t0"]
-    assert (exact, wary) == (900_000, 900_000 - 4 * 30_000)
+    assert (exact, wary) == (900_000, 900_000 - 96_000)
 
 
 @given(
