@@ -14,7 +14,7 @@ from cu_market.deo.executor.award_book import AwardBook
 from cu_market.deo.executor.inputs import is_as_last, is_told
 from cu_market.deo.executor.leases import Leases
 from cu_market.deo.executor.origins import Origins
-from cu_market.deo.executor.reauction import KeptSteps, hold_anew
+from cu_market.deo.executor.reauction import Due, KeptSteps, hold_anew
 from cu_market.deo.executor.usage import usage_of
 from cu_market.deo.executor.withdrawn import Withdrawn
 from cu_market.domain.allocation import Allocation
@@ -84,6 +84,8 @@ class Negotiation:
         self._book = AwardBook(market.ledger, outline.run_id, awards, auction)
         run, self._specs = read_specs(outline)
         self._said = merged_specs(outline)
+        due = Due(outline, self._book, auction.held_at)
+        self._hold_anew = partial(hold_anew, market, self._book, due=due)
         self.kept = KeptSteps(market, self._book, outline.run_id, self._said)
         purse = Purse(
             market=market,
@@ -367,7 +369,7 @@ class Negotiation:
         """Holds a new auction for a step. Where nobody serves it with those that it is kept with,
         and none of them has begun, they are auctioned with it: they may go elsewhere as a whole."""
         excluded = self.excluded().union(without)
-        hold = partial(hold_anew, self.market, self._book, floors=self._floors, excluded=excluded)
+        hold = partial(self._hold_anew, floors=self._floors, excluded=excluded)
         try:
             hold(self._alone(self._measured(step_key)))
         except (InvalidInputError, MarketUnavailableError):
