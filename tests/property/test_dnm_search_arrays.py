@@ -143,3 +143,22 @@ def two_tasks() -> Workload:
         ),
         deadline_ms=10_000,
     )
+
+
+def test_bills_beyond_what_64_bits_hold_are_compared_in_larger_units() -> None:
+    year_ms = 365 * 24 * 3_600_000
+    tasks = tuple(Task(task_id=f"t{k}", duration_ms=year_ms - 1000 * k) for k in range(40))
+    small = MachineType(
+        name="small", cpu_millis=1000, memory_bytes=0, price_microusd_per_hour=10**9
+    )
+    large = MachineType(
+        name="large", cpu_millis=40_000, memory_bytes=0, price_microusd_per_hour=2 * 10**9
+    )
+    workload = Workload(tasks=tasks, machines=(small, large), deadline_ms=3 * year_ms)
+    packing = inserted(Catalogue(workload))
+    assert packing.cost >= 2**62
+    found = search(packing, rounds=2000, is_over=lambda: False).best
+    check(found)
+    assert found.cost <= packing.cost
+    (only,) = found.bundles.values()
+    assert workload.machines[only.machine].name == "large"

@@ -25,6 +25,9 @@ from cu_market.dnm.schedule.packing import Packing, empty
 
 Array = NDArray[Any]
 
+LARGEST_COST = 2**62
+"""Sums of costs stay below: they are whole numbers of 64 bits here."""
+
 MOMENTS = 256
 """A CU's load over time is kept between looks where it changes at most so often."""
 
@@ -139,11 +142,12 @@ def problem_of(packing: Packing) -> Problem:
         times = (windows.earliest[i], windows.latest[i], packing.shortest[i])
         found = (cpu, memory, gpus, *times, tasks[i]["place"], parents, children, len(near))
         tasks[i] = found
-    speeds = catalogue.speeds
+    speeds, unit = catalogue.speeds, _price_unit(packing)
     kinds = np.zeros(len(machines), KIND)
     for k, m in enumerate(machines):
         speed = next(v for v, mask in enumerate(speeds) if mask >> k & 1)
-        size = (m.price_microusd_per_hour, m.cpu_millis, m.memory_bytes, m.gpu_count)
+        price = -(-m.price_microusd_per_hour // unit)
+        size = (price, m.cpu_millis, m.memory_bytes, m.gpu_count)
         quantity = -1 if m.quantity is None else m.quantity
         kinds[k] = (*size, *catalogue.terms[k], quantity, speed)
     masks = catalogue.masks
@@ -165,6 +169,18 @@ def problem_of(packing: Packing) -> Problem:
     )
 
 
+def _price_unit(packing: Packing) -> int:
+    """Returns what prices are divided by, 1 unless a bill could be too large a number: of what is
+    there, and of a CU of its own, of the dearest type and for all the time there is, for each task
+    that a round may take off."""
+    machines, workload = packing.catalogue.machines, packing.catalogue.workload
+    longest = workload.deadline_ms + max(m.startup_ms + m.minimum_ms for m in machines)
+    longest += max(m.billing_step_ms for m in machines)
+    dearest = max(m.price_microusd_per_hour for m in machines)
+    moved = min(len(workload.tasks), 100) * dearest * longest
+    return 1 + (2 * packing.cost + moved) // LARGEST_COST
+
+
 def no_state(count: int) -> State:
     """Returns a packing in which none of so many tasks stands anywhere."""
     stays, cus = np.zeros(count, STAY), np.zeros(count, CU)
@@ -173,7 +189,7 @@ def no_state(count: int) -> State:
 
 
 def state_of(packing: Packing) -> State:
-    """Returns a packing as arrays, its CUs' versions still 0."""
+    """Returns a packing as arrays; its CUs are still to be settled."""
     state = no_state(len(packing.where))
     state.most[0] = len(packing.bundles)
     for number, bundle in enumerate(packing.bundles.values()):
@@ -181,7 +197,7 @@ def state_of(packing: Packing) -> State:
         for stay, following in zip(bundle.stays, [*tasks[1:], -1], strict=True):
             state.stays[stay.task] = (number, stay.start_ms, stay.end_ms, following)
         held = (bundle.first_ms, bundle.last_ms, *bundle.peak)
-        state.cus[number] = (tasks[0], bundle.machine, bundle.cost, *held, 0)
+        state.cus[number] = (tasks[0], bundle.machine, 0, *held, 0)
     return state
 
 
