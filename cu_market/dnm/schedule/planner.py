@@ -46,11 +46,14 @@ from cu_market.dnm.schedule.workload import Workload
 from cu_market.domain.problem import CUMarketError
 
 ROUNDS_A_SECOND = 50_000
-TRIALS = 8
+TRIALS = 6
 """Short searches, each with draws of its own: how many CUs a plan ends with is a matter of luck."""
 
-TRIAL_SHARE = 0.06
+TRIAL_SHARE = 0.08
 LEGS = 2
+LEG_SHARE = 0.2
+"""Of the limit; what is left of it then is the solver's."""
+
 RECOMBINED = 1500
 RECOMBINATION_SHARE = 0.12
 LEAST_SOLVER_SECONDS = 0.3
@@ -178,11 +181,12 @@ def _improve(
         is_trial = number < TRIALS
         start, widest = trials[number] if is_trial else (best, WIDEST)
         share = TRIAL_SHARE if is_trial else rest
-        upto = limits.limit_seconds * (TRIAL_SHARE * (number + 1) if is_trial else 1.0)
+        legs = max(0, number + 1 - TRIALS)
+        upto = TRIAL_SHARE * min(number + 1, TRIALS) + LEG_SHARE * legs
         outcome = search(
             start,
             rounds=max(1, round(limits.work_limit * share)),
-            is_over=_over(clock, began, upto),
+            is_over=_over(clock, began, upto * limits.limit_seconds),
             seed=number + 1,
             widest=widest,
             pool=pool,

@@ -16,7 +16,7 @@ from cu_market.dnm.schedule.search.loads import settle
 BLINKS = (0, 0, 20, 20, 100, 300)
 """In how many of 1000 cases insertion does not look at a CU; one is drawn a round."""
 
-FRUGAL_EVERY = 6
+FRUGAL_EVERY = 4
 """In one round of so many nothing is bought: what was taken off must fit into what is left."""
 
 
