@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cu_market.dnm.schedule import Budget, MachineType, Task, Workload, plan_workload
+from cu_market.dnm.schedule.search import warm
 from cu_market.market.solver.process import SolverProcess
 from cu_market.sim.inputs import read_machines, read_workflow
 from cu_market.sim.policies import greedy_plan, one_per_step_plan, right_sized_plan, static_plan
@@ -126,6 +127,7 @@ def main() -> int:
     clock = time.process_time if arguments.cpu_clock else time.perf_counter
     solver = SolverProcess()
     solver.warm()
+    warm()
     for factor in arguments.factors:
         rows = []
         for path in sorted((folder / "workflows").glob("*.json")):

@@ -56,8 +56,8 @@ LEG_SHARE = 0.2
 
 RECOMBINED = 1500
 RECOMBINATION_SHARE = 0.12
-LEAST_SOLVER_SECONDS = 0.3
-"""Of less, a solver is not asked: its own limit runs over by as much."""
+SOLVER_OVERRUN_SECONDS = 0.3
+"""A solver's own limit runs over by as much: so long before the end none is asked."""
 
 CONSTRUCTION_SHARE = 0.2
 """Of the limit; what insertion needs is taken in any case."""
@@ -194,10 +194,11 @@ def _improve(
         rounds += outcome.rounds
         is_cut |= outcome.is_cut
         found = outcome.best
-        left = limits.limit_seconds - (clock() - began)
-        if solver is not None and left > LEAST_SOLVER_SECONDS:
+        left = limits.limit_seconds - (clock() - began) - SOLVER_OVERRUN_SECONDS
+        if solver is not None and left > 0:
             found = retimed(found, solver, limit_seconds=left) or found
-            if not is_trial:
+            left = limits.limit_seconds - (clock() - began) - SOLVER_OVERRUN_SECONDS
+            if not is_trial and left > 0:
                 some = list(pool.bundles.values())[-RECOMBINED:]
                 share_left = min(left, RECOMBINATION_SHARE * limits.limit_seconds)
                 found = recombined(found, some, solver, limit_seconds=share_left) or found
