@@ -8,7 +8,7 @@ from cu_market.dnm.schedule.bundle import FAR
 from cu_market.dnm.schedule.compiled import compiled, inlined
 from cu_market.dnm.schedule.search.arrays import MOMENTS, Array, Problem, State, Work
 
-NOWHERE = -1
+NEVER = -1
 """No start: times count from the plan's, so none is below 0."""
 
 
@@ -113,7 +113,7 @@ def first_fit(
 ) -> int:
     """Returns the earliest start in [begin, last] at which no more is held throughout."""
     if begin > last:
-        return NOWHERE
+        return NEVER
     low, high = 0, count
     while low < high:
         middle = (low + high) // 2
@@ -129,7 +129,7 @@ def first_fit(
         if is_full and moments[base + k + 1].time > start:  # the last one holds nothing
             start = moments[base + k + 1].time
             if start > last:
-                return NOWHERE
+                return NEVER
         k += 1
     return start
 
@@ -148,7 +148,7 @@ def last_fit(
 ) -> int:
     """Returns the latest start in [begin, last] at which no more is held throughout."""
     if begin > last:
-        return NOWHERE
+        return NEVER
     end = last + takes
     low, high = 0, count
     while low < high:
@@ -164,7 +164,7 @@ def last_fit(
         if is_full and held.time < end:
             end = held.time
             if end - takes < begin:
-                return NOWHERE
+                return NEVER
         k -= 1
     return end - takes
 
