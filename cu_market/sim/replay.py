@@ -5,11 +5,11 @@ ended and its CU has room, not before its planned start, in the plan's order. A 
 the trace falls to nothing; what ran on it starts again. A task that reaches more memory than it was
 given ends half way, and starts again with what the forecaster gives then.
 
-With reactions on, and forecasts that may be wrong, CUs are one pool: the market's own dispatcher
-(``cu_market.dnm.renegotiation.dispatch``) says where each ready task goes and when one more is
-bought. With exact forecasts, or on spot, tasks keep their planned places: one that waits beyond its
-planned start, one that runs beyond its forecast's band and a lost CU each start a review of what
-has not started (``cu_market.dnm.renegotiation.review``): it is moved, what runs is left alone.
+With reactions on, and forecasts that may be wrong, what is left is planned anew by the market's own
+search whenever something ends (``cu_market.dnm.renegotiation.replan``). With exact forecasts, or on
+spot, tasks keep their planned places: one that waits beyond its planned start, one that runs beyond
+its forecast's band and a lost CU each start a review of what has not started
+(``cu_market.dnm.renegotiation.review``): it is moved, what runs is left alone.
 
 A CU is billed from its first start to its last end. One that stands idle for longer than a new
 one's start-up costs is let go, unless the plan has more for it, and bought again when a task needs
@@ -19,17 +19,16 @@ it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import simpy
 
 from cu_market.dnm.renegotiation import (
-    BusyCU,
-    Dispatcher,
     HeldCU,
     Place,
+    Replanner,
     Review,
     Spread,
     left_ms,
@@ -44,6 +43,10 @@ from cu_market.sim.setting import Outcome, Setting, Stay
 PATIENCE_RATIO = 0.005
 """A task that has waited for less than this share of the deadline beyond its planned start is not
 late, and two reviews are at least so far apart."""
+
+BEAT_RATIO = 0.01
+"""Of the deadline: where nothing ends for so long, what is left is planned anew all the same, since
+what runs on is expected to run for longer."""
 
 OUTGROWN_AFTER = 0.5
 """Of its time: when a task that reaches more memory than it was given ends, since nothing recorded
@@ -73,7 +76,9 @@ class Replay:
         self._patience_ms = max(1.0, PATIENCE_RATIO * setting.workload.deadline_ms)
         self._reviewed_at = -self._patience_ms
         self._moved: dict[str, int] = defaultdict(int)
-        self._dispatcher: Dispatcher | None = None
+        self._replanner: Replanner | None = None
+        self._first_home = dict(self._home)
+        self._turns = 0
         self._reviewer: Review | None = None
         self._decide_anew(setting)
         self._is_turn_due = False
@@ -108,7 +113,11 @@ class Replay:
         """Has who decides where tasks go know these forecasts."""
         is_uncertain = setting.spreads or setting.reserved
         if setting.reacts and is_uncertain and setting.trace is None:
-            self._dispatcher = Dispatcher(setting.forecast(), spreads=setting.spreads)
+            self._replanner = Replanner(
+                setting.forecast(),
+                spreads=setting.spreads,
+                bill_microusd=setting.plan.cost_microusd,
+            )
         elif setting.reacts:
             self._reviewer = Review(setting.forecast(), spreads=setting.spreads)
 
@@ -152,48 +161,22 @@ class Replay:
         for _ in range(3):  # a task's end, its children's parents all ended, they are ready
             yield self._env.timeout(0)
         self._is_turn_due = False
-        if self._dispatcher is None:
-            self._start_as_planned()
-        else:
-            self._start_by_room(self._dispatcher)
+        if self._replanner is not None:
+            self._replan(self._replanner)
+            self._env.process(self._beat())
+        self._start_as_planned()
 
-    def _start_by_room(self, dispatcher: Dispatcher) -> None:
-        now = round(self._env.now)
-        live = {cu.cu_id: cu for cus in self._live.values() for cu in cus}
-        decisions = dispatcher.decide(
-            now,
-            [self._busy(cu, now) for cu in live.values()],
-            self._ready,
-            self._planned_start,
-            [task_id for task_id in self._tasks if task_id not in self._started],
-        )
-        for decision in decisions:
-            if decision.cu_id is None:
-                assert decision.wake_ms is not None  # it starts or it waits
-                self._env.process(self._wake(decision.task_id, decision.wake_ms))
-                continue
-            if decision.machine is not None:
-                home = f"{decision.machine.name}+{self._count + 1}"
-                self._types[home] = decision.machine
-                live[decision.cu_id] = self._buy(home)
-            cu = live[decision.cu_id]
-            self._moves += cu.home != self._home[decision.task_id]
-            self._ready.remove(decision.task_id)
-            self._start(self._tasks[decision.task_id], cu)
+    def _beat(self) -> Generator[simpy.Event, Any, None]:
+        """Has one more turn where none comes for long."""
+        self._turns = turn = self._turns + 1
+        yield self._env.timeout(max(1, round(BEAT_RATIO * self._setting.workload.deadline_ms)))
+        if turn == self._turns and len(self._started) < len(self._tasks):
+            self._dispatch()
 
     def _wake(self, task_id: str, at_ms: int) -> Generator[simpy.Event, Any, None]:
         yield self._env.timeout(max(1, at_ms - self._env.now))
-        if task_id in self._ready:
+        if task_id in self._ready and self._planned_start.get(task_id, 0) < self._env.now + 1:
             self._dispatch()
-
-    def _busy(self, cu: LiveCU, now: int) -> BusyCU:
-        running = []
-        for task_id, began in cu.began.items():
-            expected = self._setting.expected_ms[task_id]
-            left = left_ms(expected, self._env.now - began, self._spread(task_id))
-            running.append((task_id, now + max(1, round(left))))
-        last = now if cu.first_ms is None else round(cu.last_ms)
-        return BusyCU(cu_id=cu.cu_id, machine=cu.machine, running=tuple(running), last_ms=last)
 
     def _start_as_planned(self) -> None:
         """Starts whatever can start now and is due by the plan, in the plan's order.
@@ -205,13 +188,14 @@ class Replay:
         self._ready.sort(key=lambda t: (self._planned_start.get(t, 0), t))
         for task_id in list(self._ready):
             planned = self._planned_start.get(task_id, 0)
-            if planned > self._env.now:
+            if planned >= self._env.now + 1:  # nothing is planned by fractions of a millisecond
                 if (task_id, planned) not in self._woken:
                     self._woken.add((task_id, planned))
                     self._env.process(self._wake(task_id, planned))
                 continue
             cu = self._place(task_id)
             if cu is not None:
+                self._moves += self._replanner is not None and cu.home != self._first_home[task_id]
                 self._ready.remove(task_id)
                 self._start(self._tasks[task_id], cu)
 
@@ -237,26 +221,40 @@ class Replay:
         self._reviewed_at = self._env.now
         ends: dict[str, int] = {s.task_id: round(s.end_ms) for s in self._stays if not s.has_failed}
         held = [self._held(cu, now, ends) for cus in self._live.values() for cu in cus]
-        places = {
-            task_id: Place(
-                cu_id=home, machine=self._types[home].name, start_ms=self._planned_start[task_id]
-            )
-            for task_id, home in self._home.items()
-            if task_id not in ends
-        }
+        places = {name: place for name, place in self._places().items() if name not in ends}
         if not places:
             return
         found = reviewer.revise(now, held, ends, places, self._moved)
         for task_id in found.moved:
             self._moved[task_id] += 1
         self._moves += len(found.moved)
-        for task_id, place in found.places.items():
+        self._adopt(found.places)
+        self._dispatch()
+
+    def _replan(self, replanner: Replanner) -> None:
+        """Places anew what has not started."""
+        now = round(self._env.now)
+        held = [self._held(cu, now, {}) for cus in self._live.values() for cu in cus]
+        places = {
+            name: place for name, place in self._places().items() if name not in self._started
+        }
+        self._adopt(replanner.revise(now, held, places, self._ready))
+
+    def _places(self) -> dict[str, Place]:
+        return {
+            task_id: Place(
+                cu_id=home, machine=self._types[home].name, start_ms=self._planned_start[task_id]
+            )
+            for task_id, home in self._home.items()
+        }
+
+    def _adopt(self, places: Mapping[str, Place]) -> None:
+        for task_id, place in places.items():
             self._home[task_id] = place.cu_id
             self._planned_start[task_id] = place.start_ms
             self._types.setdefault(place.cu_id, self._machines[place.machine])
             if not self._live[place.cu_id]:
                 self._types[place.cu_id] = self._machines[place.machine]
-        self._dispatch()
 
     def _held(self, cu: LiveCU, now: int, ends: dict[str, int]) -> HeldCU:
         """Returns a CU as a review sees it; adds when its tasks are expected to end."""
@@ -278,7 +276,7 @@ class Replay:
         began, takes = self._env.now, cu.machine.duration_ms(task)
         is_outgrown = self._setting.peaks.get(task.task_id, 0) > task.memory_bytes
         try:
-            yield self._env.timeout(OUTGROWN_AFTER * takes if is_outgrown else takes)
+            yield self._env.timeout(round(OUTGROWN_AFTER * takes) if is_outgrown else takes)
         except simpy.Interrupt:
             self._fail(task, cu, began)
             return
@@ -316,7 +314,7 @@ class Replay:
         self._tasks[task.task_id] = larger = replace(task, memory_bytes=min(largest, grown))
         reserved = {name: each.memory_bytes for name, each in self._tasks.items()}
         self._decide_anew(replace(self._setting, reserved=reserved))
-        if self._dispatcher is None:
+        if self._replanner is None:
             holding = [m for m in holding if m.memory_bytes >= larger.memory_bytes]
             machine = min(holding, key=lambda m: (m.cost_microusd(task.duration_ms), m.name))
             home = f"{machine.name} for {task.task_id}"
@@ -374,7 +372,7 @@ class Replay:
         By a plan, one that has more to run stays: a plan gives up what is idle for too long itself.
         """
         yield self._env.timeout(max(1, cu.machine.startup_ms))
-        if self._dispatcher is None and any(
+        if self._replanner is None and any(
             home == cu.home and task_id not in self._started for task_id, home in self._home.items()
         ):
             return

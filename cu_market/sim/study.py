@@ -89,7 +89,7 @@ def study_with_outcomes(
         if not settings:
             notes.append(f"{name} is left out: {LEFT_OUT[name]}")
         else:
-            outcomes = [Replay(each).run() for each in settings]
+            outcomes = _replayed(settings)
             firsts[name] = outcomes[0]
             found[name] = _figures(outcomes, deadline_ms)
     first = plans[0].plan if plans else exact or static
@@ -127,6 +127,17 @@ def _worth(case: Case) -> dict[str, Any]:
         return {}
     actual_ms = {task.task_id: task.duration_ms for task in case.tasks}
     return {"forecast": case.learned.worth(actual_ms, case.peaks)}
+
+
+def _replayed(settings: Sequence[Setting]) -> list[Outcome]:
+    """Returns each setting's outcome; equal ones are replayed once, since all that is drawn in a
+    replay is its forecasts and where it begins in the trace."""
+    known: dict[tuple[int, int], Outcome] = {}
+    for each in settings:
+        key = (id(each.plan), each.offset)
+        if key not in known:
+            known[key] = Replay(each).run()
+    return [known[id(each.plan), each.offset] for each in settings]
 
 
 def _settings(

@@ -125,6 +125,24 @@ def test_equal_draws_give_equal_schedules(workload: Workload, seed: int) -> None
     assert first.rounds == again.rounds == 200
 
 
+@settings(max_examples=60, deadline=None)
+@given(workloads(), st.integers(1, 1000), st.data())
+def test_what_is_fixed_stays_where_it_stands(
+    workload: Workload, seed: int, data: st.DataObject
+) -> None:
+    packing = whole(workload)
+    if packing is None:
+        return
+    fixed = data.draw(st.sets(st.integers(0, len(packing.where) - 1)))
+    found = search(packing, rounds=200, is_over=lambda: False, seed=seed, fixed=fixed).best
+    check(found)
+    assert found.cost <= packing.cost
+    for i in fixed:
+        assert found.stays[i] == packing.stays[i]
+    if len(fixed) == len(packing.where):
+        assert found.cost == packing.cost or len(found.bundles) > len(packing.bundles)
+
+
 def test_a_search_that_the_clock_ends_says_so() -> None:
     packing = inserted(Catalogue(two_tasks()))
     found = search(packing, rounds=10**9, is_over=lambda: True)

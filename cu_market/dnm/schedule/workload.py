@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -111,12 +112,11 @@ class Workload:
 
 
 def _task_problems(tasks: Sequence[Task]) -> list[Problem]:
-    names = [task.task_id for task in tasks]
-    known = set(names)
+    known = Counter(task.task_id for task in tasks)
     found = [
         Problem(where="Task.task_id", value=name, what="two tasks with one id", remedy="rename one")
         for name in sorted(known)
-        if names.count(name) > 1
+        if known[name] > 1
     ]
     for task in tasks:
         where = f"Task {task.task_id!r}"
@@ -152,13 +152,13 @@ def _task_problems(tasks: Sequence[Task]) -> list[Problem]:
 
 
 def _machine_problems(machines: Sequence[MachineType]) -> list[Problem]:
-    names = [machine.name for machine in machines]
+    names = Counter(machine.name for machine in machines)
     found = [
         Problem(
             where="MachineType.name", value=name, what="two types of one name", remedy="rename one"
         )
-        for name in sorted(set(names))
-        if names.count(name) > 1
+        for name in sorted(names)
+        if names[name] > 1
     ]
     for machine in machines:
         for name in ("cpu_millis", "price_microusd_per_hour", "performance_millis"):

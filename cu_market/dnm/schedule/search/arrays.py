@@ -4,7 +4,8 @@ Attributes of the records, in the units of ``workload`` (milliseconds, milli-cor
 micro-dollars times MS_PER_HOUR):
 
     TASK     what it holds;  E_i, L_i, shortest time;  its place in topological order;  near[parents
-             : children] are its parents, near[children : relatives] its children
+             : children] are its parents, near[children : relatives] its children;  it stays where
+             it stands
     KIND     a machine type: price, size, terms;  quantity, -1 for any number;  its speed's number
     STAY     CU of a task, -1 where it stands nowhere;  start, end;  the next one on that CU, or -1
     CU       its first stay, -1 where there is no such CU;  type, cost, first start, last end, peak;
@@ -14,13 +15,13 @@ micro-dollars times MS_PER_HOUR):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cu_market.dnm.schedule.bundle import Bundle, Stay, make
+from cu_market.dnm.schedule.bundle import Bundle, Catalogue, Stay, make
 from cu_market.dnm.schedule.packing import Packing, empty
 
 Array = NDArray[Any]
@@ -38,7 +39,7 @@ def _whole(*names: str) -> np.dtype[Any]:
 
 TASK = _whole(
     *("cpu", "memory", "gpus", "earliest", "latest", "shortest", "place"),
-    *("parents", "children", "relatives"),
+    *("parents", "children", "relatives", "is_fixed"),
 )
 KIND = _whole(
     *("price", "cpu", "memory", "gpus", "startup", "minimum", "step", "quantity", "speed")
@@ -128,8 +129,8 @@ class Log(NamedTuple):
     written: Array
 
 
-def problem_of(packing: Packing) -> Problem:
-    """Returns the arrays of a packing's workload."""
+def problem_of(packing: Packing, fixed: Collection[int] = ()) -> Problem:
+    """Returns the arrays of a packing's workload, some of whose tasks stay where they stand."""
     catalogue, windows = packing.catalogue, packing.windows
     workload, machines = catalogue.workload, catalogue.machines
     tasks = np.zeros(len(workload.tasks), TASK)
@@ -141,7 +142,7 @@ def problem_of(packing: Packing) -> Problem:
         near += [*workload.parents[i], *workload.children[i]]
         times = (windows.earliest[i], windows.latest[i], packing.shortest[i])
         found = (cpu, memory, gpus, *times, tasks[i]["place"], parents, children, len(near))
-        tasks[i] = found
+        tasks[i] = (*found, i in fixed)
     speeds, unit = catalogue.speeds, _price_unit(packing)
     kinds = np.zeros(len(machines), KIND)
     for k, m in enumerate(machines):
@@ -236,10 +237,11 @@ def log_for(count: int, entries: int) -> Log:
 
 def packing_of(packing: Packing, state: State) -> Packing:
     """Returns the arrays as a packing of the same workload; every task stands somewhere."""
-    starts, kinds = state.stays["start"].tolist(), state.cus["kind"].tolist()
-    found = empty(packing.catalogue)
+    starts, ends = state.stays["start"].tolist(), state.stays["end"].tolist()
+    kinds, found = state.cus["kind"].tolist(), empty(packing.catalogue)
     for cu, tasks in members_of(state.stays["cu"].tolist()).items():
-        found.set(-1, bundle_of(packing, tasks, starts, kinds[cu]))
+        stays = [Stay(starts[i], ends[i], i) for i in tasks]
+        found.set(-1, bundle_of(packing.catalogue, stays, kinds[cu]))
     return found
 
 
@@ -251,21 +253,9 @@ def members_of(numbers: Sequence[int]) -> dict[int, list[int]]:
     return members
 
 
-def bundle_of(packing: Packing, tasks: Sequence[int], starts: Sequence[int], kind: int) -> Bundle:
-    """Returns a CU of some tasks, which a type of the named one's speed holds.
-
-    Args:
-        packing: of the workload.
-        tasks: on the CU.
-        starts: of all tasks.
-        kind: the CU's type.
-    """
-    catalogue = packing.catalogue
+def bundle_of(catalogue: Catalogue, stays: Sequence[Stay], kind: int) -> Bundle:
+    """Returns stays as one CU, which a type of the named one's speed holds."""
     mask = next(v for v in catalogue.speeds if v >> kind & 1)
-    stays = [
-        Stay(starts[i], starts[i] + catalogue.duration(i, mask & catalogue.masks[i]), i)
-        for i in tasks
-    ]
     bundle = make(catalogue, stays, mask, kind)
     assert bundle is not None  # its type holds it
     return bundle

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from cu_market.dnm.schedule.bundle import Bundle, Catalogue
+from cu_market.dnm.schedule.bundle import Bundle, Catalogue, Stay
 from cu_market.dnm.schedule.packing import Packing, best_spot, empty
 from cu_market.dnm.schedule.search.arrays import (
     Log,
@@ -86,6 +86,7 @@ def search(
     widest: int = WIDEST,
     pool: Pool | None = None,
     deviation: float = DEVIATION,
+    fixed: Collection[int] = (),
 ) -> Outcome:
     """Returns the cheapest schedule of so many rounds.
 
@@ -97,6 +98,7 @@ def search(
         widest: tasks that a round takes off at most.
         pool: takes the CUs of the last good schedules.
         deviation: see DEVIATION.
+        fixed: tasks that stay where they stand.
     """
     count = len(start.where)
     if len(start.catalogue.loads) < 2:
@@ -104,7 +106,7 @@ def search(
     near_best = NEAR_BEST
     if count <= FEW_TASKS:
         deviation = near_best = FEW_DEVIATION
-    problem, current = problem_of(start), state_of(start)
+    problem, current = problem_of(start, fixed), state_of(start)
     best, trial, work = no_state(count), no_state(count), work_for(count)
     log, draws = log_for(count, max(1, min(LOGGED, 100 * LOGGED // count))), draws_from(seed)
     done, at_once = 0, max(1, AT_ONCE // count)
@@ -142,8 +144,18 @@ def _keep(packing: Packing, log: Log, pool: Pool) -> None:
         for tasks in members_of(numbers).values():
             key = (kinds[tasks[0]], *tasks, *(starts[i] for i in tasks))
             if key not in known:
-                known[key] = bundle_of(packing, tasks, starts, kinds[tasks[0]])
+                known[key] = _bundle_of(packing.catalogue, tasks, starts, kinds[tasks[0]])
             pool.add(known[key])
+
+
+def _bundle_of(
+    catalogue: Catalogue, tasks: Sequence[int], starts: Sequence[int], kind: int
+) -> Bundle:
+    """Returns a CU of some tasks, which take as long as they do on types of this one's speed."""
+    mask = next(v for v in catalogue.speeds if v >> kind & 1)
+    takes = [catalogue.duration(i, mask & catalogue.masks[i]) for i in tasks]
+    stays = [Stay(starts[i], starts[i] + d, i) for i, d in zip(tasks, takes, strict=True)]
+    return bundle_of(catalogue, stays, kind)
 
 
 def warm() -> None:

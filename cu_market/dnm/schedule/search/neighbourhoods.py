@@ -152,6 +152,18 @@ def _with(numbers: Array, count: int, number: int) -> int:
 
 
 @compiled
+def leave_fixed(problem: Problem, work: Work, count: int) -> int:
+    """Keeps what may be moved of work.removed; returns how many tasks these are."""
+    left = 0
+    for k in range(count):
+        i = work.removed[k]
+        if not problem.tasks[i].is_fixed:
+            work.removed[left] = i
+            left += 1
+    return left
+
+
+@compiled
 def rank_removed(problem: Problem, state: State, work: Work, count: int, draws: Array) -> bool:
     """Ranks the removed tasks by latest start, as they stood, or by size, with noise.
 

@@ -10,7 +10,7 @@ from cu_market.dnm.schedule.search.arrays import Array, Log, Problem, State, Wor
 from cu_market.dnm.schedule.search.idle import split_idle
 from cu_market.dnm.schedule.search.insertion import NOWHERE
 from cu_market.dnm.schedule.search.loads import settle
-from cu_market.dnm.schedule.search.neighbourhoods import choose, rank_removed
+from cu_market.dnm.schedule.search.neighbourhoods import choose, leave_fixed, rank_removed
 from cu_market.dnm.schedule.search.reinsertion import (
     put_back,
     queue_removed,
@@ -23,7 +23,9 @@ from cu_market.dnm.schedule.search.reinsertion import (
 @compiled
 def one_round(problem: Problem, state: State, work: Work, widest: int, draws: Array) -> bool:
     """Takes tasks off and puts them back, in place; returns whether every one found a place."""
-    count = choose(problem, state, work, widest, draws)
+    count = leave_fixed(problem, work, choose(problem, state, work, widest, draws))
+    if count == 0:
+        return False
     is_ranked = rank_removed(problem, state, work, count, draws)
     changed = take_off_removed(problem, state, work, count)
     sort_removed(problem, work, count)
