@@ -276,7 +276,7 @@ class Replay:
         began, takes = self._env.now, cu.machine.duration_ms(task)
         is_outgrown = self._setting.peaks.get(task.task_id, 0) > task.memory_bytes
         try:
-            yield self._env.timeout(round(OUTGROWN_AFTER * takes) if is_outgrown else takes)
+            yield self._env.timeout(max(1, round(OUTGROWN_AFTER * takes)) if is_outgrown else takes)
         except simpy.Interrupt:
             self._fail(task, cu, began)
             return

@@ -55,3 +55,33 @@ def workloads(draw: st.DrawFn) -> Workload:
         machines=draw(machines_of()),
         deadline_ms=draw(st.sampled_from([60_000, 700_000, 2_000_000, 10_000_000])),
     )
+
+
+SIZES = tuple(
+    MachineType(
+        name=f"m{cores}",
+        cpu_millis=1000 * cores,
+        memory_bytes=cores * 2 * GIB,
+        price_microusd_per_hour=price,
+        startup_ms=45_000,
+        minimum_ms=60_000,
+        billing_step_ms=1000,
+    )
+    for cores, price in ((1, 50_000), (2, 76_000), (8, 300_000))
+)
+"""Types of one family: any number, equal speed and terms."""
+
+
+@st.composite
+def graphs(draw: st.DrawFn, least: int = 1) -> tuple[Task, ...]:
+    """Tasks that the largest of SIZES holds one by one."""
+    return tuple(
+        Task(
+            task_id=f"t{i}",
+            duration_ms=draw(st.sampled_from([1, 999, 10_000, 60_500, 600_000])),
+            cpu_millis=1000 * draw(st.integers(1, 4)),
+            memory_bytes=draw(st.integers(1, 8)) * GIB // 2,
+            parents=tuple(f"t{j}" for j in range(i) if draw(st.integers(0, 3)) == 0),
+        )
+        for i in range(draw(st.integers(least, 12)))
+    )

@@ -123,6 +123,8 @@ class Draft:
                 machine.memory_bytes - load[1],
                 machine.gpu_count - load[2],
             )
+            if min(room) < 0:  # it has outgrown this CU
+                return False
             start = first_fit(old, begin, latest - takes, takes, room)
             if start is None:
                 return False

@@ -220,5 +220,9 @@ def _failed(error: Exception) -> str:
     """Logs a failure and returns its reason."""
     is_timeout = isinstance(error, TimeoutError)
     reason = str(error) if is_timeout else f"{type(error).__name__}: {error}"
-    logger.warning("solver failed", extra={"action": "solver_failed", "reason": reason})
+    logger.warning(
+        "solver failed, so what was found without it stands: %s",
+        reason,
+        extra={"action": "solver_failed", "reason": reason},
+    )
     return reason
