@@ -175,8 +175,9 @@ class _Left:
         due: dict[int, int] = {}
         for i in workload.order:
             if i not in self.ends:
-                name, parents = workload.tasks[i].task_id, workload.parents[i]
-                self.earliest[i] = max([self.now_ms, *(soonest[p] for p in parents)])
+                task, parents = workload.tasks[i], workload.parents[i]
+                name = task.task_id
+                self.earliest[i] = max([task.earliest_start_ms, *(soonest[p] for p in parents)])
                 soonest[i] = self.earliest[i] + self.takes[i]
                 due[i] = max([self.places[name].start_ms, *(due[p] for p in parents if p in due)])
                 self.latest[i] = max(soonest[i], self.due_ms[name])
@@ -250,7 +251,7 @@ class _Left:
         for cu in self.rest.held:
             draft.hold(cu, kinds[cu.machine])
         for i in self.queue:
-            draft.place(i, self.now_ms, self.latest[i] + allowance_ms, is_bound=True)
+            draft.place(i, self.earliest[i], self.latest[i] + allowance_ms, is_bound=True)
         return draft
 
     def _bound(self, packing: Packing, allowance_ms: int) -> None:

@@ -58,7 +58,8 @@ def rest_of(
     for task in workload.tasks:
         if task.task_id in waiting:
             parents = tuple(p for p in task.parents if p in known)
-            tasks.append(replace(task, parents=parents, earliest_start_ms=now_ms))
+            soonest = max(now_ms, task.earliest_start_ms)
+            tasks.append(replace(task, parents=parents, earliest_start_ms=soonest))
     horizon = HORIZON * max(now_ms, workload.deadline_ms)
     return Rest(
         workload=Workload(tasks=tuple(tasks), machines=tuple(machines), deadline_ms=horizon),
