@@ -148,6 +148,7 @@ class _Left:
         now_ms, places: see Replanner.revise.
         due_ms: D - A_i - DUE_Z sd_i of each step, by name.
         catalogue, index: of the workload.
+        takes: d_i, on the quickest type.
         ends: of the tasks that stand.
         earliest, latest: E_i, L_i.
         queue: the waiting steps by planned start, none before a parent.
