@@ -2,11 +2,9 @@
 
 Sets, parameters and constraints are those of ``schedule.planner``, over what is left (``rest``). A
 CU that is had keeps its type and its first start, what runs stays until its expected end
-(``remaining``), and durations are forecast medians. Each step i is to end by (``margins``)
-
-    L_i   = max(E_i + d_i, D - A_i - DUE_Z sd_i)
-
-and what ends later is paid for, since forecasts that say "late" may be wrong:
+(``remaining``), and durations are forecast medians. Each step i is to end by L_i
+(``latest_ends``). What ends later is paid for, since forecasts that say "late" may be wrong (D is
+the deadline):
 
     min   bill + LATENESS_PRICE (bill as planned) / D x slip,     slip = max_i (e_i - L_i)+
 
@@ -33,17 +31,13 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from cu_market.dnm.renegotiation.draft import Draft, HeldCU, Place, nothing_placed
-from cu_market.dnm.renegotiation.margins import margins_ms
+from cu_market.dnm.renegotiation.latest_ends import LatestEnds
 from cu_market.dnm.renegotiation.remaining import Spread
 from cu_market.dnm.renegotiation.rest import Rest, rest_of
 from cu_market.dnm.schedule.bundle import Bundle, Catalogue, Stay, first_fit, make, without
 from cu_market.dnm.schedule.packing import Packing, Windows
-from cu_market.dnm.schedule.seeds import tails
 from cu_market.dnm.schedule.workload import MachineType, Workload
 from cu_market.domain.units import MS_PER_HOUR
-
-DUE_Z = 2.5
-"""By so many standard deviations of what is left on its path, a step is to end sooner."""
 
 LATENESS_PRICE = 0.6
 """Of the bill as planned: what a slip of the whole deadline costs."""
@@ -54,8 +48,8 @@ SHARES = (0.0, 0.5)
 POSTPONED = 0.5
 """Of the time that all steps of a CU that is to be bought can wait: how long it does."""
 
-ROUNDS = 300
-FIRST_ROUNDS = 10 * ROUNDS
+ROUNDS = 1000
+FIRST_ROUNDS = 3 * ROUNDS
 """Before anything is had, when all is still open."""
 
 WHENEVER = 2**60
@@ -76,13 +70,7 @@ class Replanner:
     ) -> None:
         self._workload = workload
         self._machines = Catalogue(workload).machines
-        takes = [task.duration_ms for task in workload.tasks]
-        tail = tails(workload, takes)
-        margins = margins_ms(workload, takes, spreads, z=DUE_Z)
-        self._due_ms = {
-            task.task_id: workload.deadline_ms - (tail[i] - takes[i]) - margins[i]
-            for i, task in enumerate(workload.tasks)
-        }
+        self._latest_ends = LatestEnds(workload, spreads)
         self._late_price = (
             LATENESS_PRICE * bill_microusd * MS_PER_HOUR / max(1, workload.deadline_ms)
         )
@@ -112,7 +100,7 @@ class Replanner:
             rest=rest_of(self._workload, self._types(held, places), now_ms, held, places),
             now_ms=now_ms,
             places=places,
-            due_ms=self._due_ms,
+            latest_ends=self._latest_ends,
         )
         rounds = ROUNDS if held else FIRST_ROUNDS
         found: list[tuple[float, int, Packing]] = []
@@ -146,7 +134,7 @@ class _Left:
     Attributes:
         rest: its workload; tasks are numbered as there.
         now_ms, places: see Replanner.revise.
-        due_ms: D - A_i - DUE_Z sd_i of each step, by name.
+        latest_ends: of the run's steps.
         catalogue, index: of the workload.
         takes: d_i, on the quickest type.
         ends: of the tasks that stand.
@@ -157,13 +145,13 @@ class _Left:
     rest: Rest
     now_ms: int
     places: Mapping[str, Place]
-    due_ms: Mapping[str, int]
+    latest_ends: LatestEnds
     catalogue: Catalogue = field(init=False)
     index: Mapping[str, int] = field(init=False)
     takes: list[int] = field(init=False)
     ends: dict[int, int] = field(init=False)
-    earliest: list[int] = field(init=False)
-    latest: list[int] = field(init=False)
+    earliest: tuple[int, ...] = field(init=False)
+    latest: tuple[int, ...] = field(init=False)
     queue: list[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -171,19 +159,15 @@ class _Left:
         self.catalogue, self.index = Catalogue(workload), workload.index
         self.takes = [max(1, self.catalogue.fastest(i)) for i in range(len(workload.tasks))]
         self.ends = {self.index[s[0]]: s[2] for cu in self.rest.held for s in cu.stays}
-        self.earliest, self.latest = [self.now_ms] * len(self.takes), [0] * len(self.takes)
-        soonest = dict(self.ends)
-        due: dict[int, int] = {}
+        windows = self.latest_ends.at(self.now_ms, workload, self.takes, self.ends)
+        self.earliest, self.latest = windows.earliest, windows.latest
+        planned: dict[int, int] = {}
         for i in workload.order:
             if i not in self.ends:
-                task, parents = workload.tasks[i], workload.parents[i]
-                name = task.task_id
-                self.earliest[i] = max([task.earliest_start_ms, *(soonest[p] for p in parents)])
-                soonest[i] = self.earliest[i] + self.takes[i]
-                due[i] = max([self.places[name].start_ms, *(due[p] for p in parents if p in due)])
-                self.latest[i] = max(soonest[i], self.due_ms[name])
+                before = (planned[p] for p in workload.parents[i] if p in planned)
+                planned[i] = max([self.places[workload.tasks[i].task_id].start_ms, *before])
         position = {i: k for k, i in enumerate(workload.order)}
-        self.queue = sorted(due, key=lambda i: (due[i], position[i]))
+        self.queue = sorted(planned, key=lambda i: (planned[i], position[i]))
 
     def starts(self) -> list[Packing]:
         """Returns the schedules that are searched from, with their windows."""
@@ -266,7 +250,7 @@ class _Left:
             if i not in self.ends:
                 later = (latest[c] - self.takes[c] for c in workload.children[i])
                 latest[i] = max(ends[i], min([self.latest[i] + allowance_ms, *later]))
-        packing.windows = Windows(earliest=tuple(self.earliest), latest=tuple(latest))
+        packing.windows = Windows(earliest=self.earliest, latest=tuple(latest))
 
 
 def _postpone(packing: Packing, left: _Left) -> None:
