@@ -23,8 +23,8 @@ MARGIN_Z = 2.0
 """By so many standard deviations of what is left on its path, a step is to end sooner. Replays of
 eight recorded workflows at a forecast error of 0.3, deadline factor 1.0, with planned places: mean
 finish 2.0 % late where only reviews keep it, 0.7 % where the plan does too; at 1.0 it is 2.2 %.
-Where what is left is planned anew (``replan``) it matters less: at 0, 1 and 2 one of them
-cost 1.073, 1.072 and 1.072 of its exact plan, on time."""
+Where what is left is planned anew (``replan``, which has margins of its own: ``latest_ends``) it
+matters less: at 0, 1 and 2 one of them cost 1.073, 1.072 and 1.072 of its exact plan, on time."""
 
 TOLERANCE_RATIO = 0.01
 """Of the time that is left, a step may end later than that before anything is moved for it."""
