@@ -28,7 +28,7 @@ from cu_market.dnm.selection.rounding import UNSERVED, Holding, improve, place
 
 FIRST_COLUMNS = 8
 CHEAPEST_COLUMNS = 2
-RISING = 500
+RISING = 200
 """A bound that rose by more than one such part is still rising."""
 
 MOST_PROGRAM_COLUMNS = 20_000
