@@ -31,6 +31,13 @@ CHEAPEST_COLUMNS = 2
 RISING = 200
 """A bound that rose by more than one such part is still rising."""
 
+NEAR = 2.0
+"""Times the gap that ends the search: so near, some selections more of few requests cost less than
+a program more."""
+
+REQUESTS_ANEW = 400
+"""Of all requests of these selections: four selections of a hundred, none of a thousand."""
+
 MOST_PROGRAM_COLUMNS = 20_000
 
 
@@ -112,7 +119,7 @@ def _generate(
         if not answer.values or not answer.duals:
             found.is_cut = answer.is_cut
             if unrounded is not None:  # rather than end on what was there before any program
-                _round(selection, unrounded, reduced, found)
+                _round(selection, unrounded, reduced, found, gap)
             return
         found.programs += 1
         lower = master.price(answer, out=reduced)
@@ -122,7 +129,7 @@ def _generate(
         rows, columns = master.exceeded(unrounded), master.joining(reduced)
         has_more = bool(rows) or bool(columns.any())
         if not has_more or not has_risen:  # while the bound still rises, the values say little
-            _round(selection, unrounded, reduced, found)
+            _round(selection, unrounded, reduced, found, gap)
             unrounded = None
         if found.is_proven(gap):
             return
@@ -132,14 +139,29 @@ def _generate(
     _finish(selection, reduced, lower, open_program, found, left)
 
 
-def _round(selection: Selection, shares: Shares, reduced: Whole, found: Found) -> None:
-    """Builds selections on the values: what is whole first, then by reduced cost."""
-    surest = _surest(shares)
+def _round(
+    selection: Selection,
+    shares: Shares,
+    reduced: Whole,
+    found: Found,
+    gap: float,
+) -> None:
+    """Builds selections on the values: what is whole first, then by reduced cost.
+
+    Near the gap, few requests are selected in some other orders as well.
+    """
+    surest = np.round(_surest(shares), 3)
     dearest = selection.costs.min(axis=1, initial=INFEASIBLE)
-    order = np.lexsort((-dearest, -np.round(surest, 3)))
-    holding = place(selection, order, _guided(reduced, shares, 2.0**SHIFT))
-    improve(holding)
-    found.keep(holding, "HiGHS")
+    guided = _guided(reduced, shares, 2.0**SHIFT)
+    draws = np.random.default_rng(0)
+    order = np.lexsort((-dearest, -surest))
+    for _ in range(1 + REQUESTS_ANEW // len(surest)):
+        holding = place(selection, order, guided)
+        improve(holding)
+        found.keep(holding, "HiGHS")
+        if found.is_proven(gap) or not found.is_proven(NEAR * gap):
+            return
+        order = np.argsort(-surest - draws.uniform(-0.5, 0.5, len(surest)), kind="stable")
 
 
 def _finish(
