@@ -1,14 +1,15 @@
 """The selection's linear relaxation by columns and rows, and selections guided by it.
 
 1. Columns: each request's few lowest reduced costs at the subgradients' prices, its cheapest, and
-   what a first selection chose. Rows: one per (room, start) that has a price there and that they
-   could exceed.
+   what a first selection chose. Rows: some of the (room, start) that have a price there and that
+   they could exceed.
 2. PuLP builds the program, HiGHS solves it on its live model.
 3. The bound is recomputed at the duals over all pairs, in whole numbers.
-4. The values guide a selection that fits; it is improved by single moves and swaps.
-5. Until the gap is proven: pairs of negative reduced cost join, and rows that the values exceed;
-   back to 2. At the end an integer program over the pairs that an optimum could still use: those of
-   reduced cost at most the distance between selection and bound.
+4. The values guide a selection that fits; it is improved by single moves and swaps. Of few requests
+   near the gap, others are built in other orders.
+5. Until the gap is proven: pairs of negative reduced cost join, and rows at the peaks of what the
+   values exceed; back to 2. At the end an integer program over the pairs that an optimum could still
+   use: those of reduced cost at most the distance between selection and bound.
 """
 
 from __future__ import annotations
