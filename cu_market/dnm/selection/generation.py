@@ -8,8 +8,8 @@
 4. The values guide a selection that fits; it is improved by single moves and swaps. Of few requests
    near the gap, others are built in other orders.
 5. Until the gap is proven: pairs of negative reduced cost join, and rows at the peaks of what the
-   values exceed; back to 2. At the end an integer program over the pairs that an optimum could still
-   use: those of reduced cost at most the distance between selection and bound.
+   values exceed; back to 2. At the end an integer program over the pairs that an optimum could
+   still use: those of reduced cost at most the distance between selection and bound.
 """
 
 from __future__ import annotations
