@@ -99,9 +99,7 @@ def main() -> int:
             "set it to one to measure selection",
         )
         return 0
-    import highspy  # noqa: F401 (a warm process is measured: the solver's child stays loaded)
-    import pulp  # noqa: F401
-
+    _load_solver()
     for size in arguments.sizes:
         steps, bids = map(int, size.split("x"))
         for contention in arguments.contentions:
@@ -112,6 +110,24 @@ def main() -> int:
                 print(json.dumps({"steps": steps, "bids": bids, **rows[-1]}), flush=True)
             print(json.dumps(summary(rows, shape)), flush=True)
     return 0
+
+
+def _load_solver() -> None:
+    """Loads it before anything is measured, as the solver's child is loaded when it is asked.
+
+    The first model of a process writes a banner to standard output, where lines of JSON are to be.
+    """
+    import pulp  # noqa: F401
+
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        import highspy
+
+        highspy.Highs()
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def summary(rows: list[dict[str, float | int | str | bool]], shape: Shape) -> dict[str, object]:

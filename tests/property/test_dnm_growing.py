@@ -1,4 +1,4 @@
-"""A program that has grown is the program that it would have been from the start."""
+"""A program that has changed is the program that it would have been from the start."""
 
 from __future__ import annotations
 
@@ -70,6 +70,13 @@ def cost(given: Grown, values: tuple[float, ...]) -> float:
     return float(np.dot(given.costs, values))
 
 
+def bound(given: Grown, duals: tuple[float, ...]) -> float:
+    """Returns what weak duality says with these duals."""
+    prices = np.minimum(0.0, np.array(duals))
+    reduced = np.array(given.costs) - prices @ given.amounts
+    return float(np.minimum(reduced, 0).sum() + prices @ np.array(given.uppers))
+
+
 @pytest.mark.parametrize("keeps", [True, False], ids=["kept", "rebuilt"])
 @settings(max_examples=150)
 @given(made=grown())
@@ -88,8 +95,41 @@ def test_rows_and_columns_that_join_bind_as_those_that_were_there(made: Grown, k
     whole = solve_linear(made.program(columns, rows), limit_seconds=LIMIT_SECONDS)
     assert cost(made, found.values) == pytest.approx(cost(made, whole.values), abs=1e-6)
     assert len(found.duals) == rows
-    # By weak duality: whatever was added last, its duals are in the order of the rows.
-    prices = np.minimum(0.0, np.array(found.duals))
-    reduced = np.array(made.costs) - prices @ made.amounts
-    bound = float(np.minimum(reduced, 0).sum() + prices @ np.array(made.uppers))
-    assert bound == pytest.approx(cost(made, whole.values), abs=1e-5)
+    # Whatever was added last, its duals are in the order of the rows.
+    assert bound(made, found.duals) == pytest.approx(cost(made, whole.values), abs=1e-5)
+
+
+@pytest.mark.parametrize("keeps", [True, False], ids=["kept", "rebuilt"])
+@settings(max_examples=100)
+@given(made=grown(), draws=st.data())
+def test_rows_that_leave_bind_no_more_and_the_others_as_before(
+    made: Grown, draws: st.DataObject, keeps: bool
+) -> None:
+    columns, rows = len(made.costs), len(made.uppers)
+    first = made.program(columns, made.first_rows)
+    program: Growing = LiveProgram(first) if keeps else Rebuilt(first, InProcessSolver())
+    program.solve(limit_seconds=LIMIT_SECONDS)
+    if made.first_rows < rows:
+        program.add_rows(made.uppers[made.first_rows :], entries(made.amounts[made.first_rows :]))
+    gone = draws.draw(st.sets(st.integers(0, rows - 1)))
+    program.remove_rows(sorted(gone))
+    kept = [r for r in range(rows) if r not in gone]
+    left = Grown(
+        costs=made.costs,
+        uppers=[made.uppers[r] for r in kept],
+        amounts=made.amounts[kept],
+        first_columns=columns,
+        first_rows=len(kept),
+    )
+    found = program.solve(limit_seconds=LIMIT_SECONDS)
+    whole = solve_linear(left.program(columns, len(kept)), limit_seconds=LIMIT_SECONDS)
+    least = cost(left, whole.values)
+    assert cost(left, found.values) == pytest.approx(least, abs=1e-6)
+    assert len(found.duals) == len(kept)
+    assert bound(left, found.duals) == pytest.approx(least, abs=1e-5)
+    # What joins after that has the next number.
+    added = np.ones((1, columns))
+    program.add_rows([0.0], entries(added))
+    none = program.solve(limit_seconds=LIMIT_SECONDS)
+    assert cost(left, none.values) == pytest.approx(0, abs=1e-6)
+    assert len(none.duals) == len(kept) + 1

@@ -1,4 +1,4 @@
-"""A linear program that grows: columns and rows join in batches, and it is solved again."""
+"""A linear program that grows and is solved again: columns and rows join, and rows may leave."""
 
 from __future__ import annotations
 
@@ -55,6 +55,9 @@ class Growing(Protocol):
     def add_rows(self, uppers: Sequence[float], entries: Entries) -> None:
         """Adds rows, each at most its upper; their numbers go on from the count of those before."""
 
+    def remove_rows(self, rows: Sequence[int]) -> None:
+        """Takes rows out; those that stay are numbered anew, in their order."""
+
     def solve(self, *, limit_seconds: float) -> LinearAnswer:
         """Returns the answer to all that it has by now."""
 
@@ -106,6 +109,12 @@ class Rebuilt:
             for upper, (columns, coefficients) in zip(uppers, entries, strict=True)
         )
         self._program = replace(self._program, rows=self._program.rows + added)
+
+    def remove_rows(self, rows: Sequence[int]) -> None:
+        """Takes rows out; see Growing."""
+        gone = set(rows)
+        kept = tuple(row for k, row in enumerate(self._program.rows) if k not in gone)
+        self._program = replace(self._program, rows=kept)
 
     def solve(self, *, limit_seconds: float) -> LinearAnswer:
         """Returns the solver's answer to all of it."""

@@ -113,6 +113,16 @@ class LiveProgram:
         self._signs += [(self._rows + k, 1) for k in range(count)]
         self._rows += count
 
+    def remove_rows(self, rows: Sequence[int]) -> None:
+        """Takes rows out; see Growing."""
+        gone = set(rows)
+        at = [k for k, (number, _) in enumerate(self._signs) if number in gone]
+        self._model.deleteRows(len(at), at)
+        kept = [number for number in range(self._rows) if number not in gone]
+        anew = {number: k for k, number in enumerate(kept)}
+        self._signs = [(anew[number], sign) for number, sign in self._signs if number in anew]
+        self._rows = len(kept)
+
     def solve(self, *, limit_seconds: float) -> LinearAnswer:
         """Returns HiGHS's answer, warm from the last one."""
         import highspy

@@ -8,8 +8,9 @@
 4. The values guide a selection that fits; it is improved by single moves and swaps. Of few requests
    near the gap, others are built in other orders.
 5. Until the gap is proven: pairs of negative reduced cost join, and rows at the peaks of what the
-   values exceed; back to 2. At the end an integer program over the pairs that an optimum could
-   still use: those of reduced cost at most the distance between selection and bound.
+   values exceed; while the bound rises, rows without a price leave; back to 2. At the end an
+   integer program over the pairs that an optimum could still use: those of reduced cost at most the
+   distance between selection and bound.
 """
 
 from __future__ import annotations
@@ -28,9 +29,16 @@ from cu_market.dnm.selection.multipliers import SHIFT, near, reduced_costs, subg
 from cu_market.dnm.selection.rounding import UNSERVED, Holding, improve, place
 
 FIRST_COLUMNS = 8
+BUILT_COLUMNS = 3
+"""Of a request's first columns, so many are in the program that PuLP builds; the others join it at
+once, a batch of arrays in the place of objects."""
 CHEAPEST_COLUMNS = 2
-RISING = 200
-"""A bound that rose by more than one such part is still rising."""
+RISING = 100
+"""A bound that rose by more than one such part is still rising: the values say little."""
+
+STEADY = 400
+"""Rows without a price leave until the bound rises by less than one such part; later they would
+leave and join in turn."""
 
 NEAR = 2.0
 """Times the gap that ends the search: so near, some selections more of few requests cost less than
@@ -112,8 +120,8 @@ def _generate(
     wanted = near(reduced, FIRST_COLUMNS) | near(selection.costs, CHEAPEST_COLUMNS)
     served = np.flatnonzero(found.choice != UNSERVED)
     wanted[served, found.choice[served]] = True
-    master = Master(selection, wanted, multipliers)
-    live = open_program(master.program())
+    master = Master(selection, wanted, multipliers, near(reduced, BUILT_COLUMNS))
+    live = master.open(open_program)
     unrounded: Shares | None = None
     while True:
         answer = live.solve(limit_seconds=left()) if left() > 0 else LinearAnswer(is_cut=True)
@@ -125,17 +133,20 @@ def _generate(
         found.programs += 1
         lower = master.price(answer, out=reduced)
         has_risen = lower > found.bound + found.bound // RISING
+        is_steady = lower <= found.bound + found.bound // STEADY
         found.bound = max(found.bound, lower)
         unrounded = master.shares(answer)
         rows, columns = master.exceeded(unrounded), master.joining(reduced)
         has_more = bool(rows) or bool(columns.any())
-        if not has_more or not has_risen:  # while the bound still rises, the values say little
+        if not has_more or not has_risen:
             _round(selection, unrounded, reduced, found, gap)
             unrounded = None
         if found.is_proven(gap):
             return
         if not has_more:
             break
+        if not is_steady:
+            master.shrink(live, answer)
         master.grow(live, rows, columns)
     _finish(selection, reduced, lower, open_program, found, left)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from cu_market.dnm.selection.rounding import UNSERVED
 
 JOINING_COLUMNS = 12
 LEAST_SHARE = 1e-9
+LEAST_PRICE = 1e-7
+"""In the cost of a row's unit."""
+
 WORST_ROWS = 32
 """Rows of a room that join at a time: of the starts where more is held than at those beside them,
 those that are exceeded most."""
@@ -35,13 +39,21 @@ class Master:
         wanted: (n, m) pairs that are columns.
         prices: (R, T); where given, only some rows with a price are there from the start, and
             others join where they are exceeded.
+        built: (n, m) of the wanted pairs, those that the program is built with; all by default.
     """
 
-    def __init__(self, selection: Selection, wanted: Flags, prices: Whole | None = None) -> None:
+    def __init__(
+        self,
+        selection: Selection,
+        wanted: Flags,
+        prices: Whole | None = None,
+        built: Flags | None = None,
+    ) -> None:
         self.selection = selection
         self.wanted = wanted.copy()
-        self.pairs = [(int(i), int(b)) for i, b in np.argwhere(wanted)]
-        self._first = len(self.pairs)
+        parts = [wanted] if built is None else [wanted & built, wanted & ~built]
+        self.pairs = [(int(i), int(b)) for part in parts for i, b in np.argwhere(part)]
+        self._first = int(parts[0].sum())
         self._units: dict[int, float] = {}
         self._numbers: dict[Any, Any] = {}
         self.holders = self._holders()
@@ -49,22 +61,26 @@ class Master:
         self.known = set(self.rows)
 
     def program(self, choice: Whole | None = None, *, is_whole: bool = False) -> LinearProgram:
-        """Returns min sum c x + sum M z with one served row per request and the rooms' rows."""
+        """Returns min sum c x + sum M z with one served row per request and the rooms' rows.
+
+        Its columns are the pairs that it is to be built with.
+        """
         s = self.selection
-        count, many = len(s.requests), len(self.pairs)
+        count, many = len(s.requests), self._first
+        pairs = self.pairs[:many]
         served: list[list[int]] = [[many + i] for i in range(count)]
-        for k, (i, _) in enumerate(self.pairs):
+        for k, (i, _) in enumerate(pairs):
             served[i].append(k)
         rows = [
             LinearRow(columns=tuple(c), coefficients=(1.0,) * len(c), lower=1.0, upper=1.0)
             for c in served
         ]
         rows += [self._row(room, t) for room, t in self.rows]
-        costs = [float(s.costs[i, b]) for i, b in self.pairs]
+        costs = [float(s.costs[i, b]) for i, b in pairs]
         costs += [float(p) for p in s.penalties]
         known: list[tuple[int, float]] = []
         if choice is not None:
-            known = [(k, 1.0) for k, (i, b) in enumerate(self.pairs) if choice[i] == b]
+            known = [(k, 1.0) for k, (i, b) in enumerate(pairs) if choice[i] == b]
             known += [(many + i, 1.0) for i in range(count) if choice[i] == UNSERVED]
         return LinearProgram(
             costs=tuple(costs),
@@ -73,6 +89,12 @@ class Master:
             integers=tuple(range(many)) if is_whole else (),
             incumbent=tuple(known),
         )
+
+    def open(self, open_program: Callable[[LinearProgram], Growing]) -> Growing:
+        """Builds the program and adds the pairs that it is not built with."""
+        live = open_program(self.program())
+        self._add_columns(live, self.asked[self._first :], self.hosts[self._first :])
+        return live
 
     def price(self, answer: LinearAnswer, out: Whole) -> int:
         """Writes reduced costs at the duals to out, (n, m), and returns the bound there."""
@@ -131,6 +153,17 @@ class Master:
             found[rows] = better & near(np.where(better, some, INFEASIBLE), JOINING_COLUMNS)
         return found
 
+    def shrink(self, program: Growing, answer: LinearAnswer) -> None:
+        """Takes out the rows that have no price: what those beside them hold, holds them too."""
+        count = len(self.selection.requests)
+        duals = np.abs(np.asarray(answer.duals[count:][: len(self.rows)], dtype=float))
+        unpriced = np.flatnonzero(duals < LEAST_PRICE)
+        if len(unpriced):
+            program.remove_rows((count + unpriced).tolist())
+            gone = set(unpriced.tolist())
+            self.rows = [row for k, row in enumerate(self.rows) if k not in gone]
+            self.known = set(self.rows)
+
     def grow(self, program: Growing, rows: list[tuple[int, int]], columns: Flags) -> None:
         """Adds rows and pairs to the program."""
         if rows:
@@ -140,11 +173,15 @@ class Master:
             self.known.update(rows)
         asked, hosts = np.nonzero(columns)
         if len(asked):
-            costs = self.selection.costs[asked, hosts].astype(float).tolist()
-            program.add_columns(costs, 1.0, self._entries(asked, hosts))
+            self._add_columns(program, asked, hosts)
             self.pairs += zip(asked.tolist(), hosts.tolist(), strict=True)
             self.wanted |= columns
             self.holders = self._holders()
+
+    def _add_columns(self, program: Growing, asked: Whole, hosts: Whole) -> None:
+        if len(asked):
+            costs = self.selection.costs[asked, hosts].astype(float).tolist()
+            program.add_columns(costs, 1.0, self._entries(asked, hosts))
 
     def _entries(self, asked: Whole, hosts: Whole) -> Entries:
         """Returns what pairs hold in the rows: their request's own, and rooms while they run."""
@@ -235,6 +272,8 @@ class Master:
 
     def _row(self, room: int, t: int) -> LinearRow:
         columns, amounts = self._held(room, t)
+        is_built = columns < self._first
+        columns, amounts = columns[is_built], amounts[is_built]
         return LinearRow(
             columns=tuple(map(self._number, columns.tolist())),
             coefficients=tuple(map(self._number, amounts.tolist())),
