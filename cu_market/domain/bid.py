@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -79,6 +79,25 @@ class Rates:
             return needs
         holding = [size for size in self.classes if needs.fits_in(size)]
         return min(holding, key=self.price_microusd_per_hour, default=needs)
+
+    def raised(self, congestion_permille: int, used_permille: int) -> Rates:
+        """Returns its prices while so much is in use: price x (1 + congestion x share).
+
+        Args:
+            congestion_permille: how much dearer when all is in use, in thousandths.
+            used_permille: the share in use of what is scarcest, in thousandths.
+        """
+        factor = 10**6 + congestion_permille * min(1000, max(0, used_permille))
+
+        def price(microusd: int) -> int:
+            return divide_half_even(microusd * factor, 10**6)
+
+        return replace(
+            self,
+            core_microusd_per_hour=price(self.core_microusd_per_hour),
+            gb_microusd_per_hour=price(self.gb_microusd_per_hour),
+            gpu_microusd_per_hour=price(self.gpu_microusd_per_hour),
+        )
 
     def price_microusd_per_hour(self, size: ResourceVector) -> int:
         """Returns the price of a CU of that size, rounded half-even once."""

@@ -58,6 +58,11 @@ class ResourceVector:
         """Returns count of these together."""
         return ResourceVector(**{n: v * count for n, v in self.items()})
 
+    def share_permille(self, total: ResourceVector) -> int:
+        """Returns this as a share of a total, of what is scarcest, in thousandths, rounded down."""
+        shares = (1000 * v // getattr(total, n) for n, v in self.items() if getattr(total, n))
+        return max(shares, default=0)
+
     def largest(self, other: ResourceVector) -> ResourceVector:
         """Returns the larger amount of each dimension."""
         return ResourceVector(**{n: max(v, getattr(other, n)) for n, v in self.items()})

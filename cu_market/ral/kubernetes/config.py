@@ -8,55 +8,27 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
-from cu_market.domain.bid import Rates
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.resources import ResourceVector
-from cu_market.domain.units import MICROUSD, parse_cores, parse_size, usd_to_microusd
 from cu_market.ral.kubernetes.pool import NVIDIA_GPU, Autoscale, NodePool
+from cu_market.ral.terms import Bytes, Cores, ElasticTerms, SizeClass, Usd, refuse
 
-_MAX_USD_PER_HOUR = 1_000_000
 _NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
-
-
-def _refuse(what: str, remedy: str) -> PydanticCustomError:
-    return PydanticCustomError("cu_market", "{what}", {"what": what, "remedy": remedy})
-
-
-def _read(parse: Callable[[object], int], remedy: str) -> BeforeValidator:
-    """Returns a validator that reads a value by parse and says the remedy when it cannot."""
-
-    def read(value: object) -> int:
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise _refuse(str(error), remedy) from error
-
-    return BeforeValidator(read)
-
-
-def _price(value: object) -> int:
-    price = usd_to_microusd(value)
-    if not 0 <= price <= _MAX_USD_PER_HOUR * MICROUSD:
-        raise ValueError(f"not between 0 and {_MAX_USD_PER_HOUR} dollars an hour")
-    return price
 
 
 def _label(value: object) -> str:
     if not isinstance(value, str) or not _NAME.match(value):
-        raise _refuse("not a name that can be a label", "write letters, digits, '.', '_', '-'")
+        raise refuse("not a name that can be a label", "write letters, digits, '.', '_', '-'")
     return value
 
 
-_Usd = Annotated[int, _read(_price, "write dollars an hour, such as 0.048")]
-_Cores = Annotated[int, _read(parse_cores, "write cores as 2 or 0.5, or 500m")]
-_Bytes = Annotated[int, _read(parse_size, "write 8GiB or 8GB")]
 _Label = Annotated[str, BeforeValidator(_label)]
 _Seconds = Annotated[float, Field(gt=0, le=86_400)]
 
@@ -76,7 +48,7 @@ class GpuConfig(BaseModel):
 
     type: str = Field(min_length=1)
     resource: str = NVIDIA_GPU
-    usd_per_hour: _Usd = 0
+    usd_per_hour: Usd = 0
 
 
 class AutoscaleConfig(BaseModel):
@@ -85,8 +57,8 @@ class AutoscaleConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_nodes: int = Field(ge=1)
-    cores: _Cores
-    memory: _Bytes
+    cores: Cores
+    memory: Bytes
     gpus: int = Field(default=0, ge=0)
     startup_seconds: _Seconds = 120.0
 
@@ -101,14 +73,10 @@ class AutoscaleConfig(BaseModel):
         )
 
 
-class PoolConfig(BaseModel):
-    """One node pool as written."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class PoolConfig(ElasticTerms):
+    """One node pool as written: a name, its terms, and its nodes."""
 
     name: _Label
-    core_usd_per_hour: _Usd
-    gb_usd_per_hour: _Usd
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[dict[str, Any]] = Field(default_factory=list)
     spot: bool = False
@@ -121,11 +89,7 @@ class PoolConfig(BaseModel):
         """Returns the same as a record."""
         return NodePool(
             name=self.name,
-            rates=Rates(
-                core_microusd_per_hour=self.core_usd_per_hour,
-                gb_microusd_per_hour=self.gb_usd_per_hour,
-                gpu_microusd_per_hour=self.gpu.usd_per_hour if self.gpu else 0,
-            ),
+            rates=self.rates(self.gpu.usd_per_hour if self.gpu else 0),
             node_selector=self.node_selector,
             tolerations=tuple(self.tolerations),
             is_spot=self.spot,
@@ -134,6 +98,7 @@ class PoolConfig(BaseModel):
             gpu_resource=self.gpu.resource if self.gpu else NVIDIA_GPU,
             autoscale=self.autoscale.record() if self.autoscale else None,
             startup_ms=round(1000 * self.startup_seconds),
+            congestion_permille=self.congestion_permille,
         )
 
 
@@ -179,7 +144,7 @@ class KubernetesConfig(BaseModel):
     inherit: bool = True
     python: str = "python"
     working_directory: str | None = None
-    worker_memory: _Bytes = 384 * 2**20
+    worker_memory: Bytes = 384 * 2**20
     cpu_limit: bool = False
     pending_seconds: _Seconds = 120.0
     keep: bool = True
@@ -195,7 +160,7 @@ class KubernetesConfig(BaseModel):
         doubles = sorted({name for name in names if names.count(name) > 1})
         if doubles:
             said = f"two pools with one name: {', '.join(doubles)}"
-            raise _refuse(said, "give each pool its own name")
+            raise refuse(said, "give each pool its own name")
         return self
 
     def kubeconfig_path(self) -> str | None:
@@ -289,6 +254,7 @@ def _options_at(path: tuple[int | str, ...]) -> list[str]:
         "pools": PoolConfig,
         "gpu": GpuConfig,
         "autoscale": AutoscaleConfig,
+        "size_classes": SizeClass,
     }
     model = models[parents[-1]] if parents and parents[-1] in models else KubernetesConfig
     return list(model.model_fields)

@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Self
 
 from cu_market.domain.allocation import Allocation
-from cu_market.domain.bid import Bid, offered_until
+from cu_market.domain.bid import Bid, Rates, offered_until
 from cu_market.domain.profile import CUProfile, ResourcePool
 from cu_market.domain.request import ResourceRequest
+from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import usd_to_microusd
 from cu_market.ral.kubernetes.adoption import Adoption
 from cu_market.ral.kubernetes.ahead import PodsAhead
@@ -64,6 +65,7 @@ class KubernetesProvider:
             name, config, api=api, cluster=self._cluster, pools=self._pools, pods=self._own
         )
         self._ahead = PodsAhead(api, name, config, pods=self._own, maker=self._maker)
+        self._held: Mapping[str, ResourceVector] = {}
         self._adoption = Adoption(config, pods=self._own, maker=self._maker, pools=self._pools)
 
     @classmethod
@@ -93,13 +95,13 @@ class KubernetesProvider:
         """
         rooms = self._rooms()
         return ResourcePool(
-            profiles=tuple(
-                self._profile(cu_id, room)
-                for cu_id, room in rooms.items()
-                if room.largest.cpu_millis and room.largest.memory_bytes
-            ),
+            profiles=tuple(profile for profile, _ in self._offers(rooms)),
             capacities={cu_id: room.total for cu_id, room in rooms.items()},
         )
+
+    def observe(self, held: Mapping[str, ResourceVector]) -> None:
+        """Takes what is leased of its pools now: congestion prices rise with it."""
+        self._held = dict(held)
 
     def bid(self, requests: Sequence[ResourceRequest], now: datetime) -> Sequence[Bid]:
         """Returns an elastic bid for each node pool in which one of the requests has room.
@@ -112,19 +114,19 @@ class KubernetesProvider:
                 bid_id=profile.cu_id,
                 profile=profile,
                 price_microusd_per_hour=profile.price_microusd_per_hour,
-                rates=self._pools[profile.cu_id].rates,
+                rates=rates,
                 valid_until=offered_until(now, self._config.offer_valid_seconds),
             )
-            for profile in self.pool().profiles
+            for profile, rates in self._offers(self._rooms())
             if any(_can_serve(profile, request) for request in requests)
         ]
 
     def could_serve(self, request: ResourceRequest) -> bool:
         """Returns whether a pool may have room for it once other pods have ended."""
         return any(
-            request.gpu_type in (None, pool.gpu_type)
-            and self._cluster.could_hold(pool, request.needs)
+            request.gpu_type in (None, pool.gpu_type) and self._cluster.could_hold(pool, size)
             for pool in self._pools.values()
+            for size in pool.sizes_for(request.needs)
         )
 
     def describe(self) -> Mapping[str, str]:
@@ -139,12 +141,23 @@ class KubernetesProvider:
         state = self._cluster.state()
         return {cu_id: self._cluster.room(pool, state) for cu_id, pool in self._pools.items()}
 
-    def _profile(self, cu_id: str, room: Room) -> CUProfile:
+    def _offers(self, rooms: Mapping[str, Room]) -> list[tuple[CUProfile, Rates]]:
+        """Returns what each pool that has room for a pod sells, and its prices now."""
+        found = []
+        for cu_id, room in rooms.items():
+            pool = self._pools[cu_id]
+            if cut := pool.cut(room.largest):
+                size, rates = cut
+                held = self._held.get(cu_id, ResourceVector())
+                rates = rates.raised(pool.congestion_permille, held.share_permille(room.total))
+                found.append((self._profile(cu_id, room, size, rates), rates))
+        return found
+
+    def _profile(self, cu_id: str, room: Room, size: ResourceVector, rates: Rates) -> CUProfile:
         pool = self._pools[cu_id]
         startup_ms = pool.startup_ms
         if room.is_waiting_for_nodes and pool.autoscale is not None:
             startup_ms += pool.autoscale.startup_ms
-        size = room.largest
         return CUProfile(
             cu_id=cu_id,
             provider=self.name,
@@ -156,7 +169,7 @@ class KubernetesProvider:
             gpu_count=size.gpu_count,
             network_bandwidth_mbps=self._config.network_mbps,
             egress_microusd_per_gb=usd_to_microusd(self._config.egress_usd_per_gb),
-            price_microusd_per_hour=pool.rates.price_microusd_per_hour(size),
+            price_microusd_per_hour=rates.price_microusd_per_hour(size),
             startup_ms=startup_ms,
             interruption_millis_per_hour=pool.interruption_millis_per_hour,
         )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated
 
 from pydantic import (
     BaseModel,
@@ -18,53 +18,31 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
-    model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_core import ErrorDetails
 
 from cu_market.domain.problem import InvalidInputError, Problem
-from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import (
     GIB,
-    MICROUSD,
     format_bytes,
     millis_to_cores,
     parse_cores,
-    parse_decimal,
     parse_size,
-    usd_to_microusd,
 )
 from cu_market.ral.local.machine import Machine, default_reserve_bytes
 from cu_market.ral.local.tariff import DEFAULT_TARIFFS, Tariff
+from cu_market.ral.terms import ElasticTerms, reading, refuse
 
-_MAX_USD_PER_HOUR = 1_000_000
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-
-
-def _refuse(what: str, remedy: str) -> PydanticCustomError:
-    """Returns an error whose context holds the remedy, for read_config to take out again."""
-    return PydanticCustomError("cu_market", "{what}", {"what": what, "remedy": remedy})
-
-
-def _read(parse: Callable[[object], int], remedy: str) -> Callable[[object], int]:
-    """Returns a validator that reads a value by parse and says the remedy when it cannot."""
-
-    def read(value: object) -> int:
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise _refuse(str(error), remedy) from error
-
-    return read
 
 
 def _cores(value: object, info: ValidationInfo) -> int:
     """Returns milli-cores, at most the machine's."""
-    cpu_millis = _read(parse_cores, "write cores as 2 or 0.5, or 500m")(value)
+    cpu_millis = reading(parse_cores, "write cores as 2 or 0.5, or 500m")(value)
     machine = _machine(info)
     if cpu_millis > machine.cpu_millis:
         has = millis_to_cores(machine.cpu_millis)
-        raise _refuse(
+        raise refuse(
             f"more than the {has} cores that this machine has (by {machine.cpu_source})",
             f"write at most {has}, or leave it out",
         )
@@ -73,7 +51,7 @@ def _cores(value: object, info: ValidationInfo) -> int:
 
 def _memory(value: object, info: ValidationInfo) -> int:
     """Returns bytes, at most the machine's."""
-    memory_bytes = _read(parse_size, "write 8GiB or 8GB")(value)
+    memory_bytes = reading(parse_size, "write 8GiB or 8GB")(value)
     _check_memory(memory_bytes, info)
     return memory_bytes
 
@@ -90,47 +68,23 @@ def _check_memory(memory_bytes: int, info: ValidationInfo) -> None:
     machine = _machine(info)
     if memory_bytes > machine.memory_bytes:
         has = format_bytes(machine.memory_bytes)
-        raise _refuse(
+        raise refuse(
             f"more than the {has} that this machine has (by {machine.memory_source})",
             f"write at most {machine.memory_bytes * 10 // GIB / 10}GiB, or leave it out",
         )
 
 
-def _price(value: object) -> int:
-    """Returns micro-dollars of at least 0."""
-    price = _read(usd_to_microusd, "write dollars an hour, such as 0.048")(value)
-    if not 0 <= price <= _MAX_USD_PER_HOUR * MICROUSD:
-        raise _refuse(
-            f"not between 0 and {_MAX_USD_PER_HOUR} dollars an hour",
-            "write dollars an hour, such as 0.048",
-        )
-    return price
-
-
-def _price_of_second(value: object) -> int:
-    """Returns micro-dollars an hour of a price in dollars a second."""
-    try:
-        return _price(parse_decimal(value) * 3600)
-    except ValueError as error:
-        raise _refuse(str(error), "write dollars a second, such as 0.0000114") from error
-
-
-def _either(first: int | None, second: int | None) -> int:
-    """Returns the one that is there; TariffConfig sees to it that one is."""
-    return first if first is not None else second or 0
-
-
 def _niceness(value: object) -> int:
     """Returns 0 to 19: only root may go below 0, and a step must not outrank its market."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 19:
-        raise _refuse("not a whole number from 0 to 19", "write 0 (normal) to 19 (lowest)")
+        raise refuse("not a whole number from 0 to 19", "write 0 (normal) to 19 (lowest)")
     return value
 
 
 def _name(value: object) -> str:
     """Returns a name that can stand in a cu_id."""
     if not isinstance(value, str) or not _NAME.match(value):
-        raise _refuse(
+        raise refuse(
             "not a name of letters, digits, '.', '_' and '-'", "write a name such as standard"
         )
     return value
@@ -139,7 +93,7 @@ def _name(value: object) -> str:
 def _location(value: object) -> str:
     """Returns a place's name."""
     if not isinstance(value, str) or not value.strip():
-        raise _refuse("not a name", "write a place such as 'this machine'")
+        raise refuse("not a name", "write a place such as 'this machine'")
     return value.strip()
 
 
@@ -149,74 +103,31 @@ def _machine(info: ValidationInfo) -> Machine:
     return context["machine"]
 
 
-class SizeClass(BaseModel):
-    """One size that an elastic tariff sells."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    cpu: Annotated[int, BeforeValidator(_read(parse_cores, "write cores as 2 or 0.5, or 500m"))]
-    memory: Annotated[int, BeforeValidator(_read(parse_size, "write 8GiB or 8GB"))]
-
-
-class TariffConfig(BaseModel):
-    """One tariff as written: a name, two prices in dollars, a CPU priority, and its terms.
+class TariffConfig(ElasticTerms):
+    """One tariff as written: a name, its terms, and a CPU priority.
 
     Attributes:
-        core_usd_per_second, gb_usd_per_second: in place of the prices an hour.
         spot: its steps give way to those of other tariffs.
         interruptions_per_hour: expected; 1 for spot unless said otherwise.
-        congestion: how much dearer when all is in use: 0.5 is half again.
-        minimum_seconds: billed at least.
-        size_classes: what is sold, if not any size.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     name: Annotated[str, BeforeValidator(_name)]
-    core_usd_per_hour: Annotated[int | None, BeforeValidator(_price)] = None
-    gb_usd_per_hour: Annotated[int | None, BeforeValidator(_price)] = None
-    core_usd_per_second: Annotated[int | None, BeforeValidator(_price_of_second)] = None
-    gb_usd_per_second: Annotated[int | None, BeforeValidator(_price_of_second)] = None
     niceness: Annotated[int, BeforeValidator(_niceness)] = 0
     spot: bool = False
     interruptions_per_hour: float | None = Field(default=None, ge=0, le=3600)
-    congestion: float = Field(default=0, ge=0, le=1000)
-    minimum_seconds: float = Field(default=0, ge=0, le=86_400)
-    size_classes: tuple[SizeClass, ...] = ()
-
-    @model_validator(mode="after")
-    def _is_complete(self) -> Self:
-        for what in ("core", "gb"):
-            hour, second = (getattr(self, f"{what}_usd_per_{unit}") for unit in ("hour", "second"))
-            if (hour is None) == (second is None):
-                said = "missing" if hour is None else "written both by the hour and by the second"
-                raise _refuse(
-                    f"{what} price {said}", f"write {what}_usd_per_hour or {what}_usd_per_second"
-                )
-        if any(each.cpu > self.size_classes[-1].cpu for each in self.size_classes) or any(
-            each.memory > self.size_classes[-1].memory for each in self.size_classes
-        ):
-            raise _refuse("the last size class does not hold all others", "list small to large")
-        return self
 
     def tariff(self) -> Tariff:
-        """Returns the record; the prices are micro-dollars an hour once they are read."""
+        """Returns the same as a record."""
         expected = self.interruptions_per_hour
         if expected is None:
             expected = 1 if self.spot else 0
         return Tariff(
             name=self.name,
-            core_microusd_per_hour=_either(self.core_usd_per_hour, self.core_usd_per_second),
-            gb_microusd_per_hour=_either(self.gb_usd_per_hour, self.gb_usd_per_second),
+            prices=self.rates(),
             niceness=self.niceness,
             is_spot=self.spot,
             interruption_millis_per_hour=round(1000 * expected),
-            congestion_permille=round(1000 * self.congestion),
-            minimum_ms=round(1000 * self.minimum_seconds),
-            classes=tuple(
-                ResourceVector(cpu_millis=each.cpu, memory_bytes=each.memory)
-                for each in self.size_classes
-            ),
+            congestion_permille=self.congestion_permille,
         )
 
 
@@ -242,10 +153,8 @@ class LocalConfig(BaseModel):
     tariffs: tuple[TariffConfig, ...] = tuple(
         TariffConfig.model_construct(
             name=tariff.name,
-            core_usd_per_hour=tariff.core_microusd_per_hour,
-            gb_usd_per_hour=tariff.gb_microusd_per_hour,
-            core_usd_per_second=None,
-            gb_usd_per_second=None,
+            core_usd_per_hour=tariff.prices.core_microusd_per_hour,
+            gb_usd_per_hour=tariff.prices.gb_microusd_per_hour,
             niceness=tariff.niceness,
         )
         for tariff in DEFAULT_TARIFFS

@@ -142,11 +142,7 @@ class LocalProvider:
     def observe(self, held: Mapping[str, ResourceVector]) -> None:
         """Takes what is leased of this machine now: congestion prices rise with it."""
         used = held.get(self.name, ResourceVector())
-        self._used_permille = max(
-            1000 * amount // total
-            for (_, amount), (_, total) in zip(used.items(), self.capacity.items(), strict=True)
-            if total
-        )
+        self._used_permille = used.share_permille(self.capacity)
 
     def is_revocable(self, allocation: Allocation) -> bool:
         """Returns whether the lease is of a spot tariff."""
