@@ -16,6 +16,7 @@ from cu_market.domain.problem import Problem
 from cu_market.domain.spec import ComputeSpec, Override, PartitionRule, RunSpec
 from cu_market.domain.units import GIB, MIB
 from cu_market.domain.vocabulary import (
+    DAGSTER_PRIORITY_TAG,
     KUBERNETES_TAG,
     OVERRIDE_PREFIX,
     PARTITIONS_TAG,
@@ -66,6 +67,14 @@ def parse_step_tags(tags: Mapping[str, Any], where: str) -> tuple[ComputeSpec, l
     return spec, problems
 
 
+def _dagster_priority(tags: Mapping[str, Any]) -> int:
+    """Returns the priority by which Dagster starts queued runs; what it cannot read is 0 there."""
+    try:
+        return int(str(tags.get(DAGSTER_PRIORITY_TAG, 0)))
+    except ValueError:
+        return 0
+
+
 def parse_run_tags(tags: Mapping[str, Any], where: str = "run") -> tuple[RunSpec, list[Problem]]:
     """Returns what a run's tags say, and everything wrong with them.
 
@@ -90,6 +99,8 @@ def parse_run_tags(tags: Mapping[str, Any], where: str = "run") -> tuple[RunSpec
             known = [*_RUN_RULES, *_STEP_RULES, OVERRIDE_PREFIX + "<op or asset>"]
             problems.append(_unknown(name, value, where, known))
     overrides.sort(key=lambda o: (o.target, not o.partition, -len(o.partition), o.partition))
+    if "priority" not in found and (priority := _dagster_priority(tags)):
+        found["priority"] = priority
     spec = ComputeSpec(**defaults, origins=tuple(origins))
     return RunSpec(**found, step_defaults=spec, overrides=tuple(overrides)), problems
 

@@ -17,6 +17,7 @@ class Tender:
         account: who pays; ``default`` where nobody was named.
         capacity_id: where its first waiting step would go; empty while nothing waits.
         size: what that step would take.
+        priority: of the run, among those of its account; larger first.
         noted_at: aware UTC.
     """
 
@@ -24,4 +25,5 @@ class Tender:
     account: str
     capacity_id: str = ""
     size: ResourceVector = field(default_factory=ResourceVector)
+    priority: int = 0
     noted_at: datetime

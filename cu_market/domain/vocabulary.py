@@ -29,6 +29,7 @@ PREFIX = "cu/"
 OVERRIDE_PREFIX = "cu/for."
 PARTITIONS_TAG = "cu/partitions"
 KUBERNETES_TAG = "dagster-k8s/config"
+DAGSTER_PRIORITY_TAG = "dagster/priority"
 
 
 class Place(StrEnum):
@@ -145,8 +146,9 @@ RUN_TAGS: tuple[TagRule, ...] = (
     _rule(_RUN, "account", "", "account", NAME, "name",
           "Who pays: accounts share a pool that is too small by their weights.", "research"),
     _rule(_RUN, "priority", "", "priority", WHOLE, "whole number",
-          "Reserved: read, and not used. An auction goes by the ops' `dagster/priority`, larger"
-          " first.", "10"),
+          "Of the runs of one account that wait for the same room, the one with the largest takes"
+          " what becomes free, and only a run with as large a one moves another's awards; the run's"
+          " `dagster/priority` unless it says so, else 0. Read again while steps wait.", "10"),
     _rule(_RUN, "mode", "", "mode", choice(Mode), "choice",
           "`recommend` changes nothing and shows what would have been done and saved.",
           "recommend"),

@@ -237,6 +237,7 @@ def tender_row(tender: Tender) -> dict[str, Any]:
         "cpu_millis": tender.size.cpu_millis,
         "memory_bytes": tender.size.memory_bytes,
         "gpu_count": tender.size.gpu_count,
+        "priority": tender.priority,
         "noted_at": to_us(tender.noted_at),
     }
 
@@ -250,6 +251,7 @@ def tender_from(row: Row[Any]) -> Tender:
         size=ResourceVector(
             cpu_millis=row.cpu_millis, memory_bytes=row.memory_bytes, gpu_count=row.gpu_count
         ),
+        priority=row.priority,
         noted_at=from_us(row.noted_at),
     )
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0013"
+HEAD = "0014"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -162,6 +162,7 @@ TENDERS = Table(
     _count("cpu_millis"),
     _count("memory_bytes"),
     _count("gpu_count"),
+    Column("priority", BigInteger, nullable=False, server_default="0"),
     _count("noted_at"),
 )
 """One row per run that has waited for room: whose it is, and what it waits for."""

@@ -152,11 +152,13 @@ class Leases:
         )
         return {row.fencing_token for row in rows}
 
-    def read_budget(self, tags: Mapping[str, str]) -> None:
-        """Takes the budget that the run's tags say now; one that cannot be read changes nothing."""
+    def read_tags(self, tags: Mapping[str, str]) -> None:
+        """Takes the budget and the priority that the run's tags say now; tags that cannot be read
+        change nothing."""
         said, problems = parse_run_tags(tags)
         if not problems:
             self.purse.budget_microusd = said.budget_microusd
+            self.purse.priority = said.priority or 0
 
     def fails_for_budget(self, award: Allocation) -> bool:
         """Whether the step is to fail since its run's budget would be passed."""

@@ -91,6 +91,7 @@ class Negotiation:
             market=market,
             run_id=outline.run_id,
             account=run.account or DEFAULT_ACCOUNT,
+            priority=run.priority or 0,
             budget_microusd=run.budget_microusd,
         )
         self.leases = Leases(market, outline.run_id, purse)

@@ -50,15 +50,15 @@ class Starter:
         self._bound: set[str] = set()
         self._asked_at: dict[str, float] = {}
         self._wanting: Allocation | None = None
-        self._is_short_of_money = False
+        self._may_tags_help = False
         self._reread_at = time.monotonic()
 
     def start_ready(self) -> Iterator[DagsterEvent]:
         """Leases and starts what is ready and has room; tells once of a step that has to wait, and
         the ledger what the run waits for."""
         self._wanting = None
-        if self._is_short_of_money:
-            self._reread_budget()
+        if self._may_tags_help:
+            self._reread_tags()
         yield from self._start_ready()
         self._run.negotiation.leases.purse.note_waiting(self._wanting)
 
@@ -219,15 +219,15 @@ class Starter:
         self._asked_at[step_key] = now
         return 0.0 if last is None or now - last > ASK_AGAIN_SECONDS else ASK_AGAIN_SECONDS
 
-    def _reread_budget(self) -> None:
-        """Takes the budget from the run's tags anew: it may be raised while steps wait for it."""
+    def _reread_tags(self) -> None:
+        """Takes budget and priority from the run's tags anew: they may be raised meanwhile."""
         if time.monotonic() - self._reread_at < REREAD_SECONDS:
             return
-        self._reread_at, self._is_short_of_money = time.monotonic(), False
+        self._reread_at, self._may_tags_help = time.monotonic(), False
         context = self._run.context
         run = context.instance.get_run_by_id(context.run_id)
         if run is not None:
-            self._run.negotiation.leases.read_budget(run.tags)
+            self._run.negotiation.leases.read_tags(run.tags)
 
     def _fail_for_budget(self, award: Allocation) -> DagsterEvent:
         """Ends a step that may not be bought: its failure, or its retry where it has one."""
@@ -262,7 +262,7 @@ class Starter:
         self, step_key: str, refusal: Refusal, award: Allocation | None = None
     ) -> Iterator[DagsterEvent]:
         wanted = award or self._run.negotiation.award(step_key)
-        self._is_short_of_money = self._is_short_of_money or refusal.is_for_money
+        self._may_tags_help = self._may_tags_help or not refusal.short_of
         if self._wanting is None and not refusal.is_for_money:
             self._wanting = wanted
         purse = self._run.negotiation.leases.purse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from cu_market.domain.allocation import HOLDING, Allocation
@@ -37,12 +37,14 @@ class Purse:
         market: open.
         run_id: the run.
         account: whose it is.
+        priority: of the run, among those of its account; larger first.
         budget_microusd: what the run may cost, or None.
     """
 
     market: Market
     run_id: str
     account: str = DEFAULT_ACCOUNT
+    priority: int = 0
     budget_microusd: int | None = None
     _noted: Tender | None = field(default=None)
     _noted_at: float = field(default=float("-inf"))
@@ -113,13 +115,11 @@ class Purse:
             account=self.account,
             capacity_id="" if award is None else award.capacity_id,
             size=ResourceVector() if award is None else award.size,
+            priority=self.priority,
             noted_at=self.market.now(),
         )
         known, now = self._noted, time.monotonic()
-        is_new = known is None or (known.capacity_id, known.size) != (
-            tender.capacity_id,
-            tender.size,
-        )
+        is_new = known is None or replace(known, noted_at=tender.noted_at) != tender
         if is_new or (award is not None and now - self._noted_at > NOTE_SECONDS):
             self.market.ledger.note_tender(tender)
             self._noted, self._noted_at = tender, now
@@ -141,7 +141,15 @@ class Purse:
     def _is_others_turn(self, award: Allocation, total: ResourceVector) -> Refusal | None:
         market, now = self.market, self.market.now()
         tenders = market.ledger.tenders()
-        if all(tender.account == self.account for tender in tenders):
+        own = Tender(
+            run_id=self.run_id,
+            account=self.account,
+            capacity_id=award.capacity_id,
+            size=award.size,
+            priority=self.priority,
+            noted_at=now,
+        )
+        if all(t.account == own.account and t.priority <= own.priority for t in tenders):
             return None
         since = now - timedelta(seconds=market.settings.fair_share_seconds)
         account_of = {tender.run_id: tender.account for tender in tenders}
@@ -152,21 +160,20 @@ class Purse:
             since=since,
             now=now,
         )
-        own = Tender(
-            run_id=self.run_id,
-            account=self.account,
-            capacity_id=award.capacity_id,
-            size=award.size,
-            noted_at=now,
-        )
         free = total.minus(market.ledger.held(award.capacity_id, run_id=self.run_id))
         first = goes_first(own, tenders, used, market.settings.account_terms(), free=free, now=now)
         if first is None:
             return None
-        reason = (
-            f"account {first.account!r} goes first on {award.capacity_id}: for its weight it has "
-            f"used less than {self.account!r} lately"
-        )
+        if first.account == self.account:
+            reason = (
+                f"run {first.run_id[:8]} goes first on {award.capacity_id}: its priority is "
+                f"{first.priority}, this run's {self.priority}"
+            )
+        else:
+            reason = (
+                f"account {first.account!r} goes first on {award.capacity_id}: for its weight it "
+                f"has used less than {self.account!r} lately"
+            )
         return Refusal(capacity_id=award.capacity_id, short_of=(), free=free, reason=reason)
 
 

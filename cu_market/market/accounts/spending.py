@@ -83,22 +83,29 @@ def goes_first(
     """Returns the tender that has a better claim to what is free than one's own, or None.
 
     Better is the claim of another account that waits for the same capacity now, for a size that
-    would fit, with less use / weight. Within an account, and at a tie, whoever asks first goes.
+    would fit, with less use / weight, and of a run of the same account with a larger priority.
+    Among equals, whoever asks first goes.
     """
 
     def claim(account: str) -> Fraction:
         return Fraction(used.get(account, 0)) / terms.get(account, Terms()).weight
 
+    def is_better(other: Tender) -> bool:
+        if other.account == own.account:
+            return other.priority > own.priority
+        return claim(other.account) < claim(own.account)
+
     better = [
         other
         for other in tenders
-        if other.account != own.account
-        and other.capacity_id == own.capacity_id
+        if other.capacity_id == own.capacity_id
         and now - other.noted_at < timedelta(seconds=TENDER_SECONDS)
         and other.size.fits_in(free)
-        and claim(other.account) < claim(own.account)
+        and is_better(other)
     ]
-    return min(better, key=lambda t: (claim(t.account), t.account, t.run_id), default=None)
+    return min(
+        better, key=lambda t: (claim(t.account), t.account, -t.priority, t.run_id), default=None
+    )
 
 
 def committed_microusd(leases: Iterable[Allocation], now: datetime) -> int:

@@ -251,6 +251,7 @@ def _request(
         locations=spec.locations or (),
         together=spec.together or "",
         priority=step.priority,
+        run_priority=run.priority or 0,
         interruptible=spec.interruptible is not Interruptible.FALSE,
         retry_must_fit=spec.interruptible is not Interruptible.ALWAYS,
         inputs=inputs,

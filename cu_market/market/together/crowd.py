@@ -52,11 +52,13 @@ class StandingStep:
     asked: OpenRequest
     request: ResourceRequest
 
-    def may_move(self, account: str) -> bool:
-        """Whether an auction of that account may move it: one account's runs are planned for the
-        account, others' are left to them and to the weights (decision 0007)."""
+    def may_move(self, account: str, priority: int) -> bool:
+        """Whether an auction of that account, for a run of that priority, may move it: one
+        account's runs are planned for the account, others' are left to them and to the weights
+        (decision 0007). A run of less priority moves nobody."""
         is_known = TEMPLATE not in self.award.step_key
-        return is_known and self.asked.account == account and self.asked.moves < MAX_MOVES
+        is_ours = self.asked.account == account and self.request.run_priority <= priority
+        return is_known and is_ours and self.asked.moves < MAX_MOVES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,10 +127,11 @@ def plan_together(
         whole=beside,
     )
     offered = {bid.profile.cu_id for bid in bids}
+    priority = max((request.run_priority for request in requests), default=0)
     movable = [
         step
         for step in others
-        if may_move and step.may_move(account) and step.award.resource_id in offered
+        if may_move and step.may_move(account, priority) and step.award.resource_id in offered
     ]
 
     holds: dict[str, Hold] = {}

@@ -90,7 +90,12 @@ class TestTenders:
         first = Tender(run_id="b", account="x", noted_at=T0)
         size = ResourceVector(cpu_millis=5, memory_bytes=6, gpu_count=7)
         later = Tender(
-            run_id="b", account="y", capacity_id="c", size=size, noted_at=T0 + timedelta(seconds=1)
+            run_id="b",
+            account="y",
+            capacity_id="c",
+            size=size,
+            priority=-8,
+            noted_at=T0 + timedelta(seconds=1),
         )
         other = Tender(run_id="a", account="x", noted_at=T0)
         for tender in (first, later, other):

@@ -84,6 +84,32 @@ def test_three_accounts_share_a_small_pool_by_their_weights(bench: Bench, marks:
         assert used[name] / total == pytest.approx(weight / 4, rel=0.1)
 
 
+def test_of_one_account_the_urgent_run_takes_what_becomes_free(bench: Bench, marks: Path) -> None:
+    said = settings(1, [{"name": "only", **PRICES}])
+    patient = Running("some", marks, said)
+    try:
+        wait_until(lambda: len(list(marks.iterdir())) >= 2)
+        urgent_run = Running("few", marks, said, priority="1").end()
+        (patient_run,) = (r.run_id for r in bench.instance.get_runs() if r.run_id != urgent_run)
+        urgent = bench.allocations(urgent_run)
+        told = bench.engine_messages(patient_run)
+        assert patient.end() == patient_run
+    finally:
+        patient.kill()
+    rows = bench.allocations(patient_run)
+    assert {row.state for row in [*urgent, *rows]} == {AllocationState.SETTLED}
+    assert len(list(marks.iterdir())) == 4 + 24
+    # From the moment at which the urgent run has asked once, nobody else's step begins before its
+    # own have all begun.
+    begun = sorted((row.leased_at, row.run_id) for row in [*urgent, *rows] if row.leased_at)
+    turns = [run_id for _, run_id in begun]
+    first, last = turns.index(urgent_run), len(turns) - 1 - turns[::-1].index(urgent_run)
+    assert turns[first : last + 1] == [urgent_run] * 4
+    assert turns[last + 1 :]
+    said_so = f"run {urgent_run[:8]} goes first on local: its priority is 1, this run's 0"
+    assert any(said_so in message for message in told)
+
+
 @pytest.mark.parametrize("rule", ["fail", "wait"])
 def test_a_run_over_its_budget_stops_buying(bench: Bench, marks: Path, rule: str) -> None:
     said = settings(1, [{"name": "only", **PRICES}], on_budget=rule)

@@ -135,6 +135,24 @@ def test_run_tags() -> None:
     assert run.step_defaults == ComputeSpec(memory_bytes=2 * 10**9)
 
 
+@pytest.mark.parametrize(
+    ("tags", "priority"),
+    [
+        ({"dagster/priority": "7"}, 7),
+        ({"dagster/priority": "-2"}, -2),
+        ({"dagster/priority": "7", "cu/priority": "0"}, 0),
+        ({"dagster/priority": "soon"}, None),  # Dagster starts it as any other
+        ({}, None),
+    ],
+)
+def test_a_runs_priority_is_dagsters_unless_it_says_so(
+    tags: dict[str, str], priority: int | None
+) -> None:
+    run, problems = parse_run_tags(tags)
+    assert problems == []
+    assert run.priority == priority
+
+
 def test_overrides_of_a_partition_come_before_those_of_all() -> None:
     run, problems = parse_run_tags(
         {

@@ -45,12 +45,20 @@ def lease(run_id: str, began: float, ended: float | None, **fields: object) -> A
     )
 
 
-def tender(account: str, size: ResourceVector = CORE, age: float = 0, where: str = "p") -> Tender:
+def tender(
+    account: str,
+    size: ResourceVector = CORE,
+    age: float = 0,
+    where: str = "p",
+    priority: int = 0,
+    run_id: str = "",
+) -> Tender:
     return Tender(
-        run_id=f"run of {account}",
+        run_id=run_id or f"run of {account}",
         account=account,
         capacity_id=where,
         size=size,
+        priority=priority,
         noted_at=NOW - timedelta(seconds=age),
     )
 
@@ -82,6 +90,24 @@ def test_who_does_not_wait_here_and_now_for_what_is_free_is_passed() -> None:
     assert first(used, tender("x", where="elsewhere")) is None
     assert first(used, tender("own")) is None
     assert first(used, tender("x")) == "x"
+
+
+def test_of_one_account_the_run_of_most_priority_goes_first() -> None:
+    urgent, other = (tender("own", priority=n, run_id=f"run {n}") for n in (3, 2))
+    own = tender("own", priority=1, run_id="run 1")
+
+    def first_of(*others: Tender, asking: Tender = own) -> Tender | None:
+        return goes_first(asking, others, {"own": 4000, "x": 1}, {}, free=CORE, now=NOW)
+
+    assert first_of(other, urgent, own) is urgent
+    assert first_of(other, own, asking=urgent) is None
+    assert first_of(tender("own", priority=1, run_id="as urgent")) is None
+    assert first_of(tender("own", priority=9, age=10)) is None  # it waits no more
+    assert first_of(tender("own", priority=9, where="elsewhere")) is None
+    # Between accounts the weights decide, however urgent a run is to its own.
+    assert first_of(tender("own", priority=9), asking=tender("x")) is None
+    least = tender("x", priority=-9)
+    assert first_of(least, urgent) is least
 
 
 def test_what_is_committed_is_what_was_paid_and_what_is_expected_at_least() -> None:

@@ -72,6 +72,15 @@ def test_other_accounts_are_planned_around_and_never_moved() -> None:
     assert "cannot end by its deadline" in verdict(late.auction.report)
 
 
+@pytest.mark.parametrize(("others", "moves"), [("2", False), ("1", True), ("-1", True)])
+def test_a_run_of_less_priority_moves_nobody(others: str, moves: bool) -> None:
+    fair = Fair(prices={"only": 1})
+    fair.clear("a", "100", priority=others)
+    late = fair.clear("b", "20", priority="1", deadline_seconds="60")
+    assert late.plan.awards[0].start_ms == (0 if moves else 100_000)
+    assert [row.attempt for row in fair.rows("a")] == ([1, 2] if moves else [1])
+
+
 def test_a_step_is_moved_three_times_at_most() -> None:
     fair = Fair(prices={"only": 1})
     fair.clear("a", "1000")
