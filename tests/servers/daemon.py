@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance
+from dagster import DagsterInstance, RunsFilter
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.workspace.context import WorkspaceRequestContext
 
 from cu_market.dagster_compat.submission import open_workspace
@@ -55,7 +56,10 @@ def running_daemon(
             )
         try:
             with DagsterInstance.get() as instance, open_workspace(instance, workspace) as opened:
-                yield instance, opened
+                try:
+                    yield instance, opened
+                finally:
+                    _end_runs(instance)
         finally:
             daemon.send_signal(signal.SIGINT)
             try:
@@ -63,6 +67,16 @@ def running_daemon(
             except subprocess.TimeoutExpired:
                 os.killpg(daemon.pid, signal.SIGKILL)
                 daemon.wait()
+
+
+def _end_runs(instance: DagsterInstance) -> None:
+    """Cancels what a test that has failed leaves behind: its run workers would run on for hours."""
+    unfinished = RunsFilter(statuses=NOT_FINISHED_STATUSES)
+    for run in instance.get_runs(unfinished):
+        instance.run_coordinator.cancel_run(run.run_id)
+    deadline = time.monotonic() + 30
+    while instance.get_runs_count(unfinished) and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 240) -> None:
