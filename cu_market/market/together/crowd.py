@@ -60,6 +60,10 @@ class StandingStep:
         is_ours = self.asked.account == account and self.request.run_priority <= priority
         return is_known and is_ours and self.asked.moves < MAX_MOVES
 
+    def lets_pass(self, account: str, priority: int) -> bool:
+        """Whether a run of that account and priority goes first when both ask for a lease."""
+        return self.asked.account == account and self.request.run_priority < priority
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crowd:

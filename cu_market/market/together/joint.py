@@ -11,7 +11,8 @@
    guesses of places each within their own short limit; now the solver is asked once, to better what
    is taken.
 
-The clock may cut 3, never 1 and 2: the run's own plan always stands.
+What waits of less urgent runs of the account is left out: it lets this run go first where leases
+are taken. The clock may cut 3, never 1 and 2: the run's own plan always stands.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Together:
         moves: of other runs' steps.
         steps: of other runs that were planned with.
         queued: what runs in the queue will ask for, planned with and awarded nothing.
-        left_out: how many more there were: too many for one program, or served by nobody now.
+        left_out: how many more there were: too many for one program, served by nobody now, or of
+            runs that let this one go first.
         stays_microusd, moved_microusd: cost of this run and of those that move, where nobody moves
             and as planned anew; equal where that was not looked at.
         is_cut: there was no time to ask the solver.
@@ -109,8 +111,14 @@ def plan_together(
     """
     began = clock()
     # Between accounts the weights decide: nothing is kept free for another's queue.
-    queued = [each for each in crowd.queued if each.account == account]
-    near = _in_reach(crowd.steps, len(requests) + len(queued), len(bids))
+    priority = max((request.run_priority for request in requests), default=0)
+    queued = [
+        each
+        for each in crowd.queued
+        if each.account == account and each.request.run_priority >= priority
+    ]
+    waiting = [step for step in crowd.steps if not step.lets_pass(account, priority)]
+    near = _in_reach(waiting, len(requests) + len(queued), len(bids))
     others, starts = _as_they_stand(near, bids, solve)
     if not others and not queued:
         outcome = solve(requests, standing={}, limit_seconds=limit_seconds)
@@ -127,7 +135,6 @@ def plan_together(
         whole=beside,
     )
     offered = {bid.profile.cu_id for bid in bids}
-    priority = max((request.run_priority for request in requests), default=0)
     movable = [
         step
         for step in others

@@ -72,13 +72,27 @@ def test_other_accounts_are_planned_around_and_never_moved() -> None:
     assert "cannot end by its deadline" in verdict(late.auction.report)
 
 
-@pytest.mark.parametrize(("others", "moves"), [("2", False), ("1", True), ("-1", True)])
-def test_a_run_of_less_priority_moves_nobody(others: str, moves: bool) -> None:
+@pytest.mark.parametrize(
+    ("others", "starts_ms", "attempts"),
+    [("2", 100_000, [1]), ("1", 0, [1, 2]), ("-1", 0, [1])],
+    ids=["more urgent: nobody is moved", "as urgent: moved", "less urgent: it lets pass anyway"],
+)
+def test_a_run_goes_by_its_priority_among_those_of_its_account(
+    others: str, starts_ms: int, attempts: list[int]
+) -> None:
     fair = Fair(prices={"only": 1})
     fair.clear("a", "100", priority=others)
-    late = fair.clear("b", "20", priority="1", deadline_seconds="60")
-    assert late.plan.awards[0].start_ms == (0 if moves else 100_000)
-    assert [row.attempt for row in fair.rows("a")] == ([1, 2] if moves else [1])
+    found = fair.clear("b", "20", priority="1", deadline_seconds="60")
+    assert found.plan.awards[0].start_ms == starts_ms
+    assert [row.attempt for row in fair.rows("a")] == attempts
+    assert found.auction.report["together"]["is_late"] == (starts_ms > 0)
+
+
+def test_what_another_account_waits_for_counts_whatever_its_priority() -> None:
+    fair = Fair(prices={"only": 1})
+    fair.clear("a", "100", account="theirs", priority="-9")
+    found = fair.clear("b", "20", account="ours", priority="9")
+    assert found.plan.awards[0].start_ms == 100_000
 
 
 def test_a_step_is_moved_three_times_at_most() -> None:
