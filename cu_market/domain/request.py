@@ -109,7 +109,7 @@ class ResourceRequest:
         together: requests of one run with the same name are served in one location; empty: alone.
         kept: where that is, once others of them have begun or a plan has settled it; else None.
         priority: Dagster's step priority; larger first.
-        run_priority: of its run, among those of its account; comes before the step's.
+        run_priority: of its run, among those of its account; plans do not look at it.
         interruptible: whether it may run where it can be revoked.
         retry_must_fit: only where, once revoked, it could run again before its latest end.
         inputs: what it reads of steps before it, where that is known.

@@ -14,6 +14,7 @@ from typing import Any
 from cu_market.domain.kubernetes_tag import parse_kubernetes_tag
 from cu_market.domain.problem import Problem
 from cu_market.domain.spec import ComputeSpec, Override, PartitionRule, RunSpec
+from cu_market.domain.tag_values import read_whole
 from cu_market.domain.units import GIB, MIB
 from cu_market.domain.vocabulary import (
     DAGSTER_PRIORITY_TAG,
@@ -68,9 +69,9 @@ def parse_step_tags(tags: Mapping[str, Any], where: str) -> tuple[ComputeSpec, l
 
 
 def _dagster_priority(tags: Mapping[str, Any]) -> int:
-    """Returns the priority by which Dagster starts queued runs; what it cannot read is 0 there."""
+    """Returns the priority by which Dagster starts queued runs; what cannot be read is 0."""
     try:
-        return int(str(tags.get(DAGSTER_PRIORITY_TAG, 0)))
+        return read_whole(tags.get(DAGSTER_PRIORITY_TAG, 0))
     except ValueError:
         return 0
 

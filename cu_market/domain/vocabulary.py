@@ -147,8 +147,8 @@ RUN_TAGS: tuple[TagRule, ...] = (
           "Who pays: accounts share a pool that is too small by their weights.", "research"),
     _rule(_RUN, "priority", "", "priority", WHOLE, "whole number",
           "Of the runs of one account that wait for the same room, the one with the largest takes"
-          " what becomes free, and only a run with as large a one moves another's awards; the run's"
-          " `dagster/priority` unless it says so, else 0. Read again while steps wait.", "10"),
+          " what becomes free: read again while steps wait. Only a run launched with as large a one"
+          " moves another's awards. Without it the run's `dagster/priority` counts, else 0.", "10"),
     _rule(_RUN, "mode", "", "mode", choice(Mode), "choice",
           "`recommend` changes nothing and shows what would have been done and saved.",
           "recommend"),

@@ -381,8 +381,7 @@ class Market:
         """Tells providers whose prices follow use what is leased of them now."""
         for provider in self.providers.values():
             if isinstance(provider, Observant):
-                capacities = provider.pool().capacities
-                provider.observe({name: self.ledger.held(name) for name in capacities})
+                provider.observe({name: self.ledger.held(name) for name in provider.observed})
 
     def _largest(self) -> ResourceVector | None:
         """Returns the largest CU that this machine's own providers have, if they say it at once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -278,10 +278,18 @@ class Adopting(Protocol):
 
 @runtime_checkable
 class Observant(Protocol):
-    """A provider whose prices follow use."""
+    """A provider whose prices follow use.
+
+    Attributes:
+        observed: capacity_ids of which it wants to hear, known without asking anybody.
+    """
+
+    @property
+    def observed(self) -> Collection[str]:
+        """See the class."""
 
     def observe(self, held: Mapping[str, ResourceVector]) -> None:
-        """Takes what is leased now of each of its capacities; called before it is asked to bid."""
+        """Takes what is leased now of each of these; called before it is asked to bid."""
 
 
 @runtime_checkable

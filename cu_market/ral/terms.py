@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Annotated, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from cu_market.domain.bid import Rates
 from cu_market.domain.resources import ResourceVector
@@ -17,27 +15,11 @@ from cu_market.domain.units import (
     parse_size,
     usd_to_microusd,
 )
+from cu_market.ral.options import reading, refuse
 
 _MAX_USD_PER_HOUR = 1_000_000
 _AN_HOUR = "write dollars an hour, such as 0.048"
 _A_SECOND = "write dollars a second, such as 0.0000114"
-
-
-def refuse(what: str, remedy: str) -> PydanticCustomError:
-    """Returns an error whose context holds the remedy, for read_config to take out again."""
-    return PydanticCustomError("cu_market", "{what}", {"what": what, "remedy": remedy})
-
-
-def reading(parse: Callable[[object], int], remedy: str) -> Callable[[object], int]:
-    """Returns a validator that reads a value by parse and says the remedy when it cannot."""
-
-    def read(value: object) -> int:
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise refuse(str(error), remedy) from error
-
-    return read
 
 
 def _price(value: object) -> int:
@@ -68,11 +50,10 @@ class SizeClass(BaseModel):
 
     cpu: Cores
     memory: Bytes
-    gpus: int = Field(default=0, ge=0)
 
     def size(self) -> ResourceVector:
         """Returns the same as a record."""
-        return ResourceVector(cpu_millis=self.cpu, memory_bytes=self.memory, gpu_count=self.gpus)
+        return ResourceVector(cpu_millis=self.cpu, memory_bytes=self.memory)
 
 
 class ElasticTerms(BaseModel):

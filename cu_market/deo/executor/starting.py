@@ -34,8 +34,8 @@ ASK_AGAIN_SECONDS = 2.0
 """A step whose offer has ended is auctioned again at most so often: an offer may end at once."""
 
 REREAD_SECONDS = 2.0
-"""How often a run that waits for money looks whether it was given more, and a step that is kept
-together with others whether there is a CU where they are."""
+"""How often a run that waits looks whether its tags say another budget or priority, and a step that
+is kept together with others whether there is a CU where they are."""
 
 
 class Starter:
@@ -71,6 +71,7 @@ class Starter:
         if room <= 0:
             return
         going: set[str] = set()
+        beside: set[str] = set()
         looked_at = 0
         for step_key in list(self._run.active.executable_keys()):
             if len(going) >= room or looked_at >= LOOKED_AT:
@@ -81,12 +82,16 @@ class Starter:
                 continue
             looked_at += 1
             if isinstance(refusal, Refusal):
+                if self._wanting is None:
+                    beside = set(going)
                 yield from self._tell_waiting(step_key, refusal)
             if self._run.waiting.is_overdue(step_key):
                 break
         if not going and not self._run.active.has_waiting:
             return
         steps = self._run.active.take(going)
+        if beside.difference(step.key for step in steps):
+            self._wanting = None  # what it would have waited behind is held back by a pool's limit
         yield from self._run.active.concurrency_event_iterator(self._run.context)
         for step in steps:
             self._run.contexts[step.key] = self._run.unleased[step.key] = (
@@ -262,7 +267,7 @@ class Starter:
         self, step_key: str, refusal: Refusal, award: Allocation | None = None
     ) -> Iterator[DagsterEvent]:
         wanted = award or self._run.negotiation.award(step_key)
-        self._may_tags_help = self._may_tags_help or not refusal.short_of
+        self._may_tags_help = True
         if self._wanting is None and not refusal.is_for_money:
             self._wanting = wanted
         purse = self._run.negotiation.leases.purse

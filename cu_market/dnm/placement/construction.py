@@ -252,16 +252,15 @@ def _order(
 
     def rank(i: int) -> tuple[float, ...]:
         request, tail = table.requests[i], table.graph.tail_ms[i]
-        urgency = (-request.run_priority, -request.priority)
         if rule is Rule.SHORTEST:
             value = max(1, request.value_of_time_microusd_per_hour)
-            return (*urgency, request.duration_ms / value, -tail, i)
+            return (-request.priority, request.duration_ms / value, -tail, i)
         if rule is Rule.LEAST_SLACK:
-            return (*urgency, table.graph.slack_ms[i], request.duration_ms, i)
+            return (-request.priority, table.graph.slack_ms[i], request.duration_ms, i)
         if rule is Rule.LATEST_START:
             latest = request.latest_finish_ms
-            return (*urgency, inf if latest is None else latest - tail, -tail, i)
-        return (*urgency, -tail, i)
+            return (-request.priority, inf if latest is None else latest - tail, -tail, i)
+        return (-request.priority, -tail, i)
 
     if fixed_starts:
         return sorted(every, key=lambda i: (i not in first, rank(i)))

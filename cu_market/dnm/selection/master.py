@@ -16,7 +16,7 @@ from cu_market.dnm.selection.rounding import UNSERVED
 JOINING_COLUMNS = 12
 LEAST_SHARE = 1e-9
 LEAST_PRICE = 1e-7
-"""In the cost of a row's unit."""
+"""A dual below it is none: micro-dollars for one of the units that the row is written in."""
 
 WORST_ROWS = 32
 """Rows of a room that join at a time: of the starts where more is held than at those beside them,

@@ -19,6 +19,7 @@ from cu_market.market.accounts.spending import (
     expected_microusd,
     goes_first,
     left_microusd,
+    rivals,
     used_core_ms,
 )
 from cu_market.market.auction import Market
@@ -149,7 +150,7 @@ class Purse:
             priority=self.priority,
             noted_at=now,
         )
-        if all(t.account == own.account and t.priority <= own.priority for t in tenders):
+        if not rivals(own, tenders, now):
             return None
         since = now - timedelta(seconds=market.settings.fair_share_seconds)
         account_of = {tender.run_id: tender.account for tender in tenders}
@@ -161,7 +162,8 @@ class Purse:
             now=now,
         )
         free = total.minus(market.ledger.held(award.capacity_id, run_id=self.run_id))
-        first = goes_first(own, tenders, used, market.settings.account_terms(), free=free, now=now)
+        terms = market.settings.account_terms()
+        first = goes_first(own, tenders, used, terms, free=free, total=total, now=now)
         if first is None:
             return None
         if first.account == self.account:

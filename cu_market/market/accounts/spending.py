@@ -78,13 +78,23 @@ def goes_first(
     terms: Mapping[str, Terms],
     *,
     free: ResourceVector,
+    total: ResourceVector,
     now: datetime,
 ) -> Tender | None:
     """Returns the tender that has a better claim to what is free than one's own, or None.
 
     Better is the claim of another account that waits for the same capacity now, for a size that
-    would fit, with less use / weight, and of a run of the same account with a larger priority.
+    would fit, with less use / weight, and of a run of the same account with a larger priority: also
+    where what it waits for is not free yet, or what becomes free would never come together.
     Among equals, whoever asks first goes.
+
+    Args:
+        own: what is asked.
+        tenders: of all runs.
+        used: by account, see used_core_ms.
+        terms: by account.
+        free, total: of the capacity, now and at all.
+        now: the present.
     """
 
     def claim(account: str) -> Fraction:
@@ -92,20 +102,25 @@ def goes_first(
 
     def is_better(other: Tender) -> bool:
         if other.account == own.account:
-            return other.priority > own.priority
-        return claim(other.account) < claim(own.account)
+            return other.size.fits_in(total)
+        return other.size.fits_in(free) and claim(other.account) < claim(own.account)
 
-    better = [
+    better = [other for other in rivals(own, tenders, now) if is_better(other)]
+    return min(
+        better, key=lambda t: (claim(t.account), t.account, -t.priority, t.run_id), default=None
+    )
+
+
+def rivals(own: Tender, tenders: Iterable[Tender], now: datetime) -> list[Tender]:
+    """Returns the tenders that may have a better claim than one's own: those of runs that wait for
+    the same capacity now, of other accounts or more urgent ones of the same."""
+    return [
         other
         for other in tenders
         if other.capacity_id == own.capacity_id
         and now - other.noted_at < timedelta(seconds=TENDER_SECONDS)
-        and other.size.fits_in(free)
-        and is_better(other)
+        and (other.account != own.account or other.priority > own.priority)
     ]
-    return min(
-        better, key=lambda t: (claim(t.account), t.account, -t.priority, t.run_id), default=None
-    )
 
 
 def committed_microusd(leases: Iterable[Allocation], now: datetime) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from cu_market.domain.units import usd_to_microusd
 from cu_market.ral.catalog.offers import Terms
 from cu_market.ral.catalog.rows import normalise_arch
 from cu_market.ral.catalog.store import Catalog, catalogs_folder, open_catalog, read_file
+from cu_market.ral.options import problem_of
 
 _Patterns = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -77,22 +77,10 @@ def read_config(name: str, config: Mapping[str, object]) -> CatalogConfig:
     try:
         read = CatalogConfig.model_validate(dict(config))
     except ValidationError as error:
-        known = list(CatalogConfig.model_fields)
-        problems = []
-        for detail in error.errors():
-            near = difflib.get_close_matches(str(detail["loc"][-1]), known, n=1)
-            is_unknown = detail["type"] == "extra_forbidden"
-            problems.append(
-                Problem(
-                    where=f"{where}: {'.'.join(str(part) for part in detail['loc'])}",
-                    value=str(detail["input"]),
-                    what="no such option" if is_unknown else detail["msg"],
-                    remedy=f"did you mean {near[0]!r}?"
-                    if is_unknown and near
-                    else f"known are {', '.join(known)}; docs/configuration.md has their values",
-                )
-            )
-        raise InvalidInputError(problems) from error
+        otherwise = "docs/configuration.md has what it may be"
+        raise InvalidInputError(
+            problem_of(where, e, CatalogConfig, otherwise=otherwise) for e in error.errors()
+        ) from error
     if (read.catalog is None) == (read.file is None):
         remedy = "write catalog: NAME of an imported one, or file: PATH of a CSV"
         what = "neither a catalogue nor a file" if read.file is None else "both are named"

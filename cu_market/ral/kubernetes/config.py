@@ -5,12 +5,12 @@ Credentials are never in it: a kubeconfig, or the pod's own service account, has
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -18,7 +18,8 @@ from pydantic_core import ErrorDetails
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.resources import ResourceVector
 from cu_market.ral.kubernetes.pool import NVIDIA_GPU, Autoscale, NodePool
-from cu_market.ral.terms import Bytes, Cores, ElasticTerms, SizeClass, Usd, refuse
+from cu_market.ral.options import problem_of, refuse
+from cu_market.ral.terms import Bytes, Cores, ElasticTerms, SizeClass, Usd
 
 _NAME = re.compile(r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")
 
@@ -73,10 +74,21 @@ class AutoscaleConfig(BaseModel):
         )
 
 
+class PodSize(SizeClass):
+    """One size of pods that a pool sells."""
+
+    gpus: int = Field(default=0, ge=0)
+
+    def size(self) -> ResourceVector:
+        """Returns the same as a record."""
+        return replace(super().size(), gpu_count=self.gpus)
+
+
 class PoolConfig(ElasticTerms):
     """One node pool as written: a name, its terms, and its nodes."""
 
     name: _Label
+    size_classes: tuple[PodSize, ...] = ()
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[dict[str, Any]] = Field(default_factory=list)
     spot: bool = False
@@ -84,6 +96,12 @@ class PoolConfig(ElasticTerms):
     startup_seconds: _Seconds = 5.0
     gpu: GpuConfig | None = None
     autoscale: AutoscaleConfig | None = None
+
+    @model_validator(mode="after")
+    def _has_the_gpus_that_it_sells(self) -> Self:
+        if self.gpu is None and any(each.gpus for each in self.size_classes):
+            raise refuse("a size class has GPUs, the pool none", "write gpu: {type: ...}")
+        return self
 
     def record(self) -> NodePool:
         """Returns the same as a record."""
@@ -223,8 +241,13 @@ def _check_container_context(where: str, config: Mapping[str, Any]) -> None:
         ) from error
 
 
+_NESTED: dict[str, type[BaseModel]] = {
+    "pools": PoolConfig,
+    "gpu": GpuConfig,
+    "autoscale": AutoscaleConfig,
+    "size_classes": PodSize,
+}
 _REMEDIES = {
-    "missing": "write it",
     "too_short": "write at least one",
     "bool_type": "write true or false",
     "enum": "write one of them",
@@ -232,29 +255,7 @@ _REMEDIES = {
 
 
 def _problem(where: str, error: ErrorDetails) -> Problem:
-    path = ".".join(str(part) for part in error["loc"])
-    value, what = str(error["input"]), error["msg"]
-    remedy = _REMEDIES.get(error["type"], "see docs/kubernetes.md")
-    if error["type"] == "cu_market":
-        remedy = error["ctx"]["remedy"]
-    elif error["type"] == "extra_forbidden":
-        known = _options_at(error["loc"])
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        what = "no such option"
-        remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-    elif error["type"] == "missing":
-        value = ""
-    return Problem(where=f"{where}: {path}", value=value, what=what, remedy=remedy)
-
-
-def _options_at(path: tuple[int | str, ...]) -> list[str]:
-    """Returns the options that the model at the path's parent has."""
-    parents = [part for part in path[:-1] if isinstance(part, str)]
-    models: dict[str, type[BaseModel]] = {
-        "pools": PoolConfig,
-        "gpu": GpuConfig,
-        "autoscale": AutoscaleConfig,
-        "size_classes": SizeClass,
-    }
-    model = models[parents[-1]] if parents and parents[-1] in models else KubernetesConfig
-    return list(model.model_fields)
+    otherwise = "see docs/kubernetes.md"
+    return problem_of(
+        where, error, KubernetesConfig, _NESTED, remedies=_REMEDIES, otherwise=otherwise
+    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from cu_market.domain.bid import Rates
 from cu_market.domain.resources import ResourceVector
@@ -56,23 +56,11 @@ class NodePool:
     startup_ms: int = 5_000
     congestion_permille: int = 0
 
-    def cut(self, room: ResourceVector) -> tuple[ResourceVector, Rates] | None:
-        """Returns the largest pod that is sold where that much is free, and the prices by which.
-
-        Where sizes are sold: the dearest one that fits there, and those that it holds. None where
-        no pod fits.
-        """
-        rates = self.rates
-        if not rates.classes:
-            return (room, rates) if room.cpu_millis and room.memory_bytes else None
-        fitting = [size for size in rates.classes if size.fits_in(room)]
+    def sold(self, has_room: Callable[[ResourceVector], bool]) -> tuple[ResourceVector, ...]:
+        """Returns the sizes that are sold, the largest last: of those that have room the dearest,
+        and what that one holds, since one CU holds all that is cut from it."""
+        fitting = [size for size in self.rates.classes if has_room(size)]
         if not fitting:
-            return None
-        largest = max(fitting, key=rates.price_microusd_per_hour)
-        held = [size for size in fitting if size.fits_in(largest) and size != largest]
-        return largest, replace(rates, classes=(*held, largest))
-
-    def sizes_for(self, needs: ResourceVector) -> tuple[ResourceVector, ...]:
-        """Returns the pods that would hold those needs, of the sizes that are sold."""
-        classes = self.rates.classes
-        return tuple(size for size in classes if needs.fits_in(size)) if classes else (needs,)
+            return ()
+        largest = max(fitting, key=self.rates.price_microusd_per_hour)
+        return (*(s for s in fitting if s.fits_in(largest) and s != largest), largest)

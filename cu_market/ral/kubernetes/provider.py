@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
@@ -20,6 +21,7 @@ from cu_market.ral.kubernetes.config import ChannelKind, KubernetesConfig, read_
 from cu_market.ral.kubernetes.making import PodMaker
 from cu_market.ral.kubernetes.own_pods import SCHEME, OwnPods
 from cu_market.ral.kubernetes.pods import RUN_LABEL, STARTER_LABEL, TAGS, starter_label
+from cu_market.ral.kubernetes.pool import NodePool
 from cu_market.ral.kubernetes.room import PROVIDER_LABEL, Room
 from cu_market.ral.kubernetes.warm_pod import WarmPod
 from cu_market.ral.provider import (
@@ -99,6 +101,11 @@ class KubernetesProvider:
             capacities={cu_id: room.total for cu_id, room in rooms.items()},
         )
 
+    @property
+    def observed(self) -> Sequence[str]:
+        """The pools whose prices rise with their use."""
+        return [cu_id for cu_id, pool in self._pools.items() if pool.congestion_permille]
+
     def observe(self, held: Mapping[str, ResourceVector]) -> None:
         """Takes what is leased of its pools now: congestion prices rise with it."""
         self._held = dict(held)
@@ -124,10 +131,15 @@ class KubernetesProvider:
     def could_serve(self, request: ResourceRequest) -> bool:
         """Returns whether a pool may have room for it once other pods have ended."""
         return any(
-            request.gpu_type in (None, pool.gpu_type) and self._cluster.could_hold(pool, size)
+            request.gpu_type in (None, pool.gpu_type) and self._could_hold(pool, request.needs)
             for pool in self._pools.values()
-            for size in pool.sizes_for(request.needs)
         )
+
+    def _could_hold(self, pool: NodePool, needs: ResourceVector) -> bool:
+        if not pool.rates.classes:
+            return self._cluster.could_hold(pool, needs)
+        sold = pool.sold(lambda size: self._cluster.could_hold(pool, size))
+        return any(needs.fits_in(size) for size in sold)
 
     def describe(self) -> Mapping[str, str]:
         """Returns what bounds each node pool's room, in words."""
@@ -146,8 +158,12 @@ class KubernetesProvider:
         found = []
         for cu_id, room in rooms.items():
             pool = self._pools[cu_id]
-            if cut := pool.cut(room.largest):
-                size, rates = cut
+            size, rates = room.largest, pool.rates
+            if rates.classes:
+                sold = pool.sold(room.holds)
+                size = sold[-1] if sold else ResourceVector()
+                rates = replace(rates, classes=sold)
+            if size.cpu_millis and size.memory_bytes:
                 held = self._held.get(cu_id, ResourceVector())
                 rates = rates.raised(pool.congestion_permille, held.share_permille(room.total))
                 found.append((self._profile(cu_id, room, size, rates), rates))
@@ -156,7 +172,7 @@ class KubernetesProvider:
     def _profile(self, cu_id: str, room: Room, size: ResourceVector, rates: Rates) -> CUProfile:
         pool = self._pools[cu_id]
         startup_ms = pool.startup_ms
-        if room.is_waiting_for_nodes and pool.autoscale is not None:
+        if pool.autoscale is not None and room.waits_for_a_node(size):
             startup_ms += pool.autoscale.startup_ms
         return CUProfile(
             cu_id=cu_id,

@@ -68,17 +68,29 @@ class Room:
 
     Attributes:
         total: sum over its nodes, for the market: what other pods leave.
-        largest: the most that one node has of it.
-        nodes: how many take pods now.
-        is_waiting_for_nodes: whether the largest is on a node that an autoscaler has yet to add.
+        largest: the most that one node has of it, dimension by dimension.
+        nodes: what each node has that takes pods now.
+        added: what a node has that an autoscaler may add; None where none may be.
         words: what bounds it, for a person.
     """
 
     total: ResourceVector
     largest: ResourceVector
-    nodes: int
-    is_waiting_for_nodes: bool = False
+    nodes: tuple[ResourceVector, ...]
+    added: ResourceVector | None = None
     words: str = ""
+
+    def holds(self, size: ResourceVector) -> bool:
+        """Whether a pod of that size has room on a node, or on one that may be added."""
+        added = () if self.added is None else (self.added,)
+        return size.fits_in(self.largest) and any(size.fits_in(n) for n in (*self.nodes, *added))
+
+    def waits_for_a_node(self, size: ResourceVector) -> bool:
+        """Whether the nodes that are there have less than that size, and one may be added."""
+        there = ResourceVector()
+        for node in self.nodes:
+            there = there.largest(node)
+        return self.added is not None and not size.fits_in(there)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,22 +147,19 @@ def room_of(pool: NodePool, state: ClusterState, *, worker_bytes: int) -> Room:
     total, largest, words = ResourceVector(), ResourceVector(), f"{len(free)} node(s)"
     for size in free:
         total, largest = total + size, largest.largest(size)
-    waits = False
+    added = None
     if pool.autoscale is not None and len(free) < pool.autoscale.max_nodes:
         missing = pool.autoscale.max_nodes - len(free)
-        size = _less_workers(pool.autoscale.size, worker_bytes)
-        total += size.times(missing)
-        waits = not size.fits_in(largest)
-        largest = largest.largest(size)
+        added = _less_workers(pool.autoscale.size, worker_bytes)
+        total += added.times(missing)
+        largest = largest.largest(added)
         words += f", {missing} more can be added"
     quota = _quota_left(state, pool)
     if quota is not None and not total.fits_in(quota):
         total, words = _smaller(total, quota), f"{words}, bounded by a resource quota"
     bound = _container_maximum(state.limit_ranges, pool.gpu_resource)
     largest = _smaller(_smaller(largest, total), bound)
-    return Room(
-        total=total, largest=largest, nodes=len(free), is_waiting_for_nodes=waits, words=words
-    )
+    return Room(total=total, largest=largest, nodes=tuple(free), added=added, words=words)
 
 
 def could_hold(

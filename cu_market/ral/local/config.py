@@ -6,7 +6,6 @@ reported together.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -31,7 +30,8 @@ from cu_market.domain.units import (
 )
 from cu_market.ral.local.machine import Machine, default_reserve_bytes
 from cu_market.ral.local.tariff import DEFAULT_TARIFFS, Tariff
-from cu_market.ral.terms import ElasticTerms, reading, refuse
+from cu_market.ral.options import problem_of, reading, refuse
+from cu_market.ral.terms import ElasticTerms, SizeClass
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
@@ -232,22 +232,10 @@ def _memory_problems(where: str, config: LocalConfig, machine: Machine) -> list[
     return [Problem(where=f"{where}: {field}", value=str(value), what=what, remedy=remedy)]
 
 
-def _problem(where: str, error: ErrorDetails) -> Problem:
-    """Returns pydantic's finding as a Problem: its own kinds get a remedy here."""
-    path = ".".join(str(part) for part in error["loc"])
-    value, what, remedy = str(error["input"]), error["msg"], _EXPECTED.get(path, _TARIFF)
-    if error["type"] == "cu_market":
-        remedy = error["ctx"]["remedy"]
-    elif error["type"] == "extra_forbidden":
-        model = TariffConfig if len(error["loc"]) > 1 else LocalConfig
-        known = list(model.model_fields)
-        near = difflib.get_close_matches(str(error["loc"][-1]), known, n=1)
-        what = "no such option"
-        remedy = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-    elif error["type"] == "missing":
-        value, what, remedy = "", "missing", f"write {error['loc'][-1]}"
-    return Problem(where=f"{where}: {path}", value=value, what=what, remedy=remedy)
-
-
 _TARIFF = "write {name: ..., core_usd_per_hour: ..., gb_usd_per_hour: ..., niceness: ...}"
+_NESTED: dict[str, type[BaseModel]] = {"tariffs": TariffConfig, "size_classes": SizeClass}
 _EXPECTED = {"tariffs": f"write a list, each item as {_TARIFF.removeprefix('write ')}"}
+
+
+def _problem(where: str, error: ErrorDetails) -> Problem:
+    return problem_of(where, error, LocalConfig, _NESTED, remedies=_EXPECTED, otherwise=_TARIFF)

@@ -139,6 +139,12 @@ class LocalProvider:
             capacities={self.name: self.capacity},
         )
 
+    @property
+    def observed(self) -> Sequence[str]:
+        """This machine, where a tariff rises with its use."""
+        rises = any(tariff.congestion_permille for tariff in self._tariffs.values())
+        return (self.name,) if rises else ()
+
     def observe(self, held: Mapping[str, ResourceVector]) -> None:
         """Takes what is leased of this machine now: congestion prices rise with it."""
         used = held.get(self.name, ResourceVector())

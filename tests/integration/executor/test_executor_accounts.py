@@ -84,30 +84,47 @@ def test_three_accounts_share_a_small_pool_by_their_weights(bench: Bench, marks:
         assert used[name] / total == pytest.approx(weight / 4, rel=0.1)
 
 
-def test_of_one_account_the_urgent_run_takes_what_becomes_free(bench: Bench, marks: Path) -> None:
+@pytest.mark.parametrize("raised", [False, True], ids=["from the start", "while it waits"])
+def test_of_one_account_the_urgent_run_takes_what_becomes_free(
+    bench: Bench, marks: Path, raised: bool
+) -> None:
     said = settings(1, [{"name": "only", **PRICES}])
     patient = Running("some", marks, said)
     try:
         wait_until(lambda: len(list(marks.iterdir())) >= 2)
-        urgent_run = Running("few", marks, said, priority="1").end()
-        (patient_run,) = (r.run_id for r in bench.instance.get_runs() if r.run_id != urgent_run)
-        urgent = bench.allocations(urgent_run)
+        (patient_run,) = (run.run_id for run in bench.instance.get_runs())
+        urgent = Running("few", marks, said, priority="-1" if raised else "1")
+        try:
+            if raised:
+                other = wait_for_another(bench, patient_run)
+                wait_until(lambda: any("Waiting" in m for m in bench.engine_messages(other)))
+                bench.instance.add_run_tags(other, {"cu/priority": "1"})
+            urgent_run = urgent.end()
+        finally:
+            urgent.kill()
+        hurried = bench.allocations(urgent_run)
         told = bench.engine_messages(patient_run)
         assert patient.end() == patient_run
     finally:
         patient.kill()
     rows = bench.allocations(patient_run)
-    assert {row.state for row in [*urgent, *rows]} == {AllocationState.SETTLED}
+    assert {row.state for row in [*hurried, *rows]} == {AllocationState.SETTLED}
     assert len(list(marks.iterdir())) == 4 + 24
     # From the moment at which the urgent run has asked once, nobody else's step begins before its
     # own have all begun.
-    begun = sorted((row.leased_at, row.run_id) for row in [*urgent, *rows] if row.leased_at)
+    begun = sorted((row.leased_at, row.run_id) for row in [*hurried, *rows] if row.leased_at)
     turns = [run_id for _, run_id in begun]
     first, last = turns.index(urgent_run), len(turns) - 1 - turns[::-1].index(urgent_run)
     assert turns[first : last + 1] == [urgent_run] * 4
     assert turns[last + 1 :]
     said_so = f"run {urgent_run[:8]} goes first on local: its priority is 1, this run's 0"
     assert any(said_so in message for message in told)
+
+
+def wait_for_another(bench: Bench, run_id: str) -> str:
+    """Returns the id of the run that is not this one, once there is one."""
+    wait_until(lambda: bench.instance.get_runs_count() > 1)
+    return next(run.run_id for run in bench.instance.get_runs() if run.run_id != run_id)
 
 
 @pytest.mark.parametrize("rule", ["fail", "wait"])

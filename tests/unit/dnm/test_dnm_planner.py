@@ -139,13 +139,6 @@ def test_priority_goes_first_where_room_is_short() -> None:
     assert found.unserved[0].losses[0].reason is LossReason.CAPACITY
 
 
-def test_a_runs_priority_comes_before_a_steps() -> None:
-    late = {"latest_finish_ms": HOUR}
-    urgent = asks("z", run_priority=1, **late)
-    found = planned([asks("a", priority=5, **late), urgent], [offers("one", 10)])
-    assert [award.request_id for award in found.awards] == ["z"]
-
-
 def test_the_program_beats_one_request_at_a_time() -> None:
     # 'a' comes first and takes the cheap unit, though 'b' would save more with it.
     requests = [asks("a", cores=1), asks("b", cores=1, providers=("p", "r"))]

@@ -142,6 +142,7 @@ def test_run_tags() -> None:
         ({"dagster/priority": "-2"}, -2),
         ({"dagster/priority": "7", "cu/priority": "0"}, 0),
         ({"dagster/priority": "soon"}, None),  # Dagster starts it as any other
+        ({"dagster/priority": "9" * 30}, None),
         ({}, None),
     ],
 )

@@ -19,6 +19,7 @@ from cu_market.market.accounts.spending import (
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CORE = ResourceVector(cpu_millis=1000, memory_bytes=1)
+FOUR = CORE.times(4)
 
 
 def lease(run_id: str, began: float, ended: float | None, **fields: object) -> Allocation:
@@ -65,7 +66,7 @@ def tender(
 
 def first(used: dict[str, int], *others: Tender, free: ResourceVector = CORE) -> str | None:
     terms = {"own": Terms(weight=Fraction(2))}
-    found = goes_first(tender("own"), others, used, terms, free=free, now=NOW)
+    found = goes_first(tender("own"), others, used, terms, free=free, total=FOUR, now=NOW)
     return None if found is None else found.account
 
 
@@ -97,13 +98,17 @@ def test_of_one_account_the_run_of_most_priority_goes_first() -> None:
     own = tender("own", priority=1, run_id="run 1")
 
     def first_of(*others: Tender, asking: Tender = own) -> Tender | None:
-        return goes_first(asking, others, {"own": 4000, "x": 1}, {}, free=CORE, now=NOW)
+        used = {"own": 4000, "x": 1}
+        return goes_first(asking, others, used, {}, free=CORE, total=FOUR, now=NOW)
 
     assert first_of(other, urgent, own) is urgent
     assert first_of(other, own, asking=urgent) is None
     assert first_of(tender("own", priority=1, run_id="as urgent")) is None
     assert first_of(tender("own", priority=9, age=10)) is None  # it waits no more
     assert first_of(tender("own", priority=9, where="elsewhere")) is None
+    # A large step would never find room if each core that becomes free went to a small one.
+    assert first_of(tender("own", priority=9, size=FOUR)) is not None
+    assert first_of(tender("own", priority=9, size=CORE.times(5))) is None  # nor if it waits
     # Between accounts the weights decide, however urgent a run is to its own.
     assert first_of(tender("own", priority=9), asking=tender("x")) is None
     least = tender("x", priority=-9)
@@ -151,7 +156,15 @@ def test_served_one_by_one_shares_come_out_by_weight(
         served = [
             name
             for name in names
-            if goes_first(tender(name), [tender(n) for n in names], used, terms, free=CORE, now=NOW)
+            if goes_first(
+                tender(name),
+                [tender(n) for n in names],
+                used,
+                terms,
+                free=CORE,
+                total=CORE,
+                now=NOW,
+            )
             is None
         ]
         assert served

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -14,6 +14,7 @@ from cu_market.domain.resources import ResourceVector
 from cu_market.market.auction import Cleared, Market
 from cu_market.market.unserved import MarketUnavailableError
 from cu_market.ral import answers
+from cu_market.ral.provider import Observant
 
 
 def test_an_award_remembers_how_long_its_offer_holds() -> None:
@@ -163,6 +164,30 @@ def test_the_word_of_who_does_not_answer_again_stands() -> None:
     found = clear(Silent("silent", 0.1), Seller("steady", 1.0))
     assert won(found) == {"silent/cu"}
     assert rounds(found) == []
+
+
+@dataclass
+class Away(Seller):
+    """Never answers; its prices follow use."""
+
+    told: list[Mapping[str, ResourceVector]] = field(default_factory=list)
+
+    @property
+    def observed(self) -> Sequence[str]:
+        return (f"{self.name}/cu",)
+
+    def observe(self, held: Mapping[str, ResourceVector]) -> None:
+        self.told.append(held)
+
+    def pool(self) -> ResourcePool:
+        raise ConnectionError("no route to host")
+
+
+def test_who_does_not_answer_is_told_of_use_and_keeps_nobody_from_the_others() -> None:
+    away = Away("away", 0.1)
+    assert isinstance(away, Observant)
+    assert won(clear(away, Seller("steady", 1.0))) == {"steady/cu"}
+    assert {"away/cu": ResourceVector()} in away.told
 
 
 def test_nothing_was_written_where_no_plan_stood() -> None:

@@ -179,10 +179,10 @@ def test_what_an_autoscaler_can_add() -> None:
     found = room_of(pool, state(nodes=[node("a")]), worker_bytes=0)
     assert found.total == ResourceVector(cpu_millis=20_000, memory_bytes=80 * GIB)
     assert found.largest == size
-    assert found.is_waiting_for_nodes
+    assert found.waits_for_a_node(found.largest)
     full = room_of(pool, state(nodes=[node(n) for n in "abc"]), worker_bytes=0)
     assert full.total.cpu_millis == 12_000
-    assert not full.is_waiting_for_nodes
+    assert not full.waits_for_a_node(full.largest)
 
 
 def test_gpus_are_counted_by_the_plugins_name() -> None:

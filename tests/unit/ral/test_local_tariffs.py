@@ -47,6 +47,11 @@ def test_the_scarcest_dimension_counts() -> None:
     assert bid_of(provider).price_for(NEEDS) == pytest.approx(1_500_000, rel=0.002)
 
 
+def test_who_asks_nothing_of_use_is_told_nothing() -> None:
+    assert list(make(congestion=0.5).observed) == ["local"]
+    assert list(make().observed) == []
+
+
 def test_prices_by_the_second_with_minimum_and_size_classes() -> None:
     provider = make(
         core_usd_per_hour=None,
@@ -101,6 +106,8 @@ def test_spot_is_interruptible_and_gives_way() -> None:
             {"size_classes": [{"cpu": 2, "memory": "1GiB"}, {"cpu": 1, "memory": "2GiB"}]},
             "does not hold all others",
         ),
+        ({"size_classes": [{"cpu": 2, "memry": "1GiB"}]}, "did you mean 'memory'"),
+        ({"size_classes": [{"cpu": 2, "memory": "1GiB", "gpus": 1}]}, "gpus.*no such option"),
     ],
 )
 def test_tariffs_that_cannot_be_used(tariff: dict[str, object], said: str) -> None:
