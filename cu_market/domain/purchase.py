@@ -56,6 +56,7 @@ class Purchase:
         capacity_id: the capacity that its size is taken from while it stands.
         size: what it holds.
         price_microusd_per_hour: of that size, as auctioned.
+        minimum_ms: let go once it was ready, it costs what so long would.
         code_location, job, step_key: of the launch that it is for.
         source: why a launch is expected: ``schedule`` or ``queue``.
         account: who pays.
@@ -101,11 +102,18 @@ class Purchase:
     run_id: str = ""
     outcome: str = ""
     cost_microusd: int | None = None
+    minimum_ms: int = 0
 
     def cost_until(self, end: datetime) -> int:
         """Returns micro-dollars from its start to a moment, rounded half-even once."""
         held_us = max(0, (end - self.started_at) // _MICROSECOND)
         return divide_half_even(self.price_microusd_per_hour * held_us, MS_PER_HOUR * 1000)
+
+    def cost_let_go(self, end: datetime) -> int:
+        """Returns micro-dollars where it is let go at that moment: its minimum, once it was ready,
+        since its lease is never to come."""
+        least = timedelta(milliseconds=self.minimum_ms if self.ready_at is not None else 0)
+        return self.cost_until(max(end, self.started_at + least))
 
     @property
     def is_used(self) -> bool | None:

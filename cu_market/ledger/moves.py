@@ -344,6 +344,6 @@ def let_go_purchase(
         row,
         state=PurchaseState.LET_GO,
         ended_at=now,
-        cost_microusd=row.cost_until(now),
+        cost_microusd=row.cost_let_go(now),
         outcome=outcome,
     )

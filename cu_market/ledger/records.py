@@ -299,6 +299,7 @@ _PURCHASE_AS_IT_IS = (
     *("purchase_id", "provider", "resource_id", "capacity_id", "price_microusd_per_hour"),
     *("code_location", "job", "step_key", "source", "account", "fit", "waiting_saved_microusd"),
     *("holding_microusd", "reason", "buyer", "holder", "run_id", "outcome", "cost_microusd"),
+    "minimum_ms",
 )
 
 

@@ -237,6 +237,7 @@ PURCHASES = Table(
     _name("run_id"),
     Column("outcome", Text, nullable=False),
     _count("cost_microusd", nullable=True),
+    Column("minimum_ms", BigInteger, nullable=False, server_default="0"),
     Index("ix_purchases_capacity_id_state", "capacity_id", "state"),
     Index("ix_purchases_run_id", "run_id"),
     Index("ix_purchases_started_at", "started_at"),

@@ -325,7 +325,7 @@ class Market:
             rows = self.ledger.allocations(run_id=outline.run_id)
             steps = {step.step_key for step in outline.steps}
             demand = replace(demand, left_microusd=left_microusd(rows, budget, steps, now))
-        self._tell_use()
+        self._tell_use(outline.run_id)
         bids = collect_bids(
             list(self.providers.values()),
             (*demand.requests, *crowd.requests),
@@ -377,11 +377,13 @@ class Market:
         """Returns what is known of these steps before they are sized; see read_past."""
         return read_past(self.ledger, identities, is_borrowing=is_borrowing)
 
-    def _tell_use(self) -> None:
-        """Tells providers whose prices follow use what is leased of them now."""
+    def _tell_use(self, run_id: str) -> None:
+        """Tells providers whose prices follow use what is leased of them now: without what was
+        bought ahead for this run, or gives way to it."""
         for provider in self.providers.values():
             if isinstance(provider, Observant):
-                provider.observe({name: self.ledger.held(name) for name in provider.observed})
+                held = {name: self.ledger.held(name, run_id=run_id) for name in provider.observed}
+                provider.observe(held)
 
     def _largest(self) -> ResourceVector | None:
         """Returns the largest CU that this machine's own providers have, if they say it at once."""

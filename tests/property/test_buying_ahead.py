@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +63,31 @@ def test_no_other_moment_costs_less(
     best = expected_cost(bought.lead_ms, startups, lags, price, value)
     for lead in {startup - lag for startup in startups for lag in lags}:
         assert best <= expected_cost(lead, startups, lags, price, value) + 1e-6
+
+
+@given(times_ms, st.integers(0, 600_000), prices, prices, st.integers(0, 1000))
+def test_what_may_be_billed_for_nothing_counts_with_its_minimum(
+    startups: list[int], minimum: int, price: int, value: int, permille: int
+) -> None:
+    def bought(minimum_ms: int) -> int | None:
+        found = plan_purchase(
+            startups,
+            price_microusd_per_hour=price,
+            value_of_time_microusd_per_hour=value,
+            probability_permille=permille,
+            minimum_ms=minimum_ms,
+        )
+        return None if found is None else found.holding_microusd
+
+    without, with_minimum = bought(0), bought(minimum)
+    mean = sum(startups) // len(startups)
+    if minimum <= mean or permille == 1000:
+        assert with_minimum == without
+    elif without is None:
+        assert with_minimum is None
+    elif with_minimum is not None:
+        more = (1000 - permille) * (minimum - mean) / 1000 * price / HOUR_MS
+        assert with_minimum - without == pytest.approx(more, abs=2 + price / HOUR_MS)
 
 
 @given(times_ms, prices)

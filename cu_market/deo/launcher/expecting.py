@@ -237,6 +237,7 @@ class Expecting:
             price_microusd_per_hour=award.price_microusd_per_hour,
             value_of_time_microusd_per_hour=request.value_of_time_microusd_per_hour,
             startups_ms=known.times_ms,
+            minimum_ms=cleared.round.minimum_ms(award.bid_id),
         )
         return Tentative(want=want, provider=foresight, launch=launch)
 

@@ -52,6 +52,7 @@ def plan_purchase(
     probability_permille: int = 1000,
     lags_ms: Sequence[int] = (0,),
     patience_ms: int = 0,
+    minimum_ms: int = 0,
 ) -> Terms | None:
     """Returns how long ahead to start a CU, or None where its holding is not worth the waiting.
 
@@ -63,6 +64,7 @@ def plan_purchase(
         lags_ms: from the expected launch to the moment at which its run asks for the CU, as
             measured, at least one.
         patience_ms: how long it stands by where nobody comes.
+        minimum_ms: a CU that is let go is billed for at least so long.
     """
     both = price_microusd_per_hour + value_of_time_microusd_per_hour
     if both == 0:
@@ -73,8 +75,10 @@ def plan_purchase(
     ready_early = sum(max(0, lead_ms - each) for each in early) // len(early)
     wait_left = sum(max(0, each - lead_ms) for each in early) // len(early)
     wait_without = sum(startups_ms) // len(startups_ms)
-    # A step that does not come leaves the whole start-up paid for nothing, and the patience.
-    wasted = (1000 - probability_permille) * (wait_without + patience_ms) // 1000
+    # A step that does not come leaves the whole start-up paid for nothing, and the patience, or
+    # what is billed at least.
+    unused = max(wait_without + patience_ms, minimum_ms)
+    wasted = (1000 - probability_permille) * unused // 1000
     holding = (ready_early + wasted) * price_microusd_per_hour // MS_PER_HOUR
     saved = probability_permille * max(0, wait_without - wait_left) // 1000
     value = saved * value_of_time_microusd_per_hour // MS_PER_HOUR
@@ -105,7 +109,7 @@ class Want:
         provider, resource_id, capacity_id, size, price_microusd_per_hour: as awarded.
         value_of_time_microusd_per_hour: of its run.
         startups_ms: of that CU as measured, at least one.
-        lags_ms: see plan_purchase.
+        lags_ms, minimum_ms: see plan_purchase.
         probability_permille: that it is used, where one is bought.
     """
 
@@ -125,6 +129,7 @@ class Want:
     value_of_time_microusd_per_hour: int
     startups_ms: tuple[int, ...]
     lags_ms: tuple[int, ...] = (0,)
+    minimum_ms: int = 0
     probability_permille: int = 1000
 
     @property
@@ -160,6 +165,7 @@ def purchase_of(buy: Buy, *, buyer: str, now: datetime) -> Purchase:
         capacity_id=want.capacity_id,
         size=want.size,
         price_microusd_per_hour=want.price_microusd_per_hour,
+        minimum_ms=want.minimum_ms,
         code_location=want.code_location,
         job=want.job,
         step_key=want.step_key,
@@ -332,6 +338,7 @@ def _terms(want: Want) -> Terms | None:
         probability_permille=want.probability_permille,
         lags_ms=want.lags_ms,
         patience_ms=LEAST_PATIENCE // timedelta(milliseconds=1),
+        minimum_ms=want.minimum_ms,
     )
     if terms is None:
         return None

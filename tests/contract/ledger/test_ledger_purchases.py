@@ -162,6 +162,20 @@ def test_it_is_let_go_once_and_billed(ledger: Ledger) -> None:
     assert ledger.held("local") == ResourceVector()
 
 
+def test_let_go_once_it_was_ready_it_costs_its_minimum(ledger: Ledger) -> None:
+    ends = {"starting": 2, "ready": 2, "long": 90}
+    costs = {}
+    for name, seconds in ends.items():
+        bought(ledger, name, minimum_ms=60_000, size=ResourceVector(cpu_millis=1))
+        if name != "starting":
+            ledger.advance_purchase(name, ready_at=T0 + SECOND)
+        gone = ledger.let_go(name, outcome="nobody came", now=T0 + seconds * SECOND)
+        assert gone is not None
+        assert gone.minimum_ms == 60_000
+        costs[name] = gone.cost_microusd
+    assert costs == {"starting": 2_000, "ready": 60_000, "long": 90_000}
+
+
 def test_what_is_taken_is_let_go_by_its_run_alone(ledger: Ledger) -> None:
     bought(ledger)
     ledger.take_purchase("p", run_id="run", now=T0)

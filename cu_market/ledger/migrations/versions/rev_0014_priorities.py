@@ -1,4 +1,4 @@
-"""How urgent a waiting run is among those of its account."""
+"""How urgent a waiting run is among those of its account; the least for a CU bought ahead."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ depends_on = None
 def upgrade() -> None:
     priority = sa.Column("priority", sa.BigInteger(), nullable=False, server_default="0")
     op.add_column("tenders", priority, schema=_schema())
+    minimum = sa.Column("minimum_ms", sa.BigInteger(), nullable=False, server_default="0")
+    op.add_column("purchases", minimum, schema=_schema())
 
 
 def downgrade() -> None:
+    op.drop_column("purchases", "minimum_ms", schema=_schema())
     op.drop_column("tenders", "priority", schema=_schema())
 
 
