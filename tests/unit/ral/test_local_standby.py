@@ -70,6 +70,7 @@ def test_it_is_taken_over_ready_or_while_it_loads(
     worker.send(encode({"kind": "load", "outline": {"no": "outline"}}))
     assert answer(worker) == "failed"  # it serves: it could not load what is none
     if is_awaited:
+        monkeypatch.setattr(standby, "_HEAR_SECONDS", 0.1)  # it is there, and answers nobody else
         with pytest.raises(OSError, match="refused"):
             standby.take_over(holder, LAUNCH)
     identity = parse_holder(holder)
