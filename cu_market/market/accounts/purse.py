@@ -111,7 +111,15 @@ class Purse:
 
     def note_waiting(self, award: Allocation | None) -> None:
         """Tells the ledger what the run waits for, or that it waits no more."""
-        tender = Tender(
+        tender = self._tender(award)
+        known, now = self._noted, time.monotonic()
+        is_new = known is None or replace(known, noted_at=tender.noted_at) != tender
+        if is_new or (award is not None and now - self._noted_at > NOTE_SECONDS):
+            self.market.ledger.note_tender(tender)
+            self._noted, self._noted_at = tender, now
+
+    def _tender(self, award: Allocation | None) -> Tender:
+        return Tender(
             run_id=self.run_id,
             account=self.account,
             capacity_id="" if award is None else award.capacity_id,
@@ -119,11 +127,6 @@ class Purse:
             priority=self.priority,
             noted_at=self.market.now(),
         )
-        known, now = self._noted, time.monotonic()
-        is_new = known is None or replace(known, noted_at=tender.noted_at) != tender
-        if is_new or (award is not None and now - self._noted_at > NOTE_SECONDS):
-            self.market.ledger.note_tender(tender)
-            self._noted, self._noted_at = tender, now
 
     def _over_ceiling(self, award: Allocation, ahead: Sequence[Allocation]) -> Refusal | None:
         terms = self.market.settings.account_terms().get(self.account)
@@ -142,14 +145,7 @@ class Purse:
     def _is_others_turn(self, award: Allocation, total: ResourceVector) -> Refusal | None:
         market, now = self.market, self.market.now()
         tenders = market.ledger.tenders()
-        own = Tender(
-            run_id=self.run_id,
-            account=self.account,
-            capacity_id=award.capacity_id,
-            size=award.size,
-            priority=self.priority,
-            noted_at=now,
-        )
+        own = self._tender(award)
         if not rivals(own, tenders, now):
             return None
         since = now - timedelta(seconds=market.settings.fair_share_seconds)

@@ -117,7 +117,8 @@ def rivals(own: Tender, tenders: Iterable[Tender], now: datetime) -> list[Tender
     return [
         other
         for other in tenders
-        if other.capacity_id == own.capacity_id
+        if other.run_id != own.run_id
+        and other.capacity_id == own.capacity_id
         and now - other.noted_at < timedelta(seconds=TENDER_SECONDS)
         and (other.account != own.account or other.priority > own.priority)
     ]

@@ -104,6 +104,7 @@ def test_of_one_account_the_run_of_most_priority_goes_first() -> None:
     assert first_of(other, urgent, own) is urgent
     assert first_of(other, own, asking=urgent) is None
     assert first_of(tender("own", priority=1, run_id="as urgent")) is None
+    assert first_of(tender("own", priority=5, run_id="run 1")) is None  # its own, before it changed
     assert first_of(tender("own", priority=9, age=10)) is None  # it waits no more
     assert first_of(tender("own", priority=9, where="elsewhere")) is None
     # A large step would never find room if each core that becomes free went to a small one.
