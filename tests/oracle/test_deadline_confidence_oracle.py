@@ -33,8 +33,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MINUTE, HOUR = 60_000, 3_600_000
 CASES = 8_000
 ERROR = 0.03
-"""Of the shares: of CASES draws here, and of a thousand in the market, whose deviation is .016 where
-half of the cases are late, and less by its slices. 0.022 has been seen."""
+"""Of the shares: of CASES draws here, and of a thousand in the market, whose deviation is .016
+where half of the cases are late, and less by its slices. 0.022 has been seen."""
 
 SHAPES = {
     "one": ((),),
