@@ -8,7 +8,7 @@ from itertools import pairwise
 from cu_market.conformance.tested import NOW, ProviderUnderTest
 from cu_market.domain.resources import ResourceVector
 from cu_market.ral.bids import collect_bids
-from cu_market.ral.provider import Provider
+from cu_market.ral.provider import Observant, Provider
 
 
 class OffersConformance(ProviderUnderTest):
@@ -90,6 +90,15 @@ class OffersConformance(ProviderUnderTest):
             prices = [bid.price_for(size) for size in steps]
             assert all(low <= high for low, high in pairwise(prices))
             assert bid.price_for(whole) == bid.price_microusd_per_hour
+
+    def test_what_it_hears_of_use_is_of_its_own_capacities(self, provider: Provider) -> None:
+        """Told what is leased, it still bids."""
+        if not hasattr(provider, "observe"):
+            return  # its prices do not follow use
+        assert isinstance(provider, Observant), "with observe() it needs observed: it is told none"
+        assert set(provider.observed) <= set(provider.pool().capacities)
+        provider.observe({name: ResourceVector() for name in provider.observed})
+        assert provider.bid([self.request_for(self.small)], NOW)
 
     def test_limits_are_within_the_lease(self, provider: Provider) -> None:
         """A step is never allowed more than was leased for it."""
