@@ -10,7 +10,7 @@ from typing import Any
 
 import simpy
 
-from cu_market.market.ahead.buying import plan_purchase
+from cu_market.market.ahead.newsvendor import plan_purchase
 
 DAY_MS = 86_400_000
 

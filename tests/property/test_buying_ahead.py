@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cu_market.domain.purchase import OPEN, Purchase, PurchaseState
 from cu_market.domain.resources import ResourceVector
-from cu_market.market.ahead.buying import Want, plan_ahead, plan_purchase, purchase_of
+from cu_market.market.ahead.buying import Want, plan_ahead, purchase_of
+from cu_market.market.ahead.newsvendor import plan_purchase
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR_MS = 3_600_000

@@ -16,7 +16,7 @@ from cu_market.dnm.schedule import (
     Workload,
 )
 from cu_market.domain.problem import CUMarketError, InvalidInputError
-from cu_market.market.ahead.buying import plan_purchase
+from cu_market.market.ahead.newsvendor import plan_purchase
 from cu_market.sim.ahead import simulate_day
 from cu_market.sim.case import Case
 from cu_market.sim.inputs import SpotTrace, read_spot, read_workflow, reserved_bytes
