@@ -39,8 +39,13 @@ Usd = Annotated[int, BeforeValidator(reading(_price, _AN_HOUR))]
 UsdOfSecond = Annotated[int, BeforeValidator(reading(_price_of_second, _A_SECOND))]
 """Dollars a second, read into micro-dollars an hour."""
 
-Cores = Annotated[int, BeforeValidator(reading(parse_cores, "write cores as 2 or 0.5, or 500m"))]
-Bytes = Annotated[int, BeforeValidator(reading(parse_size, "write 8GiB or 8GB"))]
+read_cores = reading(parse_cores, "write cores as 2 or 0.5, or 500m")
+read_bytes = reading(parse_size, "write 8GiB or 8GB")
+
+Cores = Annotated[int, BeforeValidator(read_cores)]
+"""Cores, read into milli-cores."""
+
+Bytes = Annotated[int, BeforeValidator(read_bytes)]
 
 
 class SizeClass(BaseModel):

@@ -25,20 +25,18 @@ from cu_market.domain.units import (
     GIB,
     format_bytes,
     millis_to_cores,
-    parse_cores,
-    parse_size,
 )
 from cu_market.ral.local.machine import Machine, default_reserve_bytes
 from cu_market.ral.local.tariff import DEFAULT_TARIFFS, Tariff
-from cu_market.ral.options import problem_of, reading, refuse
-from cu_market.ral.terms import ElasticTerms, SizeClass
+from cu_market.ral.options import problem_of, refuse
+from cu_market.ral.terms import ElasticTerms, SizeClass, read_bytes, read_cores
 
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
 
 
 def _cores(value: object, info: ValidationInfo) -> int:
     """Returns milli-cores, at most the machine's."""
-    cpu_millis = reading(parse_cores, "write cores as 2 or 0.5, or 500m")(value)
+    cpu_millis = read_cores(value)
     machine = _machine(info)
     if cpu_millis > machine.cpu_millis:
         has = millis_to_cores(machine.cpu_millis)
@@ -51,7 +49,7 @@ def _cores(value: object, info: ValidationInfo) -> int:
 
 def _memory(value: object, info: ValidationInfo) -> int:
     """Returns bytes, at most the machine's."""
-    memory_bytes = reading(parse_size, "write 8GiB or 8GB")(value)
+    memory_bytes = read_bytes(value)
     _check_memory(memory_bytes, info)
     return memory_bytes
 
