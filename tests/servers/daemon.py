@@ -12,8 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from dagster import DagsterInstance, RunsFilter
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster import DagsterInstance, DagsterRun
 from dagster._core.workspace.context import WorkspaceRequestContext
 
 from cu_market.dagster_compat.submission import open_workspace
@@ -71,11 +70,14 @@ def running_daemon(
 
 def _end_runs(instance: DagsterInstance) -> None:
     """Cancels what a test that has failed leaves behind: its run workers would run on for hours."""
-    unfinished = RunsFilter(statuses=NOT_FINISHED_STATUSES)
-    for run in instance.get_runs(unfinished):
+
+    def unfinished() -> list[DagsterRun]:
+        return [run for run in instance.get_runs() if not run.is_finished]
+
+    for run in unfinished():
         instance.run_coordinator.cancel_run(run.run_id)
     deadline = time.monotonic() + 30
-    while instance.get_runs_count(unfinished) and time.monotonic() < deadline:
+    while unfinished() and time.monotonic() < deadline:
         time.sleep(0.1)
 
 
