@@ -84,8 +84,8 @@ def goes_first(
     """Returns the tender that has a better claim to what is free than one's own, or None.
 
     Better is the claim of another account that waits for the same capacity now, for a size that
-    would fit, with less use / weight, and of a run of the same account with a larger priority: also
-    where what it waits for is not free yet, or what becomes free would never come together.
+    would fit, with less use / weight, and of a run of the same account with a larger priority: of
+    that one also where its size is not free yet, since it never would be if others took each part.
     Among equals, whoever asks first goes.
 
     Args:
