@@ -18,6 +18,7 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.auction import Auction
 from cu_market.domain.lease import Refusal
 from cu_market.domain.purchase import Purchase
+from cu_market.domain.rental import Rental
 from cu_market.domain.units import MICROUSD, format_bytes, format_usd
 from cu_market.domain.usage import Ending, Measurement
 from cu_market.market.report import asked, verdict
@@ -213,6 +214,17 @@ def bill_event(
             "cu/use": table(rows),
             "cu/cost_usd": MetadataValue.float(cost / MICROUSD),
         }
+    )
+
+
+def rental_message(rental: Rental) -> str:
+    """Returns the bill of a CU that was rented whole."""
+    cost, rest = rental.cost_microusd or 0, rental.rest_microusd or 0
+    opened, closed = rental.opened_at or rental.planned_at, rental.closed_at or rental.planned_at
+    return (
+        f"Bill: {format_usd(cost)} for {(closed - opened).total_seconds():.2f} s of "
+        f"{rental.resource_id}, rented whole and shared; {format_usd(rest)} of it is on no step's "
+        "bill."
     )
 
 

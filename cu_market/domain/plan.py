@@ -116,13 +116,14 @@ class Plan:
     Attributes:
         awards: in the order of the requests.
         unserved: in the order of the requests.
-        objective_microusd: sum of the awards' cost_microusd and of the penalties.
+        objective_microusd: sum of the awards' cost_microusd, of the penalties and of the rest.
         bound_microusd: no plan for the same input costs less.
         is_bound_independent: whether the bound was recomputed here; otherwise it is the solver's
             own, which no known plan contradicts.
         solver: who found it: ``HiGHS``, ``CBC``, ``construction``.
         is_cut: whether the clock ended the search, so that another run might differ.
         build_ms, solve_ms: milliseconds of building and of solving.
+        rest_microusd: what the shares leave of the bills of CUs that the run rents whole.
         notes: what else a person should know of how it came about, a sentence each.
     """
 
@@ -135,6 +136,7 @@ class Plan:
     is_cut: bool = False
     build_ms: int = 0
     solve_ms: int = 0
+    rest_microusd: int = 0
     notes: tuple[str, ...] = ()
 
     @property
@@ -147,7 +149,7 @@ class Plan:
     @property
     def money_microusd(self) -> int:
         """Expected bill."""
-        return sum(award.money_microusd for award in self.awards)
+        return sum(award.money_microusd for award in self.awards) + self.rest_microusd
 
     def award_for(self, request_id: str) -> Award | None:
         """Returns the request's award, or None."""

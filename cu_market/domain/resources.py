@@ -58,6 +58,11 @@ class ResourceVector:
         """Returns count of these together."""
         return ResourceVector(**{n: v * count for n, v in self.items()})
 
+    def copies_in(self, total: ResourceVector) -> int:
+        """Returns how many of these a total holds; none where this is nothing."""
+        counts = [getattr(total, n) // v for n, v in self.items() if v]
+        return min(counts, default=0)
+
     def share_permille(self, total: ResourceVector) -> int:
         """Returns this as a share of a total, of what is scarcest, in thousandths, rounded down."""
         shares = (1000 * v // getattr(total, n) for n, v in self.items() if getattr(total, n))

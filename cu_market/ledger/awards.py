@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, func, insert, or_, select, union_all, update
 
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationKey, AllocationState
 from cu_market.domain.auction import Auction
 from cu_market.domain.open_request import OpenRequest
+from cu_market.domain.rental import Rental, RentalState
 from cu_market.domain.resources import ResourceVector
 from cu_market.ledger import open_requests
 from cu_market.ledger.moves import refuse_taken
@@ -17,9 +18,10 @@ from cu_market.ledger.records import (
     allocation_row,
     auction_from,
     auction_row,
+    rental_row,
     to_us,
 )
-from cu_market.ledger.schema import ALLOCATIONS, AUCTIONS
+from cu_market.ledger.schema import ALLOCATIONS, AUCTIONS, RENTALS
 
 _CHUNK = 500
 """Keys a statement: far below both databases' limits on bound values."""
@@ -37,13 +39,21 @@ OWN_ROW = (
 
 _FIND = select(ALLOCATIONS).where(OWN_ROW)
 _FIND_LOCKED = _FIND.with_for_update()  # SQLite needs and knows no row locks, and leaves it out
+_IS_OF_CAPACITY = ALLOCATIONS.c.capacity_id == bindparam("b_capacity_id")
+_OF_CAPACITY = select(ALLOCATIONS).where(_IS_OF_CAPACITY)
+_LEASED_OR_RENTED = union_all(
+    select(ALLOCATIONS.c.cpu_millis, ALLOCATIONS.c.memory_bytes, ALLOCATIONS.c.gpu_count).where(
+        _IS_OF_CAPACITY, IS_HELD
+    ),
+    select(RENTALS.c.cpu_millis, RENTALS.c.memory_bytes, RENTALS.c.gpu_count).where(
+        RENTALS.c.capacity_id == bindparam("b_capacity_id"),
+        RENTALS.c.state == RentalState.OPEN.value,
+    ),
+).subquery()
 _HELD = select(
-    func.sum(ALLOCATIONS.c.cpu_millis),
-    func.sum(ALLOCATIONS.c.memory_bytes),
-    func.sum(ALLOCATIONS.c.gpu_count),
-).where(
-    ALLOCATIONS.c.capacity_id == bindparam("b_capacity_id"),
-    IS_HELD,
+    func.sum(_LEASED_OR_RENTED.c.cpu_millis),
+    func.sum(_LEASED_OR_RENTED.c.memory_bytes),
+    func.sum(_LEASED_OR_RENTED.c.gpu_count),
 )
 _NEWEST_AWARD_FIRST = (
     ALLOCATIONS.c.awarded_at.desc(),
@@ -81,8 +91,14 @@ def find_all(
     return [allocation_from(row) for row in connection.execute(query)]
 
 
+def find_of_capacity(connection: Connection, capacity_id: str) -> list[Allocation]:
+    """Returns the rows of a capacity."""
+    rows = connection.execute(_OF_CAPACITY, {"b_capacity_id": capacity_id})
+    return [allocation_from(row) for row in rows]
+
+
 def sum_held(connection: Connection, capacity_id: str) -> ResourceVector:
-    """Returns the sum of sizes that are LEASED or ACCEPTED."""
+    """Returns the sum of sizes that are LEASED or ACCEPTED, and of open rentals."""
     row = connection.execute(_HELD, {"b_capacity_id": capacity_id}).one()
     # PostgreSQL's sum of bigint is numeric, and of no rows both answer NULL.
     cpu_millis, memory_bytes, gpu_count = (int(value or 0) for value in row)
@@ -94,8 +110,9 @@ def record(
     auction: Auction,
     awards: Sequence[Allocation],
     asked: Sequence[OpenRequest],
+    rentals: Sequence[Rental] = (),
 ) -> None:
-    """Writes an auction and its awards; nothing if the auction is there already.
+    """Writes an auction, its awards and rentals; nothing if the auction is there already.
 
     Raises:
         AwardTakenError: an award's key exists.
@@ -104,6 +121,8 @@ def record(
         return
     _refuse_existing(connection, auction, awards)
     connection.execute(insert(AUCTIONS), auction_row(auction))
+    if rentals:
+        connection.execute(insert(RENTALS), [rental_row(rental) for rental in rentals])
     if not awards:
         return
     supersede = (

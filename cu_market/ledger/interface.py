@@ -7,7 +7,7 @@ ledger has no clock of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from cu_market.domain.lease import Refusal, RunLease
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.publication import Publication
 from cu_market.domain.purchase import Purchase, PurchaseState
+from cu_market.domain.rental import Rental, RentalState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -43,8 +44,9 @@ class Ledger(Protocol):
         auction: Auction,
         awards: Sequence[Allocation],
         asked: Sequence[OpenRequest] = (),
+        rentals: Sequence[Rental] = (),
     ) -> None:
-        """Writes an auction and its awards (state AWARDED) together.
+        """Writes an auction, its awards (state AWARDED) and its rentals (PLANNED) together.
 
         Awards of the same (run_id, step_key) that are still AWARDED under an earlier auction
         become RELEASED. Recording the same auction_id again changes nothing.
@@ -54,6 +56,7 @@ class Ledger(Protocol):
             awards: of its run's steps.
             asked: what they answer, over what was kept of these steps before; gone with
                 the run's awards (release_awards, revoke).
+            rentals: CUs of the run that some of its awards are shares of.
 
         Raises:
             AwardTakenError: an award's key exists with another auction.
@@ -96,13 +99,13 @@ class Ledger(Protocol):
         The returned allocation carries a new fencing token, larger than any given before. The very
         same call (terms, expiry, now) made again returns the lease that it has: its answer was
         lost. An offer that has ended by now (allocation.valid_until) is refused as expired,
-        whatever room there is.
+        whatever room there is, and so is a share of a rental that is not open.
 
         Args:
             allocation: key, size, price, capacity_id and holder are taken from it.
             capacity: the total of allocation.capacity_id; the sum of sizes LEASED or ACCEPTED,
-                and of purchases that stand, never passes it. A purchase that the run has taken
-                with the allocation's holder gives its room to the lease, and is USED.
+                of purchases that stand and of open rentals never passes it. A purchase that the run
+                has taken with the allocation's holder gives its room to the lease, and is USED.
 
         Raises:
             LeaseLostError: the row is in another state.
@@ -205,7 +208,7 @@ class Ledger(Protocol):
         """Returns rows, newest award first."""
 
     def held(self, capacity_id: str, *, run_id: str | None = None) -> ResourceVector:
-        """Returns the sum of sizes that are LEASED or ACCEPTED, or stand bought ahead.
+        """Returns the sum of sizes that are leased, stand bought ahead, or are rented.
 
         Args:
             capacity_id: of which capacity.
@@ -253,6 +256,38 @@ class Ledger(Protocol):
         limit: int | None = None,
     ) -> Sequence[Purchase]:
         """Returns purchases, newest first; with since, those that stand or ended after it."""
+
+    # -- CUs that runs rent whole
+
+    def rent(self, rental: Rental, *, capacity: ResourceVector, now: datetime) -> Rental | Refusal:
+        """A PLANNED rental becomes OPEN if its provider's capacity has room for all of it, and its
+        offer has not ended; one that is OPEN is returned as it is.
+
+        Args:
+            rental: its id and capacity_id are taken from it.
+            capacity: the total of that capacity.
+            now: aware UTC.
+
+        Raises:
+            LeaseLostError: there is none, or it has been closed.
+        """
+
+    def close_rentals(
+        self, run_id: str, *, now: datetime, kept: Collection[str] = ()
+    ) -> Sequence[Rental]:
+        """A run's rentals on which no step is leased, nor is to be, become CLOSED and are billed
+        to their last lease's end, or DROPPED where they were never opened; returns those that did
+        now. One on which a lease waits to be settled stays, and so do those whose ids are kept."""
+
+    def rentals(
+        self,
+        *,
+        run_id: str | None = None,
+        states: Iterable[RentalState] | None = None,
+        since: datetime | None = None,
+    ) -> Sequence[Rental]:
+        """Returns rentals, the first planned first; with since, those that stand or were closed
+        after it."""
 
     # -- what runs wait for
 

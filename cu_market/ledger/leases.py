@@ -12,7 +12,7 @@ from cu_market.domain.allocation import Allocation, AllocationKey, AllocationSta
 from cu_market.domain.lease import Refusal
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Usage
-from cu_market.ledger import open_requests, purchases
+from cu_market.ledger import open_requests, purchases, rentals
 from cu_market.ledger.awards import IS_HELD, OWN_ROW, bound, find, sum_held
 from cu_market.ledger.moves import (
     accepted,
@@ -24,6 +24,7 @@ from cu_market.ledger.moves import (
     newest_first,
     refusal,
     settled,
+    unrented,
 )
 from cu_market.ledger.records import (
     allocation_from,
@@ -98,8 +99,10 @@ def give(
     check_leasable(row, allocation, expires_at)
     whose = (allocation.capacity_id, allocation.run_id, allocation.holder)
     held = sum_held(connection, allocation.capacity_id) + purchases.sum_beside(connection, *whose)
-    refused = expired(allocation, capacity, held, now) or refusal(
-        allocation.capacity_id, allocation.size, held, capacity
+    refused = (
+        unrented(allocation, rentals.find(connection, allocation.capacity_id))
+        or expired(allocation, capacity, held, now)
+        or refusal(allocation.capacity_id, allocation.size, held, capacity)
     )
     if refused is not None:
         return refused

@@ -23,6 +23,7 @@ from cu_market.domain.auction import Auction
 from cu_market.domain.lease import Refusal, RunLease
 from cu_market.domain.problem import InvalidInputError, Problem, require
 from cu_market.domain.purchase import OPEN, Purchase, PurchaseState
+from cu_market.domain.rental import Rental, RentalState
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.usage import Usage
 from cu_market.ledger.errors import AwardTakenError, LeaseLostError
@@ -41,10 +42,22 @@ def check_aware(where: str, value: datetime) -> None:
     require(value.tzinfo is not None, where, value, "has no time zone", "give an aware UTC time")
 
 
-def check_auction(auction: Auction, awards: Sequence[Allocation]) -> None:
-    """Raises InvalidInputError with all that is wrong with an auction's awards."""
+def check_auction(
+    auction: Auction, awards: Sequence[Allocation], rentals: Sequence[Rental] = ()
+) -> None:
+    """Raises InvalidInputError with all that is wrong with an auction's awards and rentals."""
     check_aware(f"Auction {auction.auction_id!r}.held_at", auction.held_at)
-    problems = []
+    problems = [
+        Problem(
+            where=f"auction {auction.auction_id!r}: rental {rental.rental_id!r}",
+            value=f"{rental.state} of run {rental.run_id!r}, auction {rental.auction_id!r}",
+            what="not planned for that auction's run",
+            remedy="plan each rental under the auction that is recorded",
+        )
+        for rental in rentals
+        if (rental.run_id, rental.auction_id, rental.state)
+        != (auction.run_id, auction.auction_id, RentalState.PLANNED)
+    ]
     for award in awards:
         where = f"auction {auction.auction_id!r}: award of {name_of(award.key)}"
         expected: tuple[tuple[str, object, object], ...] = (
@@ -127,7 +140,7 @@ def refusal(
 
 
 def expired(
-    wanted: Allocation, capacity: ResourceVector, held: ResourceVector, now: datetime
+    wanted: Allocation | Rental, capacity: ResourceVector, held: ResourceVector, now: datetime
 ) -> Refusal | None:
     """Returns that the offer which was awarded has ended, or None where it holds."""
     until = wanted.valid_until
@@ -140,6 +153,36 @@ def expired(
         reason=f"{wanted.resource_id} was offered until {until.isoformat(timespec='seconds')}",
         is_expired=True,
     )
+
+
+def unrented(wanted: Allocation, rental: Rental | None) -> Refusal | None:
+    """Returns that an award is a share of a rental that is not open, or None where that is open, or
+    it is no share of one."""
+    if rental is None or rental.state is RentalState.OPEN:
+        return None
+    return Refusal(
+        capacity_id=wanted.capacity_id,
+        short_of=(),
+        free=ResourceVector(),
+        reason=f"{wanted.resource_id} is rented no more: it is {rental.state}",
+        is_expired=True,
+    )
+
+
+def opened(row: Rental | None, rental: Rental, now: datetime) -> Rental:
+    """Returns a planned rental as opened; one that is open, unchanged.
+
+    Raises:
+        LeaseLostError: there is none, or it has been closed.
+    """
+    check_aware("rent: now", now)
+    if row is None:
+        raise LeaseLostError(f"rental {rental.rental_id!r}: the ledger has none of that name")
+    if row.state is RentalState.OPEN:
+        return row
+    if row.state is not RentalState.PLANNED:
+        raise LeaseLostError(f"rental {rental.rental_id!r}: is {row.state}, and opens no more")
+    return replace(row, state=RentalState.OPEN, opened_at=now)
 
 
 def check_leasable(row: Allocation | None, wanted: Allocation, expires_at: datetime) -> None:

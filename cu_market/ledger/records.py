@@ -6,6 +6,7 @@ Times become whole microseconds since 1970 UTC; a size becomes three columns; a 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,9 @@ from cu_market.domain.auction import Auction
 from cu_market.domain.features import NO_FEATURES, StepFeatures
 from cu_market.domain.lease import RunLease
 from cu_market.domain.open_request import OpenRequest, request_from, request_record
+from cu_market.domain.profile import CUProfile
 from cu_market.domain.purchase import Purchase, PurchaseState
+from cu_market.domain.rental import Rental, RentalState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -325,4 +328,35 @@ def purchase_from(row: Row[Any]) -> Purchase:
         size=ResourceVector(
             cpu_millis=row.cpu_millis, memory_bytes=row.memory_bytes, gpu_count=row.gpu_count
         ),
+    )
+
+
+_RENTAL_TIMES = ("planned_at", "opens_at", "valid_until", "opened_at", "closed_at")
+_RENTAL_AS_IT_IS = (
+    *("rental_id", "run_id", "auction_id", "bid_id", "capacity_id", "price_microusd_per_hour"),
+    *("minimum_ms", "expected_ms", "cost_microusd", "rest_microusd"),
+)
+
+
+def rental_row(rental: Rental) -> dict[str, Any]:
+    """Returns the rental's columns."""
+    return {
+        **{name: getattr(rental, name) for name in _RENTAL_AS_IT_IS},
+        **{name: to_us_or_none(getattr(rental, name)) for name in _RENTAL_TIMES},
+        "state": rental.state.value,
+        "cpu_millis": rental.size.cpu_millis,
+        "memory_bytes": rental.size.memory_bytes,
+        "gpu_count": rental.size.gpu_count,
+        "profile": json.dumps(asdict(rental.profile), sort_keys=True),
+    }
+
+
+def rental_from(row: Row[Any]) -> Rental:
+    """Returns the rental of a row."""
+    times: dict[str, Any] = {name: from_us_or_none(getattr(row, name)) for name in _RENTAL_TIMES}
+    return Rental(
+        **{name: getattr(row, name) for name in _RENTAL_AS_IT_IS},
+        **times,
+        state=RentalState(row.state),
+        profile=CUProfile(**json.loads(row.profile)),
     )

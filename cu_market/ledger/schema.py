@@ -19,7 +19,7 @@ from sqlalchemy import (
     Text,
 )
 
-HEAD = "0014"
+HEAD = "0015"
 """The newest revision in migrations/versions. Compared on opening, so that an up-to-date ledger
 never imports Alembic; a test holds it equal to what Alembic finds."""
 
@@ -244,6 +244,35 @@ PURCHASES = Table(
     Index("ix_purchases_ended_at", "ended_at"),
 )
 """One row per CU that was started ahead of the run that is to use it."""
+
+RENTALS = Table(
+    "rentals",
+    METADATA,
+    _name("rental_id", primary_key=True),
+    _name("run_id"),
+    _name("state"),
+    _name("auction_id"),
+    _name("bid_id"),
+    _name("capacity_id"),
+    _count("cpu_millis"),
+    _count("memory_bytes"),
+    _count("gpu_count"),
+    _count("price_microusd_per_hour"),
+    _count("minimum_ms"),
+    _count("expected_ms"),
+    _count("planned_at"),
+    _count("opens_at"),
+    _count("valid_until", nullable=True),
+    _count("opened_at", nullable=True),
+    _count("closed_at", nullable=True),
+    _count("cost_microusd", nullable=True),
+    _count("rest_microusd", nullable=True),
+    Column("profile", Text, nullable=False),
+    Index("ix_rentals_capacity_id_state", "capacity_id", "state"),
+    Index("ix_rentals_run_id", "run_id"),
+    Index("ix_rentals_closed_at", "closed_at"),
+)
+"""One row per CU that a run rents whole: a capacity of its own for the run's leases."""
 
 CHANNELS = Table(
     "channels",

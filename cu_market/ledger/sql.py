@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 
@@ -13,6 +13,7 @@ from cu_market.domain.lease import Refusal, RunLease
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.publication import Publication
 from cu_market.domain.purchase import Purchase, PurchaseState
+from cu_market.domain.rental import Rental, RentalState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -23,6 +24,7 @@ from cu_market.ledger import leases as lease_sql
 from cu_market.ledger import open_requests as request_sql
 from cu_market.ledger import past as past_sql
 from cu_market.ledger import purchases as purchase_sql
+from cu_market.ledger import rentals as rental_sql
 from cu_market.ledger import retenders as retender_sql
 from cu_market.ledger import runs as run_sql
 from cu_market.ledger import tenders as tender_sql
@@ -78,11 +80,12 @@ class SqlLedger:
         auction: Auction,
         awards: Sequence[Allocation],
         asked: Sequence[OpenRequest] = (),
+        rentals: Sequence[Rental] = (),
     ) -> None:
-        """Writes an auction and its awards together; see Ledger."""
-        check_auction(auction, awards)
+        """Writes an auction, its awards and its rentals together; see Ledger."""
+        check_auction(auction, awards, rentals)
         self._database.write(
-            lambda connection: award_sql.record(connection, auction, awards, asked),
+            lambda connection: award_sql.record(connection, auction, awards, asked, rentals),
             f"run {auction.run_id}",
         )
 
@@ -202,7 +205,7 @@ class SqlLedger:
         return self._database.read(lambda c: award_sql.find_all(c, run_id, wanted, limit))
 
     def held(self, capacity_id: str, *, run_id: str | None = None) -> ResourceVector:
-        """Returns the sum of sizes that are LEASED or ACCEPTED, or stand bought ahead."""
+        """Returns the sum of sizes that are leased, stand bought ahead, or are rented."""
         return self._database.read(
             lambda c: (
                 award_sql.sum_held(c, capacity_id)
@@ -264,6 +267,34 @@ class SqlLedger:
         """Returns purchases, newest first; see Ledger."""
         wanted = None if states is None else frozenset(states)
         return self._database.read(lambda c: purchase_sql.find(c, wanted, run_id, since, limit))
+
+    def rent(self, rental: Rental, *, capacity: ResourceVector, now: datetime) -> Rental | Refusal:
+        """A PLANNED rental becomes OPEN if its provider's capacity has room; see Ledger."""
+        return self._database.write(
+            lambda c: rental_sql.rent(c, rental, capacity, now),
+            f"capacity {rental.capacity_id}",
+            f"run {rental.run_id}",
+        )
+
+    def close_rentals(
+        self, run_id: str, *, now: datetime, kept: Collection[str] = ()
+    ) -> Sequence[Rental]:
+        """Closes a run's rentals on which nothing is leased, nor is to be; see Ledger."""
+        spared = frozenset(kept)
+        return self._database.write(
+            lambda c: rental_sql.close(c, run_id, now, spared), f"run {run_id}"
+        )
+
+    def rentals(
+        self,
+        *,
+        run_id: str | None = None,
+        states: Iterable[RentalState] | None = None,
+        since: datetime | None = None,
+    ) -> Sequence[Rental]:
+        """Returns rentals, the first planned first; see Ledger."""
+        wanted = None if states is None else frozenset(states)
+        return self._database.read(lambda c: rental_sql.find_all(c, run_id, wanted, since))
 
     def note_tender(self, tender: Tender) -> None:
         """Writes a run's account and what it waits for."""

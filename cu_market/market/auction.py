@@ -30,6 +30,7 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.auction import Auction
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Plan
+from cu_market.domain.rental import STANDING_RENTALS, RentalState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import Mode
@@ -40,6 +41,7 @@ from cu_market.market.companions import RunsCompanions
 from cu_market.market.demand.champions import published_forecaster
 from cu_market.market.demand.past import Past, read_past
 from cu_market.market.demand.requests import Demand, read_specs, size_run
+from cu_market.market.renting.offered import until_ready, with_rentals
 from cu_market.market.report import auction_report
 from cu_market.market.rounds import Rounds
 from cu_market.market.scores import measured_scores
@@ -153,6 +155,7 @@ class Market:
         mode = self._mode(outline)
         crowd = with_queued(read_crowd(self.ledger, outline.run_id, now), self, queued, now)
         demand, bids = self.offers(outline, floors or {}, now, excluded, mode=mode, crowd=crowd)
+        bids, crowd = self.with_own_rentals(outline.run_id, bids, crowd, now, excluded)
         is_buying = mode is not Mode.RECOMMEND
 
         def planned(demand: Demand, bids: BidRound) -> Together:
@@ -163,6 +166,8 @@ class Market:
         refuse_late(is_wanted, "the auction")
         moved = write_moves(self.ledger, outline, found, bids, attempts or {}, now)
         auction_id = uuid.uuid4().hex
+        rentals = [replace(rental, auction_id=auction_id) for rental in found.rentals]
+        bids = with_rentals(bids, rentals)
         seconds = time.monotonic() - began
         report = auction_report(outline, demand, bids, outcome, seconds=seconds, ends=found.ends)
         if crowd.requests or found.is_late:
@@ -192,7 +197,9 @@ class Market:
             }
         )
         asked = open_requests(outline, demand, account_of(demand), allocations)
-        self.ledger.record_auction(auction, list(allocations.values()), asked)
+        self.ledger.record_auction(
+            auction, list(allocations.values()), asked, rentals if is_buying else ()
+        )
         return Cleared(
             auction=auction,
             demand=demand,
@@ -229,6 +236,7 @@ class Market:
         found, bids = self._rounds(planned, is_wanted).hold(demand, bids)
         outcome = found.plan
         refuse_late(is_wanted, "the quote")
+        bids = with_rentals(bids, found.rentals)
         seconds = time.monotonic() - began
         auction = Auction(
             auction_id="",
@@ -273,6 +281,26 @@ class Market:
             and (mode is Mode.RECOMMEND or not self._only_quotes(bid.provider))
         )
         return demand, replace(bids, bids=standing)
+
+    def with_own_rentals(
+        self,
+        run_id: str,
+        bids: BidRound,
+        crowd: Crowd,
+        now: datetime,
+        excluded: Collection[str] = (),
+    ) -> tuple[BidRound, Crowd]:
+        """Returns a round and a crowd with the CUs that the run has rented, and those that it is to
+        rent and that are still offered."""
+        offered = {bid.bid_id for bid in bids.bids}
+        rentals = [
+            rental
+            for rental in self.ledger.rentals(run_id=run_id, states=STANDING_RENTALS)
+            if rental.profile.provider in self.providers
+            and rental.resource_id not in excluded
+            and (rental.state is RentalState.OPEN or rental.bid_id in offered)
+        ]
+        return with_rentals(bids, rentals), until_ready(crowd, rentals, now)
 
     @property
     def terms(self) -> Terms:
@@ -323,8 +351,10 @@ class Market:
         budget = demand.run.budget_microusd
         if budget is not None:
             rows = self.ledger.allocations(run_id=outline.run_id)
+            rentals = self.ledger.rentals(run_id=outline.run_id)
             steps = {step.step_key for step in outline.steps}
-            demand = replace(demand, left_microusd=left_microusd(rows, budget, steps, now))
+            left = left_microusd(rows, budget, steps, now, rentals=rentals)
+            demand = replace(demand, left_microusd=left)
         self._tell_use(outline.run_id)
         bids = collect_bids(
             list(self.providers.values()),

@@ -20,6 +20,7 @@ from typing import Any
 from cu_market.domain.bid import Bid
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Award
+from cu_market.domain.rental import Rental
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import MICROUSD, lease_cost_microusd
 from cu_market.market.auction import Cleared, Market
@@ -204,6 +205,9 @@ def _figures(walked: Walked, bids: Mapping[str, Bid], deadline_ms: int) -> Point
         request = walked.requests[award.request_id]
         for case, takes in enumerate(walked.takes_ms[award.request_id]):
             costs[case] += _paid_microusd(request, award, bids, takes)
+    for rental in walked.rentals:
+        for case, rest in enumerate(_rests_microusd(rental, walked)):
+            costs[case] += rest
     return Point(
         deadline_ms=deadline_ms,
         cost_microusd=(quantile(costs, MEDIAN_PERMILLE), quantile(costs, P95_PERMILLE)),
@@ -216,6 +220,23 @@ def _paid_microusd(
 ) -> int:
     """Returns the bill of an award that takes so long: as its plan's, that of all its leases, and
     what is paid beside them."""
-    billed_ms = max(round(takes_ms), bids[award.bid_id].minimum_ms)
+    bid = bids.get(award.bid_id)  # a share of a rental has no least time of its own
+    billed_ms = max(round(takes_ms), 0 if bid is None else bid.minimum_ms)
     lease = lease_cost_microusd(award.price_microusd_per_hour, billed_ms)
     return lease * request.quantity + award.egress_microusd
+
+
+def _rests_microusd(rental: Rental, walked: Walked) -> Iterable[int]:
+    """Returns what the shares leave of a rental's bill, case by case: from its start-up before its
+    first step's start to its last one's end."""
+    own = [award for award in walked.own if award.capacity_id == rental.rental_id]
+    for case in range(len(walked.finishes_ms) if own else 0):
+        takes = [walked.takes_ms[award.request_id][case] for award in own]
+        ends = [walked.ends_ms[award.request_id][case] for award in own]
+        began = min(end - took for end, took in zip(ends, takes, strict=True))
+        held_ms = round(max(ends) - began) + rental.profile.startup_ms
+        paid = sum(
+            lease_cost_microusd(award.price_microusd_per_hour, round(took))
+            for award, took in zip(own, takes, strict=True)
+        )
+        yield max(0, rental.bill_microusd(1000 * held_ms) - paid)

@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cu_market.domain.bid import Bid
-from cu_market.domain.plan import Award
+from cu_market.domain.plan import Award, Plan
 from cu_market.domain.profile import ResourcePool
+from cu_market.domain.rental import offered_name
 from cu_market.domain.resources import ResourceVector
 from cu_market.market.demand.requests import Demand
 from cu_market.market.together.joint import Together
@@ -74,7 +75,7 @@ class Rounds:
             if told and outcome.unserved:
                 raise no_room_left(outcome, demand, bids, self.providers, told)
             refuse_unserved(outcome, demand, bids, self.providers)
-            awards = (*outcome.awards, *(move.award for move in found.moves))
+            awards = (*_claims(outcome, bids, found), *(move.award for move in found.moves))
             gone = self.withdrawn(awards, bids)
             if not gone:
                 told_in = replace(outcome, notes=(*told, *outcome.notes))
@@ -108,6 +109,27 @@ class Rounds:
             if reason:
                 gone.setdefault(award.bid_id, reason)
         return gone
+
+
+def _claims(outcome: Plan, bids: BidRound, found: Together) -> list[Award]:
+    """Returns what the run's awards claim of the providers: a share of a CU that is to be rented
+    claims all of it, one of a CU that the run has rented nothing more."""
+    rented = {rental.rental_id for rental in bids.rentals}
+    wanted = {rental.rental_id: rental for rental in found.rentals}
+    claims = []
+    for award in outcome.awards:
+        rental = wanted.get(award.capacity_id)
+        if rental is not None:
+            award = replace(
+                award,
+                bid_id=rental.bid_id,
+                capacity_id=rental.capacity_id,
+                resource_id=offered_name(rental.resource_id),
+                size=rental.size,
+            )
+        if award.capacity_id not in rented:
+            claims.append(award)
+    return claims
 
 
 def _expired(bid: Bid, now: datetime) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from cu_market.domain.rental import offered_name
 from cu_market.domain.usage import Ending
 from cu_market.ledger.interface import Ledger
 from cu_market.pse.performance import score_millis
@@ -24,7 +25,7 @@ def measured_scores(ledger: Ledger) -> dict[str, int]:
         if usage.ending not in (Ending.PREEMPTED, Ending.INTERRUPTED)
     ]
     endings += [
-        (lease.unstarted_at, lease.resource_id, False)
+        (lease.unstarted_at, offered_name(lease.resource_id), False)
         for lease in ledger.unstarted(limit=RECENT)
         if lease.unstarted_at is not None
     ]

@@ -114,6 +114,7 @@ class MarketSettings(BaseModel):
         solve_seconds: the integer program's limit.
         lease_seconds: a lease not renewed for so long expires.
         min_attempts: good ends of a step before its forecast replaces what was declared.
+        share_cus: whether a run's steps share CUs that are sold whole; else each has one to itself.
         renegotiate_seconds: how often a run's awards are reviewed while it goes; 0: never.
         accounts: by name; an account that is not there has weight 1 and no ceiling.
         fair_share_seconds: how far back use counts when accounts share a pool.
@@ -136,6 +137,7 @@ class MarketSettings(BaseModel):
     solve_seconds: float = Field(default=1.0, gt=0, le=60)
     lease_seconds: float = Field(default=30.0, ge=5)
     min_attempts: int = Field(default=1, ge=1)
+    share_cus: bool = True
     renegotiate_seconds: float = Field(default=5.0, ge=0, le=3600)
     accounts: dict[str, AccountSettings] = Field(default_factory=dict)
     fair_share_seconds: float = Field(default=600.0, gt=0, le=86_400)

@@ -12,6 +12,7 @@ from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Loss, LossReason
 from cu_market.domain.problem import Problem
 from cu_market.domain.profile import CUProfile, ResourcePool
+from cu_market.domain.rental import Rental
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import format_bytes, millis_to_cores
 from cu_market.ral.answers import Inspection, pool_of
@@ -31,6 +32,7 @@ class BidRound:
         pool: sound profiles and capacities of all that answered.
         problems: by provider, what was dropped and why; providers without any are left out.
         silent: by provider, why it has not answered; those that have are left out.
+        rentals: CUs that the run which asks has rented; each is among the bids.
         seconds: from the question to the last answer or the deadline, checks included.
     """
 
@@ -38,6 +40,7 @@ class BidRound:
     pool: ResourcePool
     problems: Mapping[str, tuple[Problem, ...]]
     silent: Mapping[str, str] = field(default_factory=dict)
+    rentals: tuple[Rental, ...] = ()
     seconds: float
 
     def minimum_ms(self, bid_id: str) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.rental import as_offered, is_share
 from cu_market.ral.provider import Foresighted, Provider, WorkerLaunch
 
 WORKER_ARGUMENTS = ("-m", "cu_market.deo.worker")
@@ -40,8 +41,17 @@ def relevant_tags(provider: Provider, tags: Mapping[str, str] | None) -> dict[st
 def worker_key_of(
     provider: Provider, allocation: Allocation, relevant: Mapping[str, str]
 ) -> WorkerKey:
-    """Returns the key of the worker that runs an allocation's step."""
-    return WorkerKey(provider.name, provider.worker_key(allocation), _digest(relevant))
+    """Returns the key of the worker that runs an allocation's step: each CU that is rented whole
+    has workers of its own."""
+    place = provider.worker_key(as_offered(allocation))
+    if is_share(allocation):
+        place = f"{rented_place(allocation.resource_id)}{place}"
+    return WorkerKey(provider.name, place, _digest(relevant))
+
+
+def rented_place(resource_id: str) -> str:
+    """Returns how the keys of a rental's workers begin."""
+    return f"{resource_id}:"
 
 
 def shared_key_of(provider: Provider) -> WorkerKey:

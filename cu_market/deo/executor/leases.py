@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from cu_market.deo.executor.capacities import Capacities
+from cu_market.deo.executor.renting import Renting
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.lease import Refusal
 from cu_market.domain.resources import ResourceVector
@@ -26,6 +27,9 @@ class Leases:
         market: open.
         run_id: the run.
         purse: what it may spend.
+
+    Attributes:
+        renting: the CUs that it rents whole.
     """
 
     def __init__(self, market: Market, run_id: str, purse: Purse) -> None:
@@ -33,6 +37,7 @@ class Leases:
         self._run_id = run_id
         self.purse = purse
         self._capacities = Capacities(market)
+        self.renting = Renting(market, run_id, purse, self._capacities)
 
     def shortage(self, award: Allocation, ahead: Sequence[Allocation] = ()) -> Refusal | None:
         """Returns what the capacity is short of now, or None when the lease would fit.
@@ -43,26 +48,32 @@ class Leases:
             award: what would be leased.
             ahead: what will be leased before it.
         """
-        capacity = self._capacities.of(award)
+        capacity = self.renting.room(award)
         held = self._market.ledger.held(award.capacity_id, run_id=self._run_id)
         for other in ahead:
             if other.capacity_id == award.capacity_id:
                 held = held + other.size
         short = (held + award.size).exceeds(capacity)
+        if not short and self.renting.is_open(award):
+            return None
         if not short:
             return self.purse.objection(award, capacity, ahead)
         return Refusal(capacity_id=award.capacity_id, short_of=short, free=capacity.minus(held))
 
     def has_ended(self, award: Allocation) -> bool:
-        """Whether the offer that was awarded has ended: its lease would be refused."""
+        """Whether the offer that was awarded has ended, or its CU is rented no more: its lease
+        would be refused."""
+        if self.renting.is_over(award):
+            return True
         return award.valid_until is not None and award.valid_until <= self._market.now()
 
     def take(self, award: Allocation, holder: str) -> Allocation | Refusal:
         """Takes the lease, or says what the pool is short of."""
-        capacity = self._capacities.of(award)
-        objection = self.purse.objection(award, capacity)
-        if objection is not None:
-            return objection
+        capacity = self.renting.room(award)
+        if not self.renting.is_open(award):
+            objection = self.purse.objection(award, capacity)
+            if objection is not None:
+                return objection
         outcome = self._lease(replace(award, holder=holder), capacity)
         is_short = isinstance(outcome, Refusal) and outcome.short_of
         if is_short and give_way(self._market, award, capacity):
@@ -162,9 +173,9 @@ class Leases:
 
     def fails_for_budget(self, award: Allocation) -> bool:
         """Whether the step is to fail since its run's budget would be passed."""
-        if self._market.settings.on_budget is not OnBudget.FAIL:
+        if self._market.settings.on_budget is not OnBudget.FAIL or self.renting.is_open(award):
             return False
-        return self.purse.over_budget(award) is not None
+        return self.purse.over_budget(self.renting.bought(award)) is not None
 
     def accept(self, lease: Allocation) -> None:
         """Notes that the step's process runs; one that was taken back meanwhile is ended soon.
@@ -202,6 +213,7 @@ class Leases:
             except LeaseLostError:
                 continue  # the reaper was quicker
         ledger.release_awards(run_id, now=now)
+        ledger.close_rentals(run_id, now=now)
         give_back(self._market, run_id, now)
 
     def release(self, lease: Allocation, *, is_unstarted: bool = False) -> None:

@@ -9,7 +9,9 @@ One turn:
    (`relay`): what is not acknowledged, a run worker that takes over is sent again;
 5. settle each attempt that ended, and decide: done, failed, retried, or negotiated anew
    (`endings`);
-6. tell of skipped and abandoned steps.
+6. open CUs that are rented whole shortly before they are needed, and close those that are needed no
+   more (`rentals`);
+7. tell of skipped and abandoned steps.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from cu_market.deo.executor.endings import Endings
 from cu_market.deo.executor.lifeline import Lifeline
 from cu_market.deo.executor.relay import Relay
 from cu_market.deo.executor.renegotiation import Renegotiator
+from cu_market.deo.executor.rentals import Rentals
 from cu_market.deo.executor.starting import Starter
 from cu_market.deo.executor.state import RunState
 from cu_market.deo.executor.workers import WorkerGone
@@ -48,6 +51,7 @@ class Loop:
         self._endings = Endings(run)
         self._relay = Relay(run, self._endings)
         self._renegotiator = Renegotiator(run)
+        self._rentals = Rentals(run)
 
     def run(self) -> Iterator[DagsterEvent]:
         """Yields Dagster's events until every step has ended.
@@ -67,6 +71,7 @@ class Loop:
                     yield from run.retendered.take_over()
                 yield from self._renegotiator.review()
                 yield from self._starter.start_ready()
+                self._rentals.open_ahead()
             for arrival in run.workers.poll(self._timeout()):
                 if isinstance(arrival, WorkerGone):
                     yield from self._endings.lose_worker(arrival)
@@ -74,7 +79,9 @@ class Loop:
                     yield from self._relay.take(*arrival)
                     arrival[0].acknowledge()
             run.workers.end_idle()
+            yield from self._rentals.close()
             yield from run.active.plan_events_iterator(run.context)
+        yield from self._rentals.close(is_end=True)
         yield from self._conclude()
 
     @property

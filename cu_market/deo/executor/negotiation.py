@@ -268,6 +268,10 @@ class Negotiation:
             if step.step_key in self._book and step.step_key not in self._leased
         )
 
+    def has_begun(self, step_key: str) -> bool:
+        """Whether the step has, or had, a lease."""
+        return step_key in self._leased
+
     def remaining(self, steps: Collection[str]) -> RunOutline:
         """Returns the outline of these steps alone, free of dependencies on all others."""
         part = part_of(self._outline, steps)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.inputs import Place
 from cu_market.domain.outline import StepOutline, template_key
+from cu_market.domain.rental import offered_name
 from cu_market.market.auction import Market
 
 logger = logging.getLogger(__name__)
@@ -52,5 +53,5 @@ class Origins:
                 logger.warning("provider is silent", extra={"action": "place"}, exc_info=True)
                 return None
             places = {profile.cu_id: profile.place for profile in profiles}
-            self._known[key] = places.get(lease.resource_id)
+            self._known[key] = places.get(offered_name(lease.resource_id))
         return self._known[key]

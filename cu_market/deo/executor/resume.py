@@ -217,6 +217,7 @@ def _end_rest(
             ledger.settle(row.key, row.fencing_token, ended_at=market.now(), usage=None)
         except LeaseLostError:
             continue  # a daemon's reaper was quicker
+    ledger.close_rentals(run_id, now=market.now())
     give_back(market, run_id, market.now())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from dagster import DagsterEvent, MetadataValue
 
@@ -22,6 +23,7 @@ from cu_market.deo.executor.workers import WarmWorker
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.lease import Refusal
 from cu_market.domain.problem import CUMarketError, InvalidInputError
+from cu_market.domain.rental import as_offered
 from cu_market.ledger.errors import LeaseLostError
 
 ATTEMPT_METADATA = "cu/attempt"
@@ -106,10 +108,15 @@ class Starter:
         self._leave_withdrawn(step_key)
         self._run.negotiation.resize(step_key)
         award = self._run.negotiation.award(step_key)
-        if self._run.negotiation.leases.has_ended(award):
+        leases = self._run.negotiation.leases
+        if leases.has_ended(award):
             return None  # let go ahead, to be auctioned again
+        is_idle = not self._run.attempts and not leases.renting.has_open()
+        closed = leases.renting.open(award, is_due=is_idle)
+        if closed is not None and not leases.fails_for_budget(award):
+            return closed
         # An exclusive worker is started for its lease: what it takes is not free before that.
-        if not self._is_exclusive(award) and not self._worker(award).is_ready:
+        if not self._is_exclusive(award) and not self._run.worker_for(award).is_ready:
             return "loading"
         negotiation = self._run.negotiation
         refusal = negotiation.leases.shortage(award, [negotiation.award(key) for key in going])
@@ -129,11 +136,6 @@ class Starter:
     def _is_exclusive(self, award: Allocation) -> bool:
         return self._run.negotiation.market.providers[award.provider].capabilities.exclusive
 
-    def _worker(self, award: Allocation) -> WarmWorker:
-        negotiation = self._run.negotiation
-        provider = negotiation.market.providers[award.provider]
-        return self._run.workers.ensure(provider, award, negotiation.tags(award.step_key))
-
     def _lease_and_start(self, step_key: str) -> Iterator[DagsterEvent]:
         award = self._run.negotiation.award(step_key)
         if self._run.negotiation.leases.fails_for_budget(award):
@@ -142,7 +144,11 @@ class Starter:
         if self._run.negotiation.leases.has_ended(award):
             yield from self._auction_again(award)
             return
-        worker = self._worker(award)
+        closed = self._run.negotiation.leases.renting.open(award, is_due=True)
+        if isinstance(closed, Refusal):
+            yield from self._tell_waiting(step_key, closed, award)
+            return
+        worker = self._run.worker_for(award)
         if not worker.is_ready and not self._is_exclusive(award):
             return
         if self._run.negotiation.kept.away_from(step_key):
@@ -236,14 +242,15 @@ class Starter:
 
     def _fail_for_budget(self, award: Allocation) -> DagsterEvent:
         """Ends a step that may not be bought: its failure, or its retry where it has one."""
-        refusal = self._run.negotiation.leases.purse.over_budget(award)
+        leases = self._run.negotiation.leases
+        refusal = leases.purse.over_budget(leases.renting.bought(award))
         del self._run.unleased[award.step_key]
         self._run.waiting.since.pop(award.step_key, None)
         reason = "over budget" if refusal is None else refusal.reason
         return self._run.fail_step(award.step_key, error_of_message("BudgetExceeded", reason))
 
     def _send_step(self, lease: Allocation, worker: WarmWorker, context: StepContext) -> None:
-        limits = self._run.negotiation.market.providers[lease.provider].limits(lease)
+        limits = self._run.negotiation.market.providers[lease.provider].limits(as_offered(lease))
         self._run.attempts[lease.fencing_token] = Attempt(
             step_key=lease.step_key, lease=lease, worker=worker
         )
@@ -266,11 +273,14 @@ class Starter:
     def _tell_waiting(
         self, step_key: str, refusal: Refusal, award: Allocation | None = None
     ) -> Iterator[DagsterEvent]:
+        leases = self._run.negotiation.leases
         wanted = award or self._run.negotiation.award(step_key)
+        if not leases.renting.is_open(wanted):
+            wanted = replace(leases.renting.bought(wanted), step_key=step_key)
         self._may_tags_help = True
         if self._wanting is None and not refusal.is_for_money:
             self._wanting = wanted
-        purse = self._run.negotiation.leases.purse
+        purse = leases.purse
         taken = purse.take_back(wanted, refusal) if refusal.short_of else []
         cause = "money" if refusal.is_for_money else "room" if refusal.short_of else "turn"
         is_new = self._run.waiting.note(step_key, cause)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dagster import DagsterEvent, EventLogEntry
 
@@ -146,6 +146,19 @@ class RunState:
         if self.attempts:
             return True
         return not self.is_stopping and not self.active.is_complete
+
+    def worker_for(self, award: Allocation) -> WarmWorker:
+        """Returns the worker that runs an award's step, started if there is none: on a CU that is
+        rented whole, for all of it.
+
+        Raises:
+            OSError: it cannot be started.
+            InvalidInputError: it cannot be described.
+        """
+        provider = self.negotiation.market.providers[award.provider]
+        rental = self.negotiation.leases.renting.of(award)
+        launched = award if rental is None else replace(award, size=rental.size)
+        return self.workers.ensure(provider, launched, self.negotiation.tags(award.step_key))
 
     def fail_step(self, step_key: str, error: SerializableErrorInfo) -> DagsterEvent:
         """Returns the failure of a step that no attempt has begun, or its retry."""

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.outline import StepOutline
+from cu_market.domain.rental import offered_name
 from cu_market.domain.spec import ComputeSpec
 from cu_market.domain.usage import Ending, Measurement, Usage
 
@@ -37,7 +38,7 @@ def usage_of(
         identity=step.identity,
         job_name=job_name,
         provider=lease.provider,
-        resource_id=lease.resource_id,
+        resource_id=offered_name(lease.resource_id),
         started_at=ended_at - timedelta(milliseconds=measurement.wall_ms),
         ended_at=ended_at,
         cpu_millis=lease.size.cpu_millis,

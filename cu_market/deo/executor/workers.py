@@ -20,12 +20,14 @@ from cu_market.deo.executor.ahead import Foresight
 from cu_market.deo.worker.frames import Decoder, Frame, FrameError, encode
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.purchase import Purchase
+from cu_market.domain.rental import as_offered
 from cu_market.domain.resources import ResourceVector
 from cu_market.ral.carrier import Carrier
 from cu_market.ral.places import (
     WORKER_ARGUMENTS,
     WorkerKey,
     relevant_tags,
+    rented_place,
     shared_key_of,
     worker_key_of,
 )
@@ -224,7 +226,7 @@ class Workers:
             worker_key=key.place,
             arguments=WORKER_ARGUMENTS,
             working_directory=os.getcwd(),
-            allocation=allocation,
+            allocation=None if allocation is None else as_offered(allocation),
             tags=tags,
             starter=self._starter,
             run=self._run,
@@ -276,6 +278,12 @@ class Workers:
     def discard(self, warm: WarmWorker) -> None:
         """Closes one worker, whatever it runs."""
         if warm in self._workers:
+            self._close(warm)
+
+    def end_rented(self, resource_id: str) -> None:
+        """Closes the workers of a CU that is rented no more."""
+        place = rented_place(resource_id)
+        for warm in [each for each in self._workers if each.key.place.startswith(place)]:
             self._close(warm)
 
     def end_idle(self) -> None:

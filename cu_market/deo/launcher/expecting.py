@@ -40,6 +40,7 @@ from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Award
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.purchase import Purchase, PurchaseState
+from cu_market.domain.rental import is_share
 from cu_market.market.accounts.spending import DEFAULT_ACCOUNT
 from cu_market.market.ahead.buying import Want
 from cu_market.market.ahead.startups import known_lags, known_startups
@@ -202,6 +203,8 @@ class Expecting:
         step = next(each for each in outline.steps if each.step_key == award.request_id)
         request = next(r for r in cleared.demand.requests if r.request_id == award.request_id)
         allocation = _allocation(award, self._market.now())
+        if is_share(allocation):
+            return None  # its run opens the CU itself, ahead of the step
         tags = relevant_tags(provider, step.tags)
         key = worker_key_of(provider, allocation, tags)
         launch = WorkerLaunch(

@@ -91,6 +91,7 @@ def reap_run(market: Market, lease: RunLease) -> None:
     for allocation in market.ledger.revoke(lease.run_id, now=now):
         _settle(market.ledger, allocation.key, allocation.fencing_token, now)
     market.ledger.release_awards(lease.run_id, now=now)
+    market.ledger.close_rentals(lease.run_id, now=now)
     give_back(market, lease.run_id, now)
     if market.carrier is not None:
         market.ledger.channels.forget_run(lease.run_id)

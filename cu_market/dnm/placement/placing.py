@@ -182,6 +182,32 @@ def plan_chosen(
     return _Placing(given, Priced()).exact(choice).plan()
 
 
+def plan_standing(
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    capacities: Mapping[str, ResourceVector],
+    standing: Mapping[str, Standing],
+    *,
+    running: Sequence[RunningLease] = (),
+) -> Plan:
+    """Returns the plan in which everything stays where it stands, and when, with all its costs;
+    what finds no room or time there is placed anew.
+
+    Args:
+        requests, bids, capacities, running: as plan_placed.
+        standing: of every request.
+    """
+    choice = {name: place.bid_id for name, place in standing.items()}
+    given = Given(
+        requests=kept_as_chosen(requests, bids, choice, standing),
+        bids=bids,
+        capacities=capacities,
+        running=running,
+        standing=standing,
+    )
+    return _Placing(given, Priced()).stays().plan()
+
+
 def depends_on_places(requests: Sequence[ResourceRequest], bids: Sequence[Bid]) -> bool:
     """Whether it matters to any request where the plan puts another."""
     names = {request.request_id for request in requests}

@@ -10,6 +10,7 @@ from datetime import datetime
 from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.auction import Auction
 from cu_market.domain.open_request import OpenRequest
+from cu_market.domain.rental import Rental, RentalState
 from cu_market.domain.resources import ResourceVector
 from cu_market.ledger.memory import open_requests
 from cu_market.ledger.memory.schema import Tables
@@ -34,9 +35,14 @@ def find_all(
 
 
 def sum_held(tables: Tables, capacity_id: str) -> ResourceVector:
-    """Returns the sum of sizes that are LEASED or ACCEPTED."""
+    """Returns the sum of sizes that are LEASED or ACCEPTED, and of open rentals."""
     rows = tables.allocations.values()
-    held = (row.size for row in rows if row.state in HOLDING and row.capacity_id == capacity_id)
+    held = [row.size for row in rows if row.state in HOLDING and row.capacity_id == capacity_id]
+    held += [
+        rental.size
+        for rental in tables.rentals.values()
+        if rental.state is RentalState.OPEN and rental.capacity_id == capacity_id
+    ]
     return sum(held, ResourceVector())
 
 
@@ -45,8 +51,9 @@ def record(
     auction: Auction,
     awards: Sequence[Allocation],
     asked: Sequence[OpenRequest],
+    rentals: Sequence[Rental] = (),
 ) -> None:
-    """Writes an auction and its awards; nothing if the auction is there already.
+    """Writes an auction, its awards and rentals; nothing if the auction is there already.
 
     Raises:
         AwardTakenError: an award's key exists.
@@ -62,6 +69,7 @@ def record(
         if row.step_key in steps:
             end(tables, row, AllocationState.RELEASED, auction.held_at)
     tables.allocations.update((award.key, award) for award in awards)
+    tables.rentals.update((rental.rental_id, rental) for rental in rentals)
     open_requests.keep(tables, asked)
 
 

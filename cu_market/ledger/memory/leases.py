@@ -23,6 +23,7 @@ from cu_market.ledger.moves import (
     leased,
     refusal,
     settled,
+    unrented,
 )
 
 
@@ -41,8 +42,10 @@ def give(
     check_leasable(row, allocation, expires_at)
     whose = (allocation.capacity_id, allocation.run_id, allocation.holder)
     held = sum_held(tables, allocation.capacity_id) + purchases.sum_beside(tables, *whose)
-    refused = expired(allocation, capacity, held, now) or refusal(
-        allocation.capacity_id, allocation.size, held, capacity
+    refused = (
+        unrented(allocation, tables.rentals.get(allocation.capacity_id))
+        or expired(allocation, capacity, held, now)
+        or refusal(allocation.capacity_id, allocation.size, held, capacity)
     )
     if refused is not None:
         return refused

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from cu_market.domain.allocation import Allocation, AllocationKey, AllocationState
@@ -13,6 +13,7 @@ from cu_market.domain.lease import Refusal, RunLease
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.publication import Publication
 from cu_market.domain.purchase import Purchase, PurchaseState
+from cu_market.domain.rental import Rental, RentalState
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
@@ -23,6 +24,7 @@ from cu_market.ledger.memory import leases as lease_rows
 from cu_market.ledger.memory import open_requests as request_rows
 from cu_market.ledger.memory import past as past_rows
 from cu_market.ledger.memory import purchases as purchase_rows
+from cu_market.ledger.memory import rentals as rental_rows
 from cu_market.ledger.memory import retenders as retender_rows
 from cu_market.ledger.memory import runs as run_rows
 from cu_market.ledger.memory import tenders as tender_rows
@@ -44,11 +46,12 @@ class InMemoryLedger:
         auction: Auction,
         awards: Sequence[Allocation],
         asked: Sequence[OpenRequest] = (),
+        rentals: Sequence[Rental] = (),
     ) -> None:
-        """Writes an auction and its awards together; see Ledger."""
-        check_auction(auction, awards)
+        """Writes an auction, its awards and its rentals together; see Ledger."""
+        check_auction(auction, awards, rentals)
         with self._turn:
-            award_rows.record(self._tables, auction, awards, asked)
+            award_rows.record(self._tables, auction, awards, asked, rentals)
 
     def supersede(
         self, auction: Auction, awards: Sequence[Allocation], asked: Sequence[OpenRequest]
@@ -221,6 +224,29 @@ class InMemoryLedger:
         """Returns purchases, newest first; see Ledger."""
         with self._turn:
             return purchase_rows.find(self._tables, states, run_id, since, limit)
+
+    def rent(self, rental: Rental, *, capacity: ResourceVector, now: datetime) -> Rental | Refusal:
+        """A PLANNED rental becomes OPEN if its provider's capacity has room; see Ledger."""
+        with self._turn:
+            return rental_rows.rent(self._tables, rental, capacity, now)
+
+    def close_rentals(
+        self, run_id: str, *, now: datetime, kept: Collection[str] = ()
+    ) -> Sequence[Rental]:
+        """Closes a run's rentals on which nothing is leased, nor is to be; see Ledger."""
+        with self._turn:
+            return rental_rows.close(self._tables, run_id, now, kept)
+
+    def rentals(
+        self,
+        *,
+        run_id: str | None = None,
+        states: Iterable[RentalState] | None = None,
+        since: datetime | None = None,
+    ) -> Sequence[Rental]:
+        """Returns rentals, the first planned first; see Ledger."""
+        with self._turn:
+            return rental_rows.find_all(self._tables, run_id, states, since)
 
     def note_tender(self, tender: Tender) -> None:
         """Writes a run's account and what it waits for."""

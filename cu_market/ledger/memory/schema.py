@@ -12,6 +12,7 @@ from cu_market.domain.lease import RunLease
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.publication import Publication
 from cu_market.domain.purchase import Purchase
+from cu_market.domain.rental import Rental
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.tender import Tender
 from cu_market.domain.usage import Usage
@@ -28,6 +29,7 @@ class Tables:
         run_leases: by run_id.
         tenders: by run_id.
         purchases: by purchase_id.
+        rentals: by rental_id.
         open_requests: by (run_id, step_key).
         curves: (ended_at, identity, curve) by the attempt's key.
         forecasts: what is published, by the step's identity.
@@ -41,6 +43,7 @@ class Tables:
     run_leases: dict[str, RunLease] = field(default_factory=dict)
     tenders: dict[str, Tender] = field(default_factory=dict)
     purchases: dict[str, Purchase] = field(default_factory=dict)
+    rentals: dict[str, Rental] = field(default_factory=dict)
     open_requests: dict[tuple[str, str], OpenRequest] = field(default_factory=dict)
     curves: dict[AllocationKey, tuple[datetime, StepIdentity, UsageCurve]] = field(
         default_factory=dict

@@ -1,4 +1,5 @@
-"""What accounts have spent in 24 hours, on leases and on CUs bought ahead; what ceilings leave."""
+"""What accounts have spent in 24 hours, on leases, rentals and CUs bought ahead; what ceilings
+leave."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from datetime import datetime, timedelta
 
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.purchase import Purchase
+from cu_market.domain.rental import Rental
 from cu_market.ledger.interface import Ledger
 from cu_market.market.accounts.spending import (
     DEFAULT_ACCOUNT,
@@ -24,8 +26,8 @@ NO_RUNS: Mapping[str, str] = {}
 def spent_by_account(
     ledger: Ledger, now: datetime, *, account_of: Mapping[str, str] = NO_RUNS
 ) -> dict[str, int]:
-    """Returns what accounts have spent in 24 hours, micro-dollars: leases, those that go on at
-    their expected time at least, and CUs bought ahead, those that stand until now.
+    """Returns what accounts have spent in 24 hours, micro-dollars: leases and rentals, those that
+    go on at their expected time at least, and CUs bought ahead, those that stand until now.
 
     Args:
         ledger: where both are.
@@ -40,9 +42,13 @@ def spent_by_account(
     bought: dict[str, list[Purchase]] = defaultdict(list)
     for purchase in ledger.purchases(since=now - WINDOW):
         bought[purchase.account].append(purchase)
+    rented: dict[str, list[Rental]] = defaultdict(list)
+    for rental in ledger.rentals(since=now - WINDOW):
+        rented[known.get(rental.run_id, DEFAULT_ACCOUNT)].append(rental)
     return {
-        account: committed_microusd(leases[account], now) + standing_microusd(bought[account], now)
-        for account in {*leases, *bought}
+        account: committed_microusd(leases[account], now, rented[account])
+        + standing_microusd(bought[account], now)
+        for account in {*leases, *bought, *rented}
     }
 
 

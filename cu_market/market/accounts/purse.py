@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from cu_market.domain.allocation import HOLDING, Allocation
 from cu_market.domain.lease import Refusal
+from cu_market.domain.rental import as_offered
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.domain.units import format_usd
@@ -71,7 +72,9 @@ class Purse:
         if self.budget_microusd is None:
             return None
         now = self.market.now()
-        spent = committed_microusd(self.market.ledger.allocations(run_id=self.run_id), now)
+        ledger = self.market.ledger
+        rows, rentals = ledger.allocations(run_id=self.run_id), ledger.rentals(run_id=self.run_id)
+        spent = committed_microusd(rows, now, rentals)
         remedy = "raise the run tag cu/budget_usd and "
         if self.market.settings.on_budget is OnBudget.FAIL:
             remedy += "re-execute the run from its failure"
@@ -86,8 +89,8 @@ class Purse:
         if self.budget_microusd is None:
             return None
         ledger, now = self.market.ledger, self.market.now()
-        rows = ledger.allocations(run_id=self.run_id)
-        return left_microusd(rows, self.budget_microusd, (), now)
+        rows, rentals = ledger.allocations(run_id=self.run_id), ledger.rentals(run_id=self.run_id)
+        return left_microusd(rows, self.budget_microusd, (), now, rentals=rentals)
 
     def take_back(self, award: Allocation, refusal: Refusal) -> list[Allocation]:
         """Revokes spot leases for a step that is not spot; returns them, the newest first.
@@ -95,14 +98,15 @@ class Purse:
         None are where they would not be enough. Whoever holds one learns it from the ledger.
         """
         provider = self.market.providers[award.provider]
-        if not isinstance(provider, Revocable) or provider.is_revocable(award):
+        if not isinstance(provider, Revocable) or provider.is_revocable(as_offered(award)):
             return []
         ledger, free = self.market.ledger, refusal.free
         victims: list[Allocation] = []
         for lease in ledger.allocations(states=HOLDING):
             if award.size.fits_in(free):
                 break
-            if lease.capacity_id == award.capacity_id and provider.is_revocable(lease):
+            is_there = lease.capacity_id == award.capacity_id
+            if is_there and provider.is_revocable(as_offered(lease)):
                 victims.append(lease)
                 free = free + lease.size
         if not award.size.fits_in(free) or not victims:
@@ -151,8 +155,14 @@ class Purse:
         since = now - timedelta(seconds=market.settings.fair_share_seconds)
         account_of = {tender.run_id: tender.account for tender in tenders}
         account_of[self.run_id] = self.account
+        whole = (
+            rental.whole()
+            for rental in market.ledger.rentals(since=since)
+            if rental.capacity_id == award.capacity_id
+        )
+        leased = market.ledger.leased_since(since, capacity_id=award.capacity_id)
         used = used_core_ms(
-            market.ledger.leased_since(since, capacity_id=award.capacity_id),
+            [*leased, *whole],
             account_of,
             since=since,
             now=now,

@@ -18,6 +18,7 @@ from cu_market.domain.allocation import HOLDING, Allocation, AllocationState
 from cu_market.domain.outline import template_key
 from cu_market.domain.plan import Award
 from cu_market.domain.purchase import Purchase
+from cu_market.domain.rental import Rental
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.tender import Tender
 from cu_market.domain.units import lease_cost_microusd
@@ -124,21 +125,32 @@ def rivals(own: Tender, tenders: Iterable[Tender], now: datetime) -> list[Tender
     ]
 
 
-def committed_microusd(leases: Iterable[Allocation], now: datetime) -> int:
-    """Returns what leases have cost, those that go on at their expected time at least, and the
-    egress of what their steps read, as it was expected."""
+def committed_microusd(
+    leases: Iterable[Allocation], now: datetime, rentals: Iterable[Rental] = ()
+) -> int:
+    """Returns what leases have cost, those that go on at their expected time at least, the egress
+    of what their steps read, as it was expected, and what they leave of the bills of CUs that are
+    or were rented, as these are expected."""
     total = 0
+    paid: dict[str, int] = defaultdict(int)
     for lease in leases:
-        total += lease.egress_due_microusd
-        if lease.cost_microusd is not None:
-            total += lease.cost_microusd
-        elif lease.leased_at is not None:
-            end = lease.ended_at or now
-            if lease.state in HOLDING:
-                least_ms = max(lease.expected_ms, lease.minimum_ms)
-                end = max(end, lease.leased_at + least_ms * _MILLISECOND)
-            total += lease.cost_until(end)
-    return total
+        cost = _lease_microusd(lease, now)
+        paid[lease.capacity_id] += cost
+        total += cost + lease.egress_due_microusd
+    had = (rental for rental in rentals if rental.opened_at is not None)
+    return total + sum(each.rest_foreseen_microusd(paid[each.rental_id], now) for each in had)
+
+
+def _lease_microusd(lease: Allocation, now: datetime) -> int:
+    if lease.cost_microusd is not None:
+        return lease.cost_microusd
+    if lease.leased_at is None:
+        return 0
+    end = lease.ended_at or now
+    if lease.state in HOLDING:
+        least_ms = max(lease.expected_ms, lease.minimum_ms)
+        end = max(end, lease.leased_at + least_ms * _MILLISECOND)
+    return lease.cost_until(end)
 
 
 def standing_microusd(purchases: Iterable[Purchase], now: datetime) -> int:
@@ -151,7 +163,12 @@ def standing_microusd(purchases: Iterable[Purchase], now: datetime) -> int:
 
 
 def left_microusd(
-    rows: Iterable[Allocation], budget_microusd: int, steps: Collection[str], now: datetime
+    rows: Iterable[Allocation],
+    budget_microusd: int,
+    steps: Collection[str],
+    now: datetime,
+    *,
+    rentals: Iterable[Rental] = (),
 ) -> int:
     """Returns what a run's budget leaves for some of its steps, at least 0: the budget without what
     its leases have cost and will, and without what its other steps were awarded. A mapped step's
@@ -162,19 +179,28 @@ def left_microusd(
         budget_microusd: the run's.
         steps: those that are to be awarded now.
         now: the present.
+        rentals: all of the run's.
     """
-    return max(0, budget_microusd - foreseen_microusd(rows, now, without=steps))
+    foreseen = foreseen_microusd(rows, now, without=steps, rentals=rentals)
+    return max(0, budget_microusd - foreseen)
 
 
 def foreseen_microusd(
-    rows: Iterable[Allocation], now: datetime, *, without: Collection[str] = ()
+    rows: Iterable[Allocation],
+    now: datetime,
+    *,
+    without: Collection[str] = (),
+    rentals: Iterable[Rental] = (),
 ) -> int:
-    """Returns what a run has cost, and what its leases and its awards are expected to cost yet.
+    """Returns what a run has cost, and what its leases, its awards and its rentals are expected to
+    cost yet.
 
     Args:
         rows: all of the run's.
         now: the present.
         without: steps whose awards are not counted.
+        rentals: all of the run's; one that is to be opened counts where any of these awards is on
+            it.
     """
     known = list(rows)
     newest: dict[str, Allocation] = {}
@@ -182,12 +208,23 @@ def foreseen_microusd(
         newest[row.step_key] = row
     there = {*newest, *without}
     stood_for = {template_key(step_key) for step_key in there if template_key(step_key) != step_key}
-    promised = sum(
-        expected_microusd(row)
+    awarded = [
+        row
         for row in newest.values()
         if row.state is AllocationState.AWARDED and row.step_key not in stood_for.union(without)
+    ]
+    paid: dict[str, int] = defaultdict(int)
+    for row in known:
+        paid[row.capacity_id] += _lease_microusd(row, now)
+    for row in awarded:
+        paid[row.capacity_id] += expected_microusd(row) - row.egress_microusd
+    wanted = {row.capacity_id for row in awarded}
+    rests = sum(
+        rental.rest_foreseen_microusd(paid[rental.rental_id], now)
+        for rental in rentals
+        if rental.opened_at is not None or rental.rental_id in wanted
     )
-    return committed_microusd(known, now) + promised
+    return committed_microusd(known, now) + sum(map(expected_microusd, awarded)) + rests
 
 
 def expected_microusd(award: Allocation) -> int:

@@ -59,11 +59,19 @@ def propose(
         crowd=crowd,
         running_ms=situation.running_ms,
     )
+    bids, crowd = market.with_own_rentals(outline.run_id, bids, crowd, now, excluded)
     demand = in_situation(demand, situation)
 
     def planned() -> Together:
         return beside_others_in_time(
-            market, outline, demand, bids, crowd, may_move=False, is_priced=False
+            market,
+            outline,
+            demand,
+            bids,
+            crowd,
+            may_move=False,
+            is_priced=False,
+            may_rent=False,
         )
 
     found = planned()

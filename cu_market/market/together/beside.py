@@ -19,6 +19,7 @@ from cu_market.market.accounts.spending import DEFAULT_ACCOUNT
 from cu_market.market.demand.requests import Demand, without_deadline
 from cu_market.market.draws import are_unsure
 from cu_market.market.ends import Ends
+from cu_market.market.renting.shared import Beside, with_shared
 from cu_market.market.together.crowd import Crowd, joint_id, joint_request
 from cu_market.market.together.joint import Together, plan_together
 from cu_market.market.together.punctual import (
@@ -137,13 +138,17 @@ def beside_others_in_time(
     *,
     may_move: bool,
     is_priced: bool = True,
+    may_rent: bool = True,
+    is_hurried: bool = False,
 ) -> Together:
     """Returns the same; of a run with a deadline, a plan that keeps it in as many cases as it is to
-    be kept in, or comes nearest to that.
+    be kept in, or comes nearest to that. On CUs that steps share, where that costs less.
 
     Args:
         market, outline, demand, bids, crowd, may_move: as beside_others.
         is_priced: whether winners are priced as the market says; else each is priced as bid.
+        may_rent: whether CUs may be rented whole, to be shared.
+        is_hurried: whether the run is late in any case.
     """
     clock, seconds = market.terms.clock, market.settings.solve_seconds
     began = clock()
@@ -175,6 +180,23 @@ def beside_others_in_time(
             walked=walker(market, outline, demand, bids, crowd),
             replan=replan,
             has_time=lambda: clock() < until,
+        )
+    if may_rent:
+        others, standing = _as_planned(found, bids)
+        walked = None if by_medians else walker(market, outline, demand, bids, crowd)
+        found = with_shared(
+            found,
+            Beside(
+                market=market,
+                outline=outline,
+                demand=demand,
+                bids=bids,
+                crowd=crowd,
+                others=others,
+                standing=standing,
+                walked=walked,
+                is_hurried=is_hurried,
+            ),
         )
     return _priced(market, demand, bids, crowd, found) if is_priced else found
 
@@ -238,7 +260,9 @@ def beside_others_or_late(
     if alone.unserved:
         return Together(plan=alone)
     hurried = without_deadline(demand)
-    found = beside_others_in_time(market, outline, hurried, bids, crowd, may_move=may_move)
+    found = beside_others_in_time(
+        market, outline, hurried, bids, crowd, may_move=may_move, is_hurried=True
+    )
     if found.plan.unserved:  # more is leased than its provider now has
         found = Together(plan=alone, left_out=len(crowd.steps))
     elif not is_by_medians(demand, market.settings):

@@ -20,6 +20,7 @@ from cu_market.dnm.renegotiation import MAX_MOVES, UNTOLD, left_ms
 from cu_market.domain.allocation import HOLDING, Allocation
 from cu_market.domain.inputs import InputData
 from cu_market.domain.open_request import OpenRequest
+from cu_market.domain.rental import Rental, RentalState
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.ledger.interface import Ledger
@@ -70,8 +71,8 @@ class Crowd:
     """Everything that the pools are asked for beside an auction's own run.
 
     Attributes:
-        held: by capacity_id, what is leased now.
-        running: the same leases one by one, each with its expected end.
+        held: by capacity_id, what is leased or rented now.
+        running: the same one by one, each with its expected end.
         steps: of other runs, the longest waiting first.
         queued: what runs will ask for that are not launched yet; ids as those of steps.
         spare_microusd: by run_id of the steps' runs that have a budget: what their awards may cost
@@ -135,6 +136,9 @@ def read_crowd(ledger: Ledger, run_id: str, now: datetime) -> Crowd:
     waiting = [(a, r) for a, r in ledger.standing() if a.run_id != run_id]
     alive = _alive(ledger, [award for award, _ in waiting], now) if waiting else frozenset()
     waiting = [(award, asked) for award, asked in waiting if award.run_id in alive]
+    rentals = ledger.rentals(states=[RentalState.OPEN])
+    for rental in rentals:
+        held[rental.capacity_id] += rental.size
     running = tuple(
         RunningLease(
             capacity_id=lease.capacity_id, size=lease.size, until_ms=expected_left_ms(lease, now)
@@ -145,9 +149,15 @@ def read_crowd(ledger: Ledger, run_id: str, now: datetime) -> Crowd:
         (lease.run_id, lease.step_key): each.until_ms
         for lease, each in zip(leases, running, strict=True)
     }
+    rented = tuple(
+        RunningLease(
+            capacity_id=rental.capacity_id, size=rental.size, until_ms=rented_ms(rental, now)
+        )
+        for rental in rentals
+    )
     return Crowd(
         held=held,
-        running=running,
+        running=(*running, *rented),
         steps=_where_kept(ledger, _steps(waiting, ends, now)),
         spare_microusd=spare_microusd(ledger, [asked for _, asked in waiting], now),
     )
@@ -157,6 +167,12 @@ def expected_left_ms(lease: Allocation, now: datetime) -> int:
     """Returns in how many milliseconds a lease is expected to end."""
     ran_ms = 0 if lease.leased_at is None else (now - lease.leased_at) / _MILLISECOND
     return max(SOON_MS, round(left_ms(lease.expected_ms, ran_ms, UNTOLD)))
+
+
+def rented_ms(rental: Rental, now: datetime) -> int:
+    """Returns in how many milliseconds an open rental is expected to be closed."""
+    had_ms = 0 if rental.opened_at is None else (now - rental.opened_at) / _MILLISECOND
+    return max(SOON_MS, round(left_ms(rental.expected_ms, had_ms, UNTOLD)))
 
 
 def without_deadlines(steps: Sequence[StandingStep], runs: frozenset[str]) -> list[StandingStep]:
@@ -187,7 +203,13 @@ def spare_microusd(ledger: Ledger, asked: Sequence[OpenRequest], now: datetime) 
         each.run_id: each.budget_microusd for each in asked if each.budget_microusd is not None
     }
     return {
-        run_id: left_microusd(ledger.allocations(run_id=run_id), budget, (), now)
+        run_id: left_microusd(
+            ledger.allocations(run_id=run_id),
+            budget,
+            (),
+            now,
+            rentals=ledger.rentals(run_id=run_id),
+        )
         for run_id, budget in budgets.items()
     }
 

@@ -26,6 +26,7 @@ from cu_market.dnm.standing import Hold, Standing
 from cu_market.domain.bid import Bid
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.plan import Plan
+from cu_market.domain.rental import Rental
 from cu_market.domain.request import ResourceRequest
 from cu_market.market.ends import Ends
 from cu_market.market.together.crowd import (
@@ -69,6 +70,7 @@ class Together:
         is_late: with what is leased and stands, the run cannot end by its deadline.
         held: runs that stay on their CUs since a move would have taken them over their budgets.
         ends: when the run ends; None where it has no deadline, or one planned by medians.
+        rentals: CUs that the run's plan rents whole.
     """
 
     plan: Plan
@@ -83,6 +85,7 @@ class Together:
     held: frozenset[str] = frozenset()
     whole: Plan | None = None
     ends: Ends | None = None
+    rentals: tuple[Rental, ...] = ()
 
 
 def plan_together(

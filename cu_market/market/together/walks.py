@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 
 from cu_market.dnm.handover import last, turns_of, walk
 from cu_market.dnm.offers import RunningLease
+from cu_market.dnm.renting import blocked_until_ready
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Plan
+from cu_market.domain.rental import Rental
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.market.draws import MEDIAN_PERMILLE, Cases, quantile
@@ -24,14 +26,17 @@ class Walked:
     Attributes:
         own: the run's awards, as they are paid.
         requests: what each answers, by request_id.
-        takes_ms: by request_id, its time in each case.
+        takes_ms, ends_ms: by request_id, its time and its end in each case.
         finishes_ms: when the run has ended, case by case.
+        rentals: CUs that the run's plan rents whole.
     """
 
     own: Sequence[Award]
     requests: Mapping[str, ResourceRequest]
     takes_ms: Mapping[str, Sequence[float]]
+    ends_ms: Mapping[str, Sequence[float]]
     finishes_ms: Sequence[float]
+    rentals: Sequence[Rental] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +64,20 @@ class Walks:
         """Returns what drawn times bring by a plan that serves all of the run."""
         whole, every, own = self._as_one(found)
         cases = self._drawn(every)
-        turns = turns_of(whole.awards, every, self.bids, self.free, self.running)
+        rented = [rental.bid() for rental in found.rentals]
+        starting = [
+            lease
+            for rental in found.rentals
+            for lease in blocked_until_ready([rental], rental.planned_at)
+        ]
+        nothing = dict.fromkeys((rental.rental_id for rental in found.rentals), ResourceVector())
+        turns = turns_of(
+            whole.awards,
+            every,
+            (*self.bids, *rented),
+            {**self.free, **nothing},
+            (*self.running, *starting),
+        )
         takes = {
             turn.award.request_id: cases.takes_ms(turn.award.request_id, turn.award.expected_ms)
             for turn in turns
@@ -69,6 +87,8 @@ class Walks:
             own=own,
             requests={turn.award.request_id: turn.request for turn in turns},
             takes_ms=takes,
+            ends_ms=ends,
+            rentals=found.rentals,
             finishes_ms=last([ends[award.request_id] for award in own], cases=cases.count),
         )
 

@@ -108,7 +108,7 @@ def starting(run: Negotiation) -> SimpleNamespace:
         attempts={},
         max_concurrent=1,
         waiting=Waiting(),
-        workers=SimpleNamespace(ensure=lambda *_: worker),
+        worker_for=lambda _: worker,
         retendered=SimpleNamespace(gives_way=lambda _: False),
     )
 

@@ -34,6 +34,7 @@ class Seller:
         profile: more fields of the profile.
         bid_fields: more fields of the bid.
         leaves_after: it says so often that its CU is there, and then no more.
+        capabilities: unless told otherwise, its CUs take one step at a time.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Seller:
     profile: dict[str, Any] = field(default_factory=dict)
     bid_fields: dict[str, Any] = field(default_factory=dict)
     leaves_after: int | None = None
-    capabilities: Capabilities = field(default_factory=Capabilities)
+    capabilities: Capabilities = field(default_factory=lambda: Capabilities(exclusive=True))
     asked: int = 0
 
     def pool(self) -> ResourcePool:

@@ -1,0 +1,78 @@
+"""What becomes of rented CUs as a run goes: opened shortly before their steps, closed after."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+
+from dagster import DagsterEvent
+
+from cu_market.dagster_compat.events import EngineEventData
+from cu_market.deo.announcements import rental_message
+from cu_market.deo.executor.state import RunState
+from cu_market.deo.executor.timing import left_ms_of
+from cu_market.domain.problem import CUMarketError
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+"""How often rentals are looked at."""
+
+
+class Rentals:
+    """Opens and closes the CUs that a run rents whole.
+
+    Args:
+        run: the run in progress.
+    """
+
+    def __init__(self, run: RunState) -> None:
+        self._run = run
+        self._opened_at = self._closed_at = float("-inf")
+
+    def open_ahead(self) -> None:
+        """Opens, with its worker, each CU on which a step will be ready once it has started."""
+        run, renting = self._run, self._run.negotiation.leases.renting
+        now = time.monotonic()
+        if now - self._opened_at < LOOK_SECONDS or not renting.planned():
+            return
+        self._opened_at = now
+        planned = {rental.rental_id: rental.profile.startup_ms for rental in renting.planned()}
+        left = {a.step_key: left_ms_of(run.negotiation, a) for a in run.attempts.values()}
+        for step_key in run.negotiation.not_started():
+            award = run.negotiation.award(step_key)
+            startup_ms = planned.get(award.capacity_id)
+            if startup_ms is None or not self._is_soon(step_key, left, startup_ms):
+                continue
+            if renting.open(award) is None and renting.is_open(award):
+                del planned[award.capacity_id]
+                self._start_worker(step_key)
+
+    def _is_soon(self, step_key: str, left: dict[str, int], startup_ms: int) -> bool:
+        """Whether all that a step waits for runs, and is expected to end within a start-up."""
+        parents = self._run.negotiation.parents(step_key)
+        running = [left[parent] for parent in parents if parent in left]
+        begun = all(p in left or self._run.negotiation.has_begun(p) for p in parents)
+        return bool(running) and begun and max(running) <= startup_ms
+
+    def _start_worker(self, step_key: str) -> None:
+        try:
+            self._run.worker_for(self._run.negotiation.award(step_key))
+        except (OSError, CUMarketError):  # whoever needs it tells
+            logger.exception("not started ahead", extra={"action": "rent", "step": step_key})
+
+    def close(self, *, is_end: bool = False) -> Iterator[DagsterEvent]:
+        """Closes what no step is on, nor is to be, ends its workers, and tells its bill."""
+        now, negotiation = time.monotonic(), self._run.negotiation
+        if now - self._closed_at < LOOK_SECONDS and not is_end:
+            return
+        self._closed_at = now
+        # A step that was let go ahead and has lost its attempt has no award in the ledger.
+        kept = {negotiation.award(key).capacity_id for key in self._run.unleased}
+        for rental in negotiation.leases.renting.close(kept):
+            self._run.workers.end_rented(rental.resource_id)
+            if rental.opened_at is not None:
+                yield DagsterEvent.engine_event(
+                    self._run.context, rental_message(rental), EngineEventData()
+                )

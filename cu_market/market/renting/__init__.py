@@ -1,0 +1,1 @@
+"""Renting: CUs that are sold whole are shared between the steps of the run that has them."""
