@@ -30,8 +30,8 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.auction import Auction
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Plan
-from cu_market.domain.rental import STANDING_RENTALS, RentalState
-from cu_market.domain.request import StepIdentity
+from cu_market.domain.rental import STANDING_RENTALS
+from cu_market.domain.request import ResourceRequest, StepIdentity
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.spec import Mode
 from cu_market.ledger.interface import Ledger
@@ -41,7 +41,7 @@ from cu_market.market.companions import RunsCompanions
 from cu_market.market.demand.champions import published_forecaster
 from cu_market.market.demand.past import Past, read_past
 from cu_market.market.demand.requests import Demand, read_specs, size_run
-from cu_market.market.renting.offered import until_ready, with_rentals
+from cu_market.market.renting.offered import with_own_rentals, with_rentals
 from cu_market.market.report import auction_report
 from cu_market.market.rounds import Rounds
 from cu_market.market.scores import measured_scores
@@ -155,7 +155,8 @@ class Market:
         mode = self._mode(outline)
         crowd = with_queued(read_crowd(self.ledger, outline.run_id, now), self, queued, now)
         demand, bids = self.offers(outline, floors or {}, now, excluded, mode=mode, crowd=crowd)
-        bids, crowd = self.with_own_rentals(outline.run_id, bids, crowd, now, excluded)
+        own = self.ledger.rentals(run_id=outline.run_id, states=STANDING_RENTALS)
+        bids, crowd = with_own_rentals(own, bids, crowd, now, excluded)
         is_buying = mode is not Mode.RECOMMEND
 
         def planned(demand: Demand, bids: BidRound) -> Together:
@@ -282,26 +283,6 @@ class Market:
         )
         return demand, replace(bids, bids=standing)
 
-    def with_own_rentals(
-        self,
-        run_id: str,
-        bids: BidRound,
-        crowd: Crowd,
-        now: datetime,
-        excluded: Collection[str] = (),
-    ) -> tuple[BidRound, Crowd]:
-        """Returns a round and a crowd with the CUs that the run has rented, and those that it is to
-        rent and that are still offered."""
-        offered = {bid.bid_id for bid in bids.bids}
-        rentals = [
-            rental
-            for rental in self.ledger.rentals(run_id=run_id, states=STANDING_RENTALS)
-            if rental.profile.provider in self.providers
-            and rental.resource_id not in excluded
-            and (rental.state is RentalState.OPEN or rental.bid_id in offered)
-        ]
-        return with_rentals(bids, rentals), until_ready(crowd, rentals, now)
-
     @property
     def terms(self) -> Terms:
         """What plans are made on."""
@@ -356,13 +337,7 @@ class Market:
             left = left_microusd(rows, budget, steps, now, rentals=rentals)
             demand = replace(demand, left_microusd=left)
         self._tell_use(outline.run_id)
-        bids = collect_bids(
-            list(self.providers.values()),
-            (*demand.requests, *crowd.requests),
-            now=now,
-            deadline_seconds=self.settings.bid_deadline_seconds,
-            performance=measured_scores(self.ledger),
-        )
+        bids = self.ask((*demand.requests, *crowd.requests), now)
         is_broken = bool(bids.problems) or not self.providers  # else all answered: all is taken
         if not bids.bids and not bids.pool.profiles and is_broken:
             if not self.providers:
@@ -374,6 +349,16 @@ class Market:
                 unreached(", ".join(self.providers)),
             )
         return demand, bids
+
+    def ask(self, requests: Sequence[ResourceRequest], now: datetime) -> BidRound:
+        """Returns what every provider bids for these requests, scored as measured."""
+        return collect_bids(
+            list(self.providers.values()),
+            requests,
+            now=now,
+            deadline_seconds=self.settings.bid_deadline_seconds,
+            performance=measured_scores(self.ledger),
+        )
 
     def size(
         self,

@@ -123,7 +123,7 @@ def planned(
     requests: list[ResourceRequest], bids: list[Bid], latest_ms: int, confidence: float
 ) -> Together:
     market = Market(
-        settings=MarketSettings(deadline_confidence=confidence, solve_seconds=60),
+        settings=MarketSettings(deadline_confidence=confidence, solve_seconds=60, share_cus=False),
         ledger=InMemoryLedger(),
         providers=(),
     )

@@ -27,6 +27,7 @@ from cu_market.deo.executor.lifeline import Lifeline
 from cu_market.deo.executor.relay import Relay
 from cu_market.deo.executor.renegotiation import Renegotiator
 from cu_market.deo.executor.rentals import Rentals
+from cu_market.deo.executor.replans import Replans
 from cu_market.deo.executor.starting import Starter
 from cu_market.deo.executor.state import RunState
 from cu_market.deo.executor.workers import WorkerGone
@@ -52,6 +53,7 @@ class Loop:
         self._relay = Relay(run, self._endings)
         self._renegotiator = Renegotiator(run)
         self._rentals = Rentals(run)
+        self._replans = Replans(run)
 
     def run(self) -> Iterator[DagsterEvent]:
         """Yields Dagster's events until every step has ended.
@@ -70,6 +72,7 @@ class Loop:
                 if run.negotiation.not_started():
                     yield from run.retendered.take_over()
                 yield from self._renegotiator.review()
+                yield from self._replans.review()
                 yield from self._starter.start_ready()
                 self._rentals.open_ahead()
             for arrival in run.workers.poll(self._timeout()):

@@ -38,6 +38,7 @@ from cu_market.market.demand.requests import (
 )
 from cu_market.market.renegotiation.proposals import commit
 from cu_market.market.renegotiation.replan import Move
+from cu_market.market.renting.replans import Replanned
 from cu_market.market.unserved import MarketUnavailableError
 from cu_market.pse.empirical import next_after_oom
 from cu_market.pse.sizing import SizedStep
@@ -66,6 +67,7 @@ class Negotiation:
         auction: the auction that gave them.
 
     Attributes:
+        outline, first_auction: as given.
         leases: what the run holds.
         outputs: what its steps have written.
         kept: its steps that are kept together.
@@ -79,7 +81,8 @@ class Negotiation:
         auction: Auction,
     ) -> None:
         self.market = market
-        self._outline = outline
+        self.outline = self._outline = outline
+        self.first_auction = auction
         self._steps = {step.step_key: step for step in outline.steps}
         self._book = AwardBook(market.ledger, outline.run_id, awards, auction)
         run, self._specs = read_specs(outline)
@@ -268,9 +271,29 @@ class Negotiation:
             if step.step_key in self._book and step.step_key not in self._leased
         )
 
-    def has_begun(self, step_key: str) -> bool:
-        """Whether the step has, or had, a lease."""
-        return step_key in self._leased
+    @property
+    def begun(self) -> frozenset[str]:
+        """The steps that have, or had, a lease."""
+        return frozenset(self._leased)
+
+    def award_anew(self, steps: Collection[str]) -> None:
+        """Holds a new auction for steps that have not begun, all together.
+
+        Raises:
+            InvalidInputError, MarketUnavailableError: nobody can serve one of them.
+        """
+        self._hold_anew(self.remaining(steps), floors=self._floors, excluded=self.excluded())
+
+    def take_replanned(self, found: Replanned) -> None:
+        """Writes what a look at the run's rentals moves, and takes it over.
+
+        Raises:
+            AwardTakenError: another auction has awarded one of its steps meanwhile.
+        """
+        rows = [after for _, after in found.moves.values()]
+        self.market.ledger.record_auction(found.auction, rows, found.asked, found.rentals)
+        for row in rows:
+            self._book.adopt(row, found.auction)
 
     def remaining(self, steps: Collection[str]) -> RunOutline:
         """Returns the outline of these steps alone, free of dependencies on all others."""

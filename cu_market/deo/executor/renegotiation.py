@@ -31,6 +31,7 @@ from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.executor.timing import left_ms_of, ran_ms_of, spread_of
 from cu_market.dnm.renegotiation.worth import SAVING_MICROUSD, UNASKED_MICROUSD
 from cu_market.domain.outline import RunOutline
+from cu_market.domain.rental import is_share
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.units import format_usd, usd_to_microusd
 from cu_market.ledger.errors import AwardTakenError
@@ -110,7 +111,10 @@ class Renegotiator:
         if lost == self._lost_before and time.monotonic() - self._reviewed_at < self._seconds:
             return
         self._reviewed_at = time.monotonic()
-        steps, running = self._run.negotiation.not_started(), self._restarts.candidates()
+        negotiation = self._run.negotiation
+        # What waits on a CU that is rented whole is planned by what is left there (``replans``).
+        steps = tuple(s for s in negotiation.not_started() if not is_share(negotiation.award(s)))
+        running = self._restarts.candidates()
         if steps or running:
             self._begin(steps, running)
         else:

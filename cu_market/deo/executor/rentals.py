@@ -53,7 +53,7 @@ class Rentals:
         """Whether all that a step waits for runs, and is expected to end within a start-up."""
         parents = self._run.negotiation.parents(step_key)
         running = [left[parent] for parent in parents if parent in left]
-        begun = all(p in left or self._run.negotiation.has_begun(p) for p in parents)
+        begun = all(p in left or p in self._run.negotiation.begun for p in parents)
         return bool(running) and begun and max(running) <= startup_ms
 
     def _start_worker(self, step_key: str) -> None:

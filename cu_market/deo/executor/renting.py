@@ -9,7 +9,9 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 from cu_market.deo.executor.capacities import Capacities
 from cu_market.domain.allocation import Allocation
@@ -40,6 +42,7 @@ class Renting:
         self._purse = purse
         self._capacities = capacities
         self._known: dict[str, Rental] = {}
+        self._starts: dict[str, datetime] = {}
 
     def of(self, award: Allocation) -> Rental | None:
         """Returns the rental that an award is a share of; None where it is of none."""
@@ -53,6 +56,22 @@ class Renting:
         """Whether an award is a share of a CU that is rented now: its room is paid for."""
         rental = self.of(award)
         return rental is not None and rental.state is RentalState.OPEN
+
+    def is_early(self, award: Allocation) -> bool:
+        """Whether a step is to start later than now, by the plan of what is left: it would take the
+        room of what is planned there."""
+        start = self._starts.get(award.step_key)
+        return start is not None and is_share(award) and self._market.now() < start
+
+    def follow(self, starts: Mapping[str, datetime], opens: Mapping[str, datetime]) -> None:
+        """Takes when steps are to start, and when CUs are to be opened, by step and rental_id."""
+        self._starts = dict(starts)
+        if not opens.keys() <= self._known.keys():
+            self._read()
+        for rental_id, opens_at in opens.items():
+            rental = self._known.get(rental_id)
+            if rental is not None and rental.state is RentalState.PLANNED:
+                self._known[rental_id] = replace(rental, opens_at=opens_at)
 
     def is_over(self, award: Allocation) -> bool:
         """Whether an award is a share of a CU that is rented no more, or that can be no more."""
@@ -105,9 +124,9 @@ class Renting:
         rental = self.of(award)
         return self._capacities.of(award) if rental is None else rental.size
 
-    def has_open(self) -> bool:
-        """Whether any CU is rented now."""
-        return any(each.state is RentalState.OPEN for each in self._known.values())
+    def open_ids(self) -> set[str]:
+        """Returns the ids of those that are open."""
+        return {key for key, each in self._known.items() if each.state is RentalState.OPEN}
 
     def planned(self) -> list[Rental]:
         """Returns those that are to be opened."""

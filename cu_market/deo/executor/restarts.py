@@ -16,6 +16,7 @@ from cu_market.dagster_compat.events import EngineEventData
 from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.executor.timing import left_ms_of
 from cu_market.domain.outline import RunOutline
+from cu_market.domain.rental import is_share
 from cu_market.market.auction import Cleared
 from cu_market.market.demand.requests import read_specs
 from cu_market.market.renegotiation.replan import left_of_deadline
@@ -91,6 +92,7 @@ class Restarts:
         )
         return (
             bool(is_at_work)
+            and not is_share(attempt.lease)  # its CU is paid for
             and attempt.step_key not in self._ended
             and left_ms_of(self._run.negotiation, attempt) >= LEAST_LEFT_MS
         )

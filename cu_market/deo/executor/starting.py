@@ -18,6 +18,7 @@ from cu_market.deo.announcements import (
     offer_ended_message,
     waiting_message,
 )
+from cu_market.deo.executor.renting import NOT_DUE
 from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.executor.workers import WarmWorker
 from cu_market.domain.allocation import Allocation
@@ -111,8 +112,10 @@ class Starter:
         leases = self._run.negotiation.leases
         if leases.has_ended(award):
             return None  # let go ahead, to be auctioned again
-        is_idle = not self._run.attempts and not leases.renting.has_open()
-        closed = leases.renting.open(award, is_due=is_idle)
+        is_idle = not self._run.attempts
+        if leases.renting.is_early(award) and not is_idle:
+            return NOT_DUE
+        closed = leases.renting.open(award, is_due=is_idle and not leases.renting.open_ids())
         if closed is not None and not leases.fails_for_budget(award):
             return closed
         # An exclusive worker is started for its lease: what it takes is not free before that.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from cu_market.deo.executor.negotiation import Negotiation
 from cu_market.deo.executor.state import Attempt
@@ -11,7 +13,12 @@ from cu_market.dnm.renegotiation import UNTOLD, Spread, left_ms
 
 def spread_of(negotiation: Negotiation, attempt: Attempt) -> Spread:
     """Returns the forecast's spread, or UNTOLD where no forecast has one."""
-    forecast = negotiation.report(attempt.step_key).get("forecast_duration_ms")
+    return spread_from(negotiation.report(attempt.step_key))
+
+
+def spread_from(report: Mapping[str, Any]) -> Spread:
+    """Returns the same from what an auction said of a step."""
+    forecast = report.get("forecast_duration_ms")
     if not forecast or not forecast["p50"]:
         return UNTOLD
     return Spread.from_band(float(forecast["p50"]), float(forecast["p95"]))

@@ -16,7 +16,7 @@ grows least.
 Nothing of such a plan depends on when in its windows a step starts; of what really happens, much
 does. So what is ready starts at once where a CU has room for it beside all that is planned there,
 and is had for as long anyway. And a CU that is to be bought waits for half of the time that its
-steps can: what ends until then may show that it is not needed.
+steps can, while anything runs: what ends until then may show that it is not needed.
 
 A plan that is only followed, with each step on its planned CU until that has room, is late by every
 error of its forecasts; one in which steps take room wherever there is some buys CUs that a plan of
@@ -115,7 +115,8 @@ class Replanner:
             price = best.cost + self._late_price * left.slip_ms(best)
             found.append((price, len(found), best))
         best = min(found, key=lambda each: each[:2])[2]
-        _postpone(best, left)
+        if left.is_running:
+            _postpone(best, left)
         _start_now(best, now_ms, [left.index[name] for name in ready])
         return left.places_of(best)
 
@@ -168,6 +169,11 @@ class _Left:
                 planned[i] = max([self.places[workload.tasks[i].task_id].start_ms, *before])
         position = {i: k for k, i in enumerate(workload.order)}
         self.queue = sorted(planned, key=lambda i: (planned[i], position[i]))
+
+    @property
+    def is_running(self) -> bool:
+        """Whether anything runs, whose end may show what is not needed."""
+        return any(end > self.now_ms for end in self.ends.values())
 
     def starts(self) -> list[Packing]:
         """Returns the schedules that are searched from, with their windows."""

@@ -66,7 +66,7 @@ def rent_shared(
     starts: dict[str, int] = {}
     names = set(taken)
     for cu in sharing.cus:
-        rental = _rental(offered[cu.machine], run_id, names, now)
+        rental = planned_rental(offered[cu.machine], run_id, names, now)
         names.add(rental.resource_id)
         rentals.append(rental)
         for stay in cu.stays:
@@ -93,7 +93,15 @@ def blocked_until_ready(rentals: Sequence[Rental], now: datetime) -> list[Runnin
     ]
 
 
-def _rental(bid: Bid, run_id: str, taken: Collection[str], now: datetime) -> Rental:
+def planned_rental(bid: Bid, run_id: str, taken: Collection[str], now: datetime) -> Rental:
+    """Returns a rental of a bid's CU, to be opened at once.
+
+    Args:
+        bid: sold whole.
+        run_id: whose it will be.
+        taken: names of CUs that the run has rented before.
+        now: aware UTC.
+    """
     number = 1
     while rented_name(bid.profile.cu_id, number) in taken:
         number += 1

@@ -166,20 +166,7 @@ def shareable(
                 machines=_allowed(sold, away),
             )
         )
-    machines = tuple(
-        MachineType(
-            name=bid.bid_id,
-            cpu_millis=bid.profile.cpu_millis,
-            memory_bytes=bid.profile.memory_bytes,
-            gpu_count=bid.profile.gpu_count,
-            price_microusd_per_hour=bid.price_microusd_per_hour,
-            performance_millis=bid.performance_millis,
-            startup_ms=bid.profile.startup_ms,
-            ready_ms=bid.profile.startup_ms,
-            minimum_ms=bid.minimum_ms,
-        )
-        for bid in sold
-    )
+    machines = tuple(replace(machine_of(bid), ready_ms=bid.profile.startup_ms) for bid in sold)
     return Shareable(
         tasks=tuple(tasks),
         machines=machines,
@@ -228,6 +215,26 @@ def finishes_ms(of: Shareable, found_ms: int, latest_ms: int | None) -> tuple[in
     if latest_ms is not None:
         wanted = [min(each, latest_ms) for each in (*wanted, latest_ms)]
     return tuple(sorted({each for each in wanted if each >= least}))
+
+
+def machine_of(bid: Bid) -> MachineType:
+    """Returns a bid that is sold whole as a type that can be had at once."""
+    return MachineType(
+        name=bid.bid_id,
+        cpu_millis=bid.profile.cpu_millis,
+        memory_bytes=bid.profile.memory_bytes,
+        gpu_count=bid.profile.gpu_count,
+        price_microusd_per_hour=bid.price_microusd_per_hour,
+        performance_millis=bid.performance_millis,
+        startup_ms=bid.profile.startup_ms,
+        minimum_ms=bid.minimum_ms,
+    )
+
+
+def allowed_types(request: ResourceRequest, sold: Sequence[Bid]) -> frozenset[str] | None:
+    """Returns the bids that may serve a request on a shared CU; None where only its size says
+    which."""
+    return _allowed(sold, _refused(request, sold))
 
 
 def _refused(request: ResourceRequest, sold: Sequence[Bid]) -> dict[str, bool]:

@@ -10,11 +10,13 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.auction import Auction
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Award
+from cu_market.domain.rental import STANDING_RENTALS
 from cu_market.domain.spec import Mode
 from cu_market.market.auction import Cleared, Market
 from cu_market.market.awarding import allocation_of
 from cu_market.market.demand.requests import in_situation, without_deadline
 from cu_market.market.renegotiation.replan import Situation
+from cu_market.market.renting.offered import with_own_rentals
 from cu_market.market.report import auction_report
 from cu_market.market.together.beside import account_of, beside_others_in_time
 from cu_market.market.together.crowd import read_crowd
@@ -59,7 +61,8 @@ def propose(
         crowd=crowd,
         running_ms=situation.running_ms,
     )
-    bids, crowd = market.with_own_rentals(outline.run_id, bids, crowd, now, excluded)
+    own = market.ledger.rentals(run_id=outline.run_id, states=STANDING_RENTALS)
+    bids, crowd = with_own_rentals(own, bids, crowd, now, excluded)
     demand = in_situation(demand, situation)
 
     def planned() -> Together:

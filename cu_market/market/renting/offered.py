@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from cu_market.dnm.renting import blocked_until_ready
 from cu_market.domain.profile import ResourcePool
-from cu_market.domain.rental import Rental
+from cu_market.domain.rental import Rental, RentalState
 from cu_market.domain.resources import ResourceVector
 from cu_market.market.together.crowd import Crowd
 from cu_market.ral.bids import BidRound
@@ -24,6 +24,32 @@ def with_rentals(bids: BidRound, rentals: Sequence[Rental]) -> BidRound:
     )
     offers = (*bids.bids, *(rental.bid() for rental in rentals))
     return replace(bids, bids=offers, pool=pool, rentals=(*bids.rentals, *rentals))
+
+
+def with_own_rentals(
+    rentals: Sequence[Rental],
+    bids: BidRound,
+    crowd: Crowd,
+    now: datetime,
+    excluded: Collection[str] = (),
+) -> tuple[BidRound, Crowd]:
+    """Returns a round and a crowd with the CUs that a run has rented, and those that it is to rent
+    and that are still offered.
+
+    Args:
+        rentals: of the run, standing.
+        bids, crowd: without them.
+        now: the auction's time.
+        excluded: names of those that did not deliver.
+    """
+    offered = {bid.bid_id for bid in bids.bids}
+    known = [
+        rental
+        for rental in rentals
+        if rental.resource_id not in excluded
+        and (rental.state is RentalState.OPEN or rental.bid_id in offered)
+    ]
+    return with_rentals(bids, known), until_ready(crowd, known, now)
 
 
 def until_ready(crowd: Crowd, rentals: Sequence[Rental], now: datetime) -> Crowd:

@@ -167,7 +167,7 @@ class _Look:
         units = {
             bid.bid_id: min(bid.quantity, bid.profile.size.copies_in(free[bid.profile.capacity_id]))
             for bid in bids.bids
-            if bid.rates is None and _is_shareable(providers[bid.provider].capabilities)
+            if bid.rates is None and is_shareable(providers[bid.provider].capabilities)
         }
         return {bid_id: count for bid_id, count in units.items() if count}
 
@@ -216,6 +216,7 @@ class _Look:
     def _rented(self, sharing: Sharing, *, are_explained: bool) -> Rented | None:
         beside = self.beside
         now = beside.demand.requests[0].timestamp
+        had = beside.market.ledger.rentals(run_id=beside.outline.run_id)
         return rent_shared(
             sharing,
             beside.bids.bids,
@@ -223,7 +224,7 @@ class _Look:
                 rentals, choice, starts, are_explained=are_explained
             ),
             run_id=beside.outline.run_id,
-            taken={each.resource_id for each in beside.bids.rentals},
+            taken={rental.resource_id for rental in had},
             now=now,
         )
 
@@ -277,7 +278,7 @@ class _Look:
         )
 
 
-def _is_shareable(capabilities: Capabilities) -> bool:
+def is_shareable(capabilities: Capabilities) -> bool:
     """Whether each of a provider's CUs has a worker of its own that takes several steps at once."""
     return not capabilities.exclusive and not capabilities.one_worker
 

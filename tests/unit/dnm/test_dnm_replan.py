@@ -112,8 +112,15 @@ def test_a_step_that_runs_again_after_an_attempt_that_failed_is_placed() -> None
 
 
 def test_a_cu_that_is_to_be_bought_waits_for_half_of_the_time_that_it_can() -> None:
+    asked = replanner(replace(task("r", HOUR), cpu_millis=2000), task("a", 600_000))
+    running = held(("r", 0, HOUR))
+    (place,) = asked.revise(10_000, [running], {"a": at("new", 10_000, "single")}, ["a"]).values()
+    assert (place.cu_id, place.start_ms) == ("new", 10_000 + (HOUR - 610_000) // 2)
+
+
+def test_while_nothing_runs_nothing_is_waited_for() -> None:
     (place,) = replanner(task("a", 600_000)).revise(0, [], {"a": at("new", 0)}, ["a"]).values()
-    assert (place.cu_id, place.start_ms) == ("new", (HOUR - 600_000) // 2)
+    assert (place.cu_id, place.start_ms) == ("new", 0)
 
 
 def test_what_waits_for_a_cu_that_is_bought_later_keeps_its_own_time() -> None:

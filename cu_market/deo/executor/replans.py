@@ -1,0 +1,189 @@
+"""While a run goes: what waits on its rented CUs is planned anew whenever something has changed.
+
+A look is taken in a thread of its own after each attempt that has ended or begun on a rental, and
+every ``renegotiate_seconds``; what it finds is taken up by the loop, if nothing that it moves has
+begun meanwhile (``cu_market.market.renting.replans`` has the rules).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+
+from dagster import DagsterEvent
+
+from cu_market.dagster_compat.events import EngineEventData
+from cu_market.deo.announcements import MAX_ROWS, table
+from cu_market.deo.executor.state import RunState
+from cu_market.deo.executor.timing import left_ms_of, spread_from
+from cu_market.domain.allocation import Allocation
+from cu_market.domain.problem import CUMarketError
+from cu_market.domain.rental import is_share
+from cu_market.ledger.errors import AwardTakenError
+from cu_market.market.demand.requests import read_specs
+from cu_market.market.renting.replans import Going, Replanned, look
+
+logger = logging.getLogger(__name__)
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(slots=True)
+class _Look:
+    """One look under way or done."""
+
+    found: Replanned | None = None
+    is_done: bool = False
+
+
+class Replans:
+    """Plans anew what waits on a run's rentals.
+
+    Args:
+        run: the run in progress.
+    """
+
+    def __init__(self, run: RunState) -> None:
+        self._run = run
+        self._outline = run.negotiation.outline
+        auction = run.negotiation.first_auction
+        self._origin = auction.held_at
+        said = {step["step"]: step.get("winner") or {} for step in auction.report["steps"]}
+        self._planned_ms = {
+            step: round(1000 * winner["start_seconds"])
+            for step, winner in said.items()
+            if "start_seconds" in winner
+        }
+        self._ends_ms = max(
+            (
+                round(1000 * (winner["start_seconds"] + winner["expected_seconds"]))
+                for winner in said.values()
+                if "start_seconds" in winner
+            ),
+            default=0,
+        )
+        self._seconds = run.negotiation.market.settings.renegotiate_seconds
+        self._tokens: frozenset[int] | None = None
+        self._looked_at = float("-inf")
+        self._look: _Look | None = None
+
+    def review(self) -> Iterator[DagsterEvent]:
+        """Takes up what a look has found, or begins one when something has changed; never waits."""
+        if self._seconds <= 0:
+            return
+        if self._look is not None:
+            if self._look.is_done:
+                found, self._look = self._look.found, None
+                if found is not None:
+                    yield from self._take_up(found)
+            return
+        tokens = frozenset(self._run.attempts)
+        is_due = time.monotonic() - self._looked_at > self._seconds
+        if (tokens == self._tokens and not is_due) or not self._waits():
+            return
+        self._tokens, self._looked_at = tokens, time.monotonic()
+        self._begin()
+
+    def _waits(self) -> bool:
+        negotiation = self._run.negotiation
+        return any(is_share(negotiation.award(step)) for step in negotiation.not_started())
+
+    def _begin(self) -> None:
+        going, seen = self._going(), _Look()
+        self._look = seen
+        market = self._run.negotiation.market
+
+        def work() -> None:
+            try:
+                seen.found = look(market, going)
+            except Exception:  # whatever it is, the run goes on as awarded
+                logger.exception("look failed", extra={"action": "replan"})
+            seen.is_done = True
+
+        threading.Thread(target=work, name="cu_market replan", daemon=True).start()
+
+    def _going(self) -> Going:
+        run, negotiation = self._run, self._run.negotiation
+        reports = {step: negotiation.report(step) for step in negotiation.not_started()}
+        deadline_ms = read_specs(self._outline)[0].deadline_ms
+        return Going(
+            run_id=self._outline.run_id,
+            origin=self._origin,
+            parents={step.step_key: step.depends_on for step in self._outline.steps},
+            begun=negotiation.begun,
+            left_ms={a.step_key: left_ms_of(negotiation, a) for a in run.attempts.values()},
+            planned_ms=dict(self._planned_ms),
+            spreads={step: spread_from(report) for step, report in reports.items()},
+            deadline_ms=self._ends_ms if deadline_ms is None else deadline_ms,
+            reports=reports,
+            has_budget=negotiation.leases.purse.budget_microusd is not None,
+        )
+
+    # -- what was found
+
+    def _take_up(self, found: Replanned) -> Iterator[DagsterEvent]:
+        negotiation = self._run.negotiation
+        if found.gone:
+            yield from self._leave(found.gone)
+            self._tokens = None
+            return
+        is_stale = not negotiation.leases.renting.open_ids() <= found.seen
+        if is_stale or any(not self._is_as_seen(before) for before, _ in found.moves.values()):
+            self._tokens = None  # something has begun meanwhile: looked at again
+            return
+        if found.moves:
+            try:
+                negotiation.take_replanned(found)
+            except AwardTakenError:
+                logger.info("an award was moved meanwhile", extra={"action": "replan"})
+                return
+        self._planned_ms.update(found.planned_ms)
+        negotiation.leases.renting.follow(
+            {step: self._origin + ms * _MILLISECOND for step, ms in found.planned_ms.items()},
+            {rental: self._origin + ms * _MILLISECOND for rental, ms in found.opens_ms.items()},
+        )
+        if found.moves:
+            yield self._told(found)
+
+    def _is_as_seen(self, before: Allocation) -> bool:
+        negotiation = self._run.negotiation
+        is_waiting = before.step_key not in negotiation.begun
+        return is_waiting and negotiation.award(before.step_key).key == before.key
+
+    def _leave(self, steps: tuple[str, ...]) -> Iterator[DagsterEvent]:
+        """Auctions steps again whose CUs were to be rented and are offered no more."""
+        negotiation = self._run.negotiation
+        waiting = [step for step in steps if step not in negotiation.begun]
+        names = sorted({negotiation.award(step).resource_id for step in waiting})
+        if not waiting:
+            return
+        try:
+            negotiation.award_anew(waiting)
+        except CUMarketError as error:
+            logger.warning("nobody else serves them", extra={"action": "replan"}, exc_info=error)
+            return
+        now_on = sorted({negotiation.award(step).resource_id for step in waiting})
+        yield self._event(
+            f"Renegotiated, since {', '.join(names)} can be rented no more: {', '.join(waiting)} "
+            f"move{'s' if len(waiting) == 1 else ''} to {', '.join(now_on)}."
+        )
+
+    def _told(self, found: Replanned) -> DagsterEvent:
+        sentences = found.sentences()
+        more = f" and {len(sentences) - MAX_ROWS} more" if len(sentences) > MAX_ROWS else ""
+        rows = [
+            {"step": step, "from": before.resource_id, "to": after.resource_id}
+            for step, (before, after) in sorted(found.moves.items())[:MAX_ROWS]
+        ]
+        said = "; ".join(sentences[:MAX_ROWS])
+        return self._event(
+            f"Planned anew what waits on rented CUs, as steps have ended: {said}{more}.",
+            EngineEventData(metadata={"cu/moves": table(rows)}),
+        )
+
+    def _event(self, sentence: str, data: EngineEventData | None = None) -> DagsterEvent:
+        return DagsterEvent.engine_event(self._run.context, sentence, data or EngineEventData())

@@ -1,0 +1,368 @@
+"""While a run goes: what waits on its rented CUs is planned anew, at today's offers.
+
+1. read what waits on rentals, with what it asked for, and what ran and runs there;
+2. ask the providers for bids;
+3. where a CU that was to be rented is offered no more, its steps are for another auction;
+4. plan what is left (``dnm.renting.replanned``), and say which steps move, which CUs are to be
+   rented, and when each step is to start.
+
+Steps are moved whenever the plan of what is left has them elsewhere: none of them has begun, and
+what moving them costs and saves is all in the plan. A run with a budget is given no CUs that its
+plan did not have: it might have to wait for the money.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from cu_market.dnm.objective import expected_ms
+from cu_market.dnm.renegotiation import Place, Spread
+from cu_market.dnm.renting import Left, Stay, Waiting, planned_rental, replanned
+from cu_market.domain.allocation import Allocation
+from cu_market.domain.auction import Auction
+from cu_market.domain.bid import Bid
+from cu_market.domain.open_request import OpenRequest
+from cu_market.domain.rental import STANDING_RENTALS, Rental, RentalState
+from cu_market.domain.units import MICROUSD, format_usd
+from cu_market.ledger.interface import Ledger
+from cu_market.market.auction import Market
+from cu_market.market.renting.shared import is_shareable
+
+REPLAN = "replan"
+"""Where such an auction was held, as its record says."""
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Going:
+    """A run as its executor sees it. Milliseconds are after its origin.
+
+    Attributes:
+        run_id: the run.
+        origin: when its auction was held.
+        parents: of each step of its plan.
+        begun: steps that have had a lease.
+        left_ms: by step, how long its running attempt is expected to go on.
+        planned_ms: by step that has not begun, its planned start.
+        spreads: of durations, by step.
+        deadline_ms: of the run, or when it was planned to end.
+        reports: by step, what its last auction said of it.
+        has_budget: whether the run has one.
+    """
+
+    run_id: str
+    origin: datetime
+    parents: Mapping[str, tuple[str, ...]]
+    begun: Collection[str]
+    left_ms: Mapping[str, int]
+    planned_ms: Mapping[str, int]
+    spreads: Mapping[str, Spread]
+    deadline_ms: int
+    reports: Mapping[str, Mapping[str, Any]]
+    has_budget: bool = False
+
+    def has_ended(self, step: str) -> bool:
+        """Whether a step has been had and does not run."""
+        return step in self.begun and step not in self.left_ms
+
+    def ms(self, moment: datetime) -> int:
+        """Returns a moment in milliseconds after the origin."""
+        return round((moment - self.origin) / _MILLISECOND)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replanned:
+    """What a look at a run's rentals has found.
+
+    Attributes:
+        gone: steps on CUs that are offered no more, not rented yet.
+        planned_ms: by step that waits on a rental, its planned start.
+        opens_ms: by rental_id, when each that is planned is to be opened.
+        moves: by step, from which award to which.
+        auction, asked, rentals: to be written with the moves.
+        seen: rental_ids of those that were open.
+    """
+
+    gone: tuple[str, ...] = ()
+    planned_ms: Mapping[str, int]
+    opens_ms: Mapping[str, int]
+    moves: Mapping[str, tuple[Allocation, Allocation]]
+    auction: Auction
+    asked: tuple[OpenRequest, ...]
+    rentals: tuple[Rental, ...]
+    seen: frozenset[str]
+
+    def sentences(self) -> list[str]:
+        """Returns each move in words."""
+        return [
+            f"{step} moves from {before.resource_id} to {after.resource_id}"
+            for step, (before, after) in sorted(self.moves.items())
+        ]
+
+
+def look(market: Market, going: Going) -> Replanned | None:
+    """Returns what is to become of what waits on a run's rentals; None where nothing does.
+
+    Args:
+        market: open; nothing is written.
+        going: the run.
+    """
+    ledger, now = market.ledger, market.now()
+    rentals = ledger.rentals(run_id=going.run_id)
+    standing = {each.rental_id: each for each in rentals if each.state in STANDING_RENTALS}
+    rows = {
+        row.step_key: (row, asked)
+        for row, asked in ledger.standing()
+        if row.run_id == going.run_id and row.capacity_id in standing
+    }
+    if not rows:
+        return None
+    bids = _offers(market, [asked for _, asked in rows.values()], standing.values(), now)
+    offered = {bid.bid_id: bid for bid in bids}
+    current = {
+        key: _repriced(each, offered.get(each.bid_id))
+        for key, each in standing.items()
+        if each.state is RentalState.OPEN or each.bid_id in offered
+    }
+    gone = tuple(sorted(step for step, (row, _) in rows.items() if row.capacity_id not in current))
+    kept = {step: pair for step, pair in rows.items() if pair[0].capacity_id in current}
+    left = _left(ledger, going, kept, current, rentals, now)
+    places = replanned(left, bids, list(current.values())) if kept else {}
+    return _found(going, kept, current, rentals, places, offered, gone, now)
+
+
+def _offers(
+    market: Market, asked: Collection[OpenRequest], rentals: Collection[Rental], now: datetime
+) -> list[Bid]:
+    """Returns what may be rented now where the run's CUs are."""
+    round_ = market.ask([each.request for each in asked], now)
+    where = {rental.profile.location for rental in rentals}
+    return [
+        bid
+        for bid in round_.bids
+        if bid.rates is None
+        and bid.profile.location in where
+        and not bid.profile.interruption_millis_per_hour
+        and is_shareable(market.providers[bid.provider].capabilities)
+    ]
+
+
+def _repriced(rental: Rental, bid: Bid | None) -> Rental:
+    """Returns a rental that is not open yet at today's price."""
+    if bid is None or rental.state is not RentalState.PLANNED:
+        return rental
+    return replace(rental, price_microusd_per_hour=bid.price_microusd_per_hour)
+
+
+def _left(
+    ledger: Ledger,
+    going: Going,
+    kept: Mapping[str, tuple[Allocation, OpenRequest]],
+    current: Mapping[str, Rental],
+    rentals: Collection[Rental],
+    now: datetime,
+) -> Left:
+    now_ms = going.ms(now)
+    stays = []
+    for row in ledger.allocations(run_id=going.run_id):
+        if row.leased_at is None or row.capacity_id not in current:
+            continue
+        end_ms = now_ms + going.left_ms.get(row.step_key, 0) + 1
+        stays.append(
+            Stay(
+                step_key=row.step_key,
+                rental_id=row.capacity_id,
+                start_ms=going.ms(row.leased_at),
+                end_ms=going.ms(row.ended_at) if row.ended_at is not None else end_ms,
+                size=row.size,
+            )
+        )
+    running = {stay.step_key for stay in stays if stay.end_ms > now_ms}
+    waiting = {}
+    for step, (row, asked) in kept.items():
+        parents = going.parents.get(step, ())
+        elsewhere = [
+            _end_ms(going, p, now_ms) for p in parents if p not in kept and p not in running
+        ]
+        waiting[step] = Waiting(
+            request=asked.request,
+            size=row.size,
+            rental=current[row.capacity_id],
+            planned_ms=max(now_ms, going.planned_ms.get(step, now_ms)),
+            earliest_ms=max([now_ms, *elsewhere]),
+            parents=tuple(p for p in parents if p in kept or p in running),
+        )
+    return Left(
+        now_ms=now_ms,
+        waiting=waiting,
+        ready=[s for s in kept if all(going.has_ended(p) for p in going.parents.get(s, ()))],
+        stays=stays,
+        rentals={
+            key: going.ms(each.opened_at)
+            for key, each in current.items()
+            if each.opened_at is not None
+        },
+        deadline_ms=going.deadline_ms,
+        bill_microusd=sum(each.bill_microusd(1000 * each.expected_ms) for each in rentals),
+        spreads=going.spreads,
+    )
+
+
+def _end_ms(going: Going, step: str, now_ms: int) -> int:
+    """Returns when a step that is on no rental is expected to end."""
+    if going.has_ended(step):
+        return now_ms
+    if step in going.left_ms:
+        return now_ms + going.left_ms[step]
+    winner = going.reports.get(step, {}).get("winner") or {}
+    takes_ms = round(1000 * float(winner.get("expected_seconds", 0)))
+    return max(now_ms, going.planned_ms.get(step, now_ms)) + takes_ms
+
+
+def _found(
+    going: Going,
+    kept: Mapping[str, tuple[Allocation, OpenRequest]],
+    current: Mapping[str, Rental],
+    rentals: Collection[Rental],
+    places: Mapping[str, Place],
+    offered: Mapping[str, Bid],
+    gone: tuple[str, ...],
+    now: datetime,
+) -> Replanned:
+    auction_id = uuid.uuid4().hex
+    names = {rental.resource_id for rental in rentals}
+    rows = {rental.rental_id: rental for rental in rentals}
+    # One whose price has changed before it was opened is another one, at today's price.
+    known = {
+        rental.resource_id: rental
+        for rental in current.values()
+        if rental.price_microusd_per_hour == rows[rental.rental_id].price_microusd_per_hour
+    }
+    new: dict[tuple[str, str], Rental] = {}
+    where: dict[str, Rental] = {}
+    for step, place in sorted(places.items()):
+        there = known.get(place.cu_id)
+        if there is None or there.bid_id != place.machine:
+            key = (place.cu_id, place.machine)
+            if key not in new:
+                made = planned_rental(offered[place.machine], going.run_id, names, now)
+                names.add(made.resource_id)
+                new[key] = replace(made, auction_id=auction_id)
+            there = new[key]
+        where[step] = there
+    if new and (going.has_budget or not _are_free(new.values(), offered)):
+        places, new, where = {}, {}, {s: current[row.capacity_id] for s, (row, _) in kept.items()}
+    moves = {
+        step: (row, _moved(row, asked, where[step], auction_id, now))
+        for step, (row, asked) in kept.items()
+        if where[step].rental_id != row.capacity_id
+    }
+    timed = {step: place.start_ms for step, place in places.items()}
+    opens = _opens_ms(where, timed)
+    return Replanned(
+        gone=gone,
+        planned_ms=timed,
+        opens_ms=opens,
+        moves=moves,
+        auction=Auction(
+            auction_id=auction_id,
+            run_id=going.run_id,
+            held_at=now,
+            mode="market",
+            place=REPLAN,
+            report=_report(going, kept, moves, timed, now),
+        ),
+        asked=tuple(replace(kept[step][1], moves=kept[step][1].moves) for step in moves),
+        seen=frozenset(key for key, each in current.items() if each.state is RentalState.OPEN),
+        rentals=tuple(_as_planned(rental, where, timed, kept, going) for rental in new.values()),
+    )
+
+
+def _are_free(new: Collection[Rental], offered: Mapping[str, Bid]) -> bool:
+    """Whether each type is offered as often as it is to be rented."""
+    wanted = Counter(rental.bid_id for rental in new)
+    return all(count <= offered[bid_id].quantity for bid_id, count in wanted.items())
+
+
+def _moved(
+    row: Allocation, asked: OpenRequest, rental: Rental, auction_id: str, now: datetime
+) -> Allocation:
+    bid = rental.bid()
+    return replace(
+        row,
+        attempt=row.attempt + 1,
+        auction_id=auction_id,
+        bid_id=bid.bid_id,
+        provider=bid.provider,
+        resource_id=rental.resource_id,
+        capacity_id=rental.rental_id,
+        price_microusd_per_hour=bid.price_for(row.size),
+        expected_ms=expected_ms(replace(asked.request, needs=row.size), bid),
+        awarded_at=now,
+        minimum_ms=0,
+        valid_until=None,
+    )
+
+
+def _opens_ms(where: Mapping[str, Rental], timed: Mapping[str, int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for step, start_ms in timed.items():
+        rental = where[step]
+        if rental.state is RentalState.PLANNED:
+            opens = start_ms - rental.profile.startup_ms
+            found[rental.rental_id] = min(opens, found.get(rental.rental_id, opens))
+    return found
+
+
+def _as_planned(
+    rental: Rental,
+    where: Mapping[str, Rental],
+    timed: Mapping[str, int],
+    kept: Mapping[str, tuple[Allocation, OpenRequest]],
+    going: Going,
+) -> Rental:
+    """Returns a new rental with its times."""
+    bid = rental.bid()
+    own = [step for step, each in where.items() if each.rental_id == rental.rental_id]
+    starts = [timed[step] for step in own]
+    ends = [
+        timed[step] + expected_ms(replace(kept[step][1].request, needs=kept[step][0].size), bid)
+        for step in own
+    ]
+    opens_ms = min(starts) - rental.profile.startup_ms
+    opens_at = max(rental.planned_at, going.origin + opens_ms * _MILLISECOND)
+    return replace(rental, opens_at=opens_at, expected_ms=max(ends) - opens_ms)
+
+
+def _report(
+    going: Going,
+    kept: Mapping[str, tuple[Allocation, OpenRequest]],
+    moves: Mapping[str, tuple[Allocation, Allocation]],
+    timed: Mapping[str, int],
+    now: datetime,
+) -> dict[str, Any]:
+    """Returns what is told of the moved steps: as their last auction, but for the winner."""
+    now_ms = going.ms(now)
+    steps = []
+    for step, (before, after) in sorted(moves.items()):
+        told = dict(going.reports.get(step, {"step": step}))
+        winner = dict(told.get("winner") or {})
+        price = after.price_microusd_per_hour / MICROUSD
+        winner |= {
+            "provider": after.provider,
+            "resource_id": after.resource_id,
+            "price_per_hour": price,
+            "bid_price_per_hour": price,
+            "start_seconds": max(0, timed[step] - now_ms) / 1000,
+            "expected_seconds": after.expected_ms / 1000,
+        }
+        was = f"{before.resource_id} at {format_usd(before.price_microusd_per_hour)} an hour"
+        steps.append({**told, "winner": winner, "binding": f"planned anew: it was on {was}"})
+    jobs = {asked.job_name for _, asked in kept.values()}
+    return {"job": next(iter(jobs), ""), "steps": steps, "bids": [], "notes": []}
