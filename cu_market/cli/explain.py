@@ -101,7 +101,26 @@ def explain_tables(document: Mapping[str, Any]) -> list[RenderableType | str]:
                 shown.extend(sensitivity_lines(step))
     if document["step"] is not None:
         shown.extend(_billed(line) for line in document["billed"])
+    elif document["bill"]["rentals"]:
+        shown.append(rentals_table(document["bill"]["rentals"]))
     return shown
+
+
+def rentals_table(lines: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Returns one row a CU that was rented whole: its bill, and what of that is on no step's."""
+    rows = [
+        (
+            line["name"],
+            f"{line['cpu_cores']:g} cores, {line['memory_gb']:.1f} GB",
+            str(len(line["steps"])),
+            f"{line['held_seconds']:.1f}",
+            format_usd(line["cost_microusd"]),
+            format_usd(round(line["rest_usd"] * MICROUSD)),
+        )
+        for line in lines
+    ]
+    columns = ("CU", "size", "steps", "seconds", "bill", "on no step's bill")
+    return make_table("Rented whole and shared", columns, rows, right=columns[2:])
 
 
 def steps_table(

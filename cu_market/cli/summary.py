@@ -93,6 +93,10 @@ def _bill(document: Mapping[str, Any]) -> list[RenderableType | str]:
         (f"provider {name}", *(_cost(run["bill"]["by_provider"], name) for run in runs))
         for name in providers
     ]
+    if any(run["bill"]["rentals"] for run in runs):
+        rests = (sum(line["rest_usd"] for line in run["bill"]["rentals"]) for run in runs)
+        shared = (format_usd(round(rest * MICROUSD)) for rest in rests)
+        rows.append(("rented CUs, on no step's bill", *shared))
     rows.append(("the run", *(format_usd(run["bill"]["cost_microusd"]) for run in runs)))
     shown: list[RenderableType | str] = [
         make_table("The bill", ("step", *numbers), rows, right=numbers)

@@ -1,7 +1,8 @@
-"""A run's bill: every attempt that held a lease, and its sums by step and by provider.
+"""A run's bill: every attempt that held a lease, every CU that was rented, and sums of them.
 
 Pure functions over the ledger's rows; money is exact, in whole micro-dollars. The cost of an
-attempt is the one its settlement wrote; nothing is priced again here.
+attempt is the one its settlement wrote, that of a rental the one its closing did; nothing is priced
+again here. A rental's bill is paid by its steps' shares, and what they leave by the run.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.rental import Rental, RentalState
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import MICROUSD
 from cu_market.domain.usage import Usage
@@ -74,15 +76,53 @@ class BillLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RentalLine:
+    """What one rented CU is billed in a run.
+
+    Attributes:
+        name: of the CU.
+        provider: whose it is.
+        steps: which had a lease on it, in the order of their leases.
+        size: all of it.
+        held_us: microseconds from its opening to its last step's end.
+        cost_microusd: the whole bill.
+        rest_microusd: what of that is on no step's line.
+    """
+
+    name: str
+    provider: str
+    steps: tuple[str, ...]
+    size: ResourceVector
+    held_us: int
+    cost_microusd: int
+    rest_microusd: int
+
+    def to_record(self) -> dict[str, object]:
+        """Returns the line ready for JSON: seconds, GB, dollars."""
+        return {
+            "name": self.name,
+            "provider": self.provider,
+            "steps": list(self.steps),
+            "cpu_cores": self.size.cpu_millis / 1000,
+            "memory_gb": self.size.memory_bytes / 10**9,
+            "held_seconds": self.held_us / 10**6,
+            "cost_microusd": self.cost_microusd,
+            "cost_usd": self.cost_microusd / MICROUSD,
+            "rest_usd": self.rest_microusd / MICROUSD,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunBill:
     """One run's bill.
 
     Attributes:
         run_id: the run.
         by_step: one line a step, all its attempts, in the order of their first leases.
-        by_provider: one line a provider, by name.
-        cost_microusd: the whole bill: the sum of either.
-        open_leases: leases not settled yet: the bill still grows by them.
+        by_provider: one line a provider, by name; with what shares leave of its rentals' bills.
+        rentals: one line a CU that was rented whole, in the order of their openings.
+        cost_microusd: the whole bill: the sum by provider; by step, and the rests of the rentals.
+        open_leases: leases not settled, rentals not closed yet: the bill still grows by them.
         began_at, ended_at: first lease and last end, or None where nothing was leased.
     """
 
@@ -93,6 +133,7 @@ class RunBill:
     open_leases: int
     began_at: datetime | None
     ended_at: datetime | None
+    rentals: tuple[RentalLine, ...] = ()
 
     @property
     def wall_us(self) -> int:
@@ -115,6 +156,7 @@ class RunBill:
             "wall_seconds": self.wall_us / 10**6,
             "by_step": [line.to_record() for line in self.by_step],
             "by_provider": [line.to_record() for line in self.by_provider],
+            "rentals": [line.to_record() for line in self.rentals],
         }
 
 
@@ -140,7 +182,12 @@ def settled_rows(allocations: Iterable[Allocation]) -> list[Allocation]:
     return sorted(rows, key=lambda row: (row.leased_at, row.step_key, row.attempt))
 
 
-def bill_of(run_id: str, allocations: Sequence[Allocation], usages: Sequence[Usage]) -> RunBill:
+def bill_of(
+    run_id: str,
+    allocations: Sequence[Allocation],
+    usages: Sequence[Usage],
+    rentals: Sequence[Rental] = (),
+) -> RunBill:
     """Returns a run's bill from the ledger's rows; rows of other runs are left out."""
     own = [row for row in allocations if row.run_id == run_id]
     rows = settled_rows(own)
@@ -156,12 +203,22 @@ def bill_of(run_id: str, allocations: Sequence[Allocation], usages: Sequence[Usa
         AllocationState.EXPIRED,
         AllocationState.REVOKED,
     }
+    rented = [each for each in rentals if each.run_id == run_id and each.opened_at is not None]
+    lines = tuple(_rental(each, rows) for each in sorted(rented, key=_opening))
+    rests: dict[str, int] = {}
+    for line in lines:
+        rests[line.provider] = rests.get(line.provider, 0) + line.rest_microusd
+    named = sorted({*providers, *rests})
     return RunBill(
         run_id=run_id,
         by_step=tuple(_line(name, group, used) for name, group in steps.items()),
-        by_provider=tuple(_sum(name, providers[name], used) for name in sorted(providers)),
-        cost_microusd=sum(row.cost_microusd or 0 for row in rows),
-        open_leases=sum(row.state in waiting for row in own),
+        by_provider=tuple(
+            _sum(name, providers.get(name, ()), used, rests.get(name, 0)) for name in named
+        ),
+        rentals=lines,
+        cost_microusd=sum(row.cost_microusd or 0 for row in rows) + sum(rests.values()),
+        open_leases=sum(row.state in waiting for row in own)
+        + sum(each.state is RentalState.OPEN for each in rented),
         began_at=min((row.leased_at for row in rows if row.leased_at), default=None),
         ended_at=max((row.ended_at for row in rows if row.ended_at), default=None),
     )
@@ -169,7 +226,25 @@ def bill_of(run_id: str, allocations: Sequence[Allocation], usages: Sequence[Usa
 
 def read_bill(ledger: Ledger, run_id: str) -> RunBill:
     """Returns a run's bill, read from the ledger."""
-    return bill_of(run_id, ledger.allocations(run_id=run_id), ledger.usages(run_id=run_id))
+    rows, usages = ledger.allocations(run_id=run_id), ledger.usages(run_id=run_id)
+    return bill_of(run_id, rows, usages, ledger.rentals(run_id=run_id))
+
+
+def _opening(rental: Rental) -> tuple[datetime, str]:
+    return rental.opened_at or rental.planned_at, rental.rental_id
+
+
+def _rental(rental: Rental, rows: Sequence[Allocation]) -> RentalLine:
+    steps = (row.step_key for row in rows if row.capacity_id == rental.rental_id)
+    return RentalLine(
+        name=rental.resource_id,
+        provider=rental.profile.provider,
+        steps=tuple(dict.fromkeys(steps)),
+        size=rental.size,
+        held_us=elapsed_us(_opening(rental)[0], rental.closed_at) if rental.closed_at else 0,
+        cost_microusd=rental.cost_microusd or 0,
+        rest_microusd=rental.rest_microusd or 0,
+    )
 
 
 def _line(name: str, rows: Sequence[Allocation], used: Mapping[tuple[str, int], Usage]) -> BillLine:
@@ -181,7 +256,7 @@ def _line(name: str, rows: Sequence[Allocation], used: Mapping[tuple[str, int], 
         name=name,
         attempts=len(rows),
         resource_ids=tuple(dict.fromkeys(row.resource_id for row in rows)),
-        size=rows[-1].size,
+        size=rows[-1].size if rows else ResourceVector(),
         lease_us=sum(lease_us(row) for row in rows),
         cost_microusd=sum(row.cost_microusd or 0 for row in rows),
         peak_memory_bytes=max((u.measurement.peak_memory_bytes for u in found), default=None),
@@ -194,8 +269,11 @@ def _line(name: str, rows: Sequence[Allocation], used: Mapping[tuple[str, int], 
     )
 
 
-def _sum(name: str, rows: Sequence[Allocation], used: Mapping[tuple[str, int], Usage]) -> BillLine:
-    """Returns one provider's line: sums over its leases, the largest size it gave."""
+def _sum(
+    name: str, rows: Sequence[Allocation], used: Mapping[tuple[str, int], Usage], rest: int
+) -> BillLine:
+    """Returns one provider's line: sums over its leases and what they leave of its rentals' bills,
+    the largest size it gave."""
     line = _line(name, rows, used)
     largest = ResourceVector()
     for row in rows:
@@ -206,7 +284,7 @@ def _sum(name: str, rows: Sequence[Allocation], used: Mapping[tuple[str, int], U
         resource_ids=tuple(sorted(line.resource_ids)),
         size=largest,
         lease_us=line.lease_us,
-        cost_microusd=line.cost_microusd,
+        cost_microusd=line.cost_microusd + rest,
         peak_memory_bytes=line.peak_memory_bytes,
         cpu_ms=line.cpu_ms,
         wall_ms=line.wall_ms,

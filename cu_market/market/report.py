@@ -27,10 +27,10 @@ def auction_report(
 
     Keys: job, expected_cost_usd, solver, budget (what is left of it, whether the plan is expected
     to pass it; None without one), deadline (see Ends.to_record; None without one, and where medians
-    are planned with), notes (what else to know of how the plan came about, a sentence
-    each), bids (one record a bid), problems (what was refused of bids), capacities, steps (one
-    record a step: the request's, with winner, runner_up, losses); where other runs wait or the run
-    is late, together (see retender.together_report).
+    are planned with), notes (what else to know of how the plan came about, a sentence each), bids
+    (one record a bid), rentals (CUs that the run has whole, one record each), problems (what was
+    refused of bids), capacities, steps (one record a step: the request's, with winner, runner_up,
+    losses); where other runs wait or the run is late, together (see retender.together_report).
     """
     awards = {award.request_id: award for award in plan.awards}
     locations = {bid.bid_id: bid.profile.location for bid in bids.bids}
@@ -52,6 +52,7 @@ def auction_report(
         "deadline": None if ends is None else ends.to_record(),
         "notes": list(plan.notes),
         "bids": [bid.to_record() for bid in bids.bids],
+        "rentals": [rental.to_record() for rental in bids.rentals],
         "problems": [str(p) for problems in bids.problems.values() for p in problems],
         "capacities": {
             capacity_id: dict(size.items()) for capacity_id, size in bids.pool.capacities.items()

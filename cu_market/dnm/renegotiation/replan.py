@@ -6,7 +6,8 @@ CU that is had keeps its type and its first start, what runs stays until its exp
 (``latest_ends``). What ends later is paid for, since forecasts that say "late" may be wrong (D is
 the deadline):
 
-    min   bill + LATENESS_PRICE (bill as planned) / D x slip,     slip = max_i (e_i - L_i)+
+    min   bill + LATENESS_PRICE (bill as planned) / D x (slip + STEEPNESS (slip - SLIGHT D)+),
+          slip = max_i (e_i - L_i)+
 
 The search keeps windows, and knows no price of time. So it runs from three schedules, and the best
 of what it finds is taken: as it stands (each step on its CU, in the planned order), whatever that
@@ -40,7 +41,11 @@ from cu_market.dnm.schedule.workload import MachineType, Workload
 from cu_market.domain.units import MS_PER_HOUR
 
 LATENESS_PRICE = 0.6
-"""Of the bill as planned: what a slip of the whole deadline costs."""
+"""Of the bill as planned: what a slip of the whole deadline costs, while it is slight."""
+
+SLIGHT, STEEPNESS = 0.1, 10.0
+"""A slip beyond that part of the deadline is no matter of forecasts any more: it costs so many
+times as much on top."""
 
 SHARES = (0.0, 0.5)
 """Of the slip as it stands: how much is allowed to the other schedules that are searched."""
@@ -112,13 +117,18 @@ class Replanner:
                 seed=self._count,
                 fixed=range(left.rest.standing),
             ).best
-            price = best.cost + self._late_price * left.slip_ms(best)
+            price = best.cost + self._lateness(left.slip_ms(best))
             found.append((price, len(found), best))
         best = min(found, key=lambda each: each[:2])[2]
         if left.is_running:
             _postpone(best, left)
         _start_now(best, now_ms, [left.index[name] for name in ready])
         return left.places_of(best)
+
+    def _lateness(self, slip_ms: int) -> float:
+        """Returns what a slip costs, times MS_PER_HOUR."""
+        beyond = max(0.0, slip_ms - SLIGHT * self._workload.deadline_ms)
+        return self._late_price * (slip_ms + STEEPNESS * beyond)
 
     def _types(self, held: Sequence[HeldCU], places: Mapping[str, Place]) -> list[MachineType]:
         """Returns the types that are worth buying, and those that the CUs have."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from cu_market.dnm.renegotiation import HeldCU, Place, Replanner, Spread
 from cu_market.dnm.renting.sharing import allowed_types, machine_of
 from cu_market.dnm.schedule import MachineType, Task, Workload
+from cu_market.dnm.schedule.bundle import Catalogue
 from cu_market.domain.bid import Bid
 from cu_market.domain.rental import Rental, RentalState
 from cu_market.domain.request import ResourceRequest
@@ -91,35 +92,55 @@ def replanned(left: Left, bids: Sequence[Bid], known: Sequence[Rental]) -> dict[
         bids: of CUs that may be rented now.
         known: the run's rentals that stand; open ones may be offered no more.
     """
-    offered = {bid.bid_id: machine_of(bid) for bid in bids}
-    for rental in known:
-        if rental.bid_id not in offered:  # had, and not to be had again
-            offered[rental.bid_id] = replace(machine_of_rental(rental), quantity=1)
+    opened = {each.rental_id: each for each in known if each.state is RentalState.OPEN}
+    offered = [machine_of(bid) for bid in bids]
+    # One that is open has its own price, and its like may not be had again.
+    machines = [*offered, *map(machine_of_rental, opened.values())]
     running = [stay for stay in left.stays if stay.end_ms > left.now_ms]
     tasks = [_running(stay) for stay in running]
     tasks += [_task(name, each, bids) for name, each in left.waiting.items()]
     workload = Workload(
         tasks=tuple(tasks),
-        machines=tuple(offered.values()),
+        machines=tuple(machines),
         deadline_ms=max(1, left.deadline_ms),
     )
+    kept = Catalogue(workload).machines
     replanner = Replanner(workload, spreads=left.spreads, bill_microusd=left.bill_microusd)
     places = {
         name: Place(
             cu_id=each.rental.resource_id,
-            machine=each.rental.bid_id,
+            machine=each.rental.rental_id
+            if each.rental.rental_id in opened
+            else _kept(each.rental.bid_id, offered, kept),
             start_ms=each.planned_ms,
         )
         for name, each in left.waiting.items()
     }
-    held = [_held(rental, left) for rental in known if rental.state is RentalState.OPEN]
+    held = [_held(rental, left) for rental in opened.values()]
     return replanner.revise(left.now_ms, held, places, left.ready)
 
 
+def _kept(name: str, offered: Sequence[MachineType], kept: Sequence[MachineType]) -> str:
+    """Returns a type of a CU that is not had yet; where another has become better, that."""
+    own = next(machine for machine in offered if machine.name == name)
+    if own in kept:
+        return name
+    return next(
+        m.name
+        for m in kept
+        if m.quantity is None
+        and m.performance_millis == own.performance_millis
+        and m.price_microusd_per_hour <= own.price_microusd_per_hour
+        and (m.cpu_millis >= own.cpu_millis and m.memory_bytes >= own.memory_bytes)
+        and m.gpu_count >= own.gpu_count
+    )
+
+
 def machine_of_rental(rental: Rental) -> MachineType:
-    """Returns a rental's type."""
+    """Returns the type of an open rental, of which there is no other one."""
     return MachineType(
-        name=rental.bid_id,
+        name=rental.rental_id,
+        quantity=1,
         cpu_millis=rental.size.cpu_millis,
         memory_bytes=rental.size.memory_bytes,
         gpu_count=rental.size.gpu_count,
@@ -141,7 +162,7 @@ def _held(rental: Rental, left: Left) -> HeldCU:
     first_ms = opened_ms + rental.profile.startup_ms
     return HeldCU(
         cu_id=rental.resource_id,
-        machine=rental.bid_id,
+        machine=rental.rental_id,
         stays=stays or ((f"\0{rental.rental_id}", first_ms, max(first_ms + 1, left.now_ms)),),
     )
 
@@ -166,5 +187,5 @@ def _task(name: str, each: Waiting, bids: Sequence[Bid]) -> Task:
         gpu_count=each.size.gpu_count,
         parents=each.parents,
         earliest_start_ms=each.earliest_ms,
-        machines=None if allowed is None else allowed | {each.rental.bid_id},
+        machines=None if allowed is None else allowed | {each.rental.rental_id},
     )

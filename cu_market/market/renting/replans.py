@@ -107,7 +107,8 @@ class Replanned:
 
 
 def look(market: Market, going: Going) -> Replanned | None:
-    """Returns what is to become of what waits on a run's rentals; None where nothing does.
+    """Returns what is to become of what waits on a run's rentals; None where nothing does, or what
+    does has begun meanwhile.
 
     Args:
         market: open; nothing is written.
@@ -133,6 +134,8 @@ def look(market: Market, going: Going) -> Replanned | None:
     gone = tuple(sorted(step for step, (row, _) in rows.items() if row.capacity_id not in current))
     kept = {step: pair for step, pair in rows.items() if pair[0].capacity_id in current}
     left = _left(ledger, going, kept, current, rentals, now)
+    if any(stay.step_key in kept and stay.end_ms > left.now_ms for stay in left.stays):
+        return None  # it has begun since it was read as waiting: looked at again
     places = replanned(left, bids, list(current.values())) if kept else {}
     return _found(going, kept, current, rentals, places, offered, gone, now)
 
@@ -248,7 +251,12 @@ def _found(
     where: dict[str, Rental] = {}
     for step, place in sorted(places.items()):
         there = known.get(place.cu_id)
-        if there is None or there.bid_id != place.machine:
+        like = current.get(place.machine)  # the type of an open one is its own
+        if there is None and like is not None:
+            there = None if like.bid_id in offered else like
+            place = replace(place, machine=like.bid_id)
+        is_open = there is not None and there.state is RentalState.OPEN
+        if there is None or not (is_open or there.bid_id == place.machine):
             key = (place.cu_id, place.machine)
             if key not in new:
                 made = planned_rental(offered[place.machine], going.run_id, names, now)
@@ -362,6 +370,10 @@ def _report(
             "start_seconds": max(0, timed[step] - now_ms) / 1000,
             "expected_seconds": after.expected_ms / 1000,
         }
+        losses = [
+            loss for loss in told.get("losses", ()) if loss["resource_id"] != after.resource_id
+        ]
+        told |= {"losses": losses, "runner_up": losses[0] if losses else None}
         was = f"{before.resource_id} at {format_usd(before.price_microusd_per_hour)} an hour"
         steps.append({**told, "winner": winner, "binding": f"planned anew: it was on {was}"})
     jobs = {asked.job_name for _, asked in kept.values()}

@@ -75,6 +75,7 @@ class Beside:
         others, standing: what was planned with the run, each by itself, and where the plan has it.
         walked: when the run ends by a plan; None where half of all cases are enough.
         is_hurried: it is late: it may end no later than without sharing.
+        is_needed: without sharing it does not end in time: any sharing with which it does counts.
     """
 
     market: Market
@@ -86,6 +87,7 @@ class Beside:
     standing: Mapping[str, Standing]
     walked: Callable[[Together], Ends] | None = None
     is_hurried: bool = False
+    is_needed: bool = False
 
 
 def with_shared(found: Together, beside: Beside) -> Together:
@@ -105,7 +107,7 @@ def with_shared(found: Together, beside: Beside) -> Together:
         sharing = share(of, finish, solver=None, budget=quick, clock=clock)
         each = look.priced(of, finish, sharing)
         best = each if each is not None and (best is None or each.cost < best.cost) else best
-    if best is None or best.cost > (1 - LEAST_SAVING) * look.cost:
+    if best is None or (best.cost > (1 - LEAST_SAVING) * look.cost and not beside.is_needed):
         return found
     solver = beside.market.solver
     sharing = share(
@@ -156,7 +158,7 @@ class _Look:
                 continue
             steps = {task.task_id for task in of.tasks}
             present = sum(each.cost_microusd for each in awards if each.request_id in steps)
-            if of.floor_microusd < (1 - LEAST_SAVING) * present:
+            if of.floor_microusd < (1 - LEAST_SAVING) * present or beside.is_needed:
                 found.append(of)
         return found
 
@@ -200,12 +202,18 @@ class _Look:
             return self.found
         together = self._together(rented, best.sharing)
         ends = None if self.beside.walked is None else self.beside.walked(together)
-        notes = (*together.plan.notes, _note(rented.rentals, together.plan, self.cost, best.cost))
+        why = (
+            "with a CU for each step it would not end in time"
+            if self.beside.is_needed
+            else f"that costs {format_usd(best.cost)}, a CU for each step {format_usd(self.cost)}, "
+            "delays counted"
+        )
+        notes = (*together.plan.notes, _note(rented.rentals, together.plan, why))
         return replace(together, plan=replace(together.plan, notes=notes), ends=ends)
 
     def _is_in_time(self, together: Together) -> bool:
-        if self.beside.walked is None:
-            return True
+        if self.beside.walked is None or self.beside.is_needed:
+            return True  # nobody is refused whom medians would serve
         ends, before = self.beside.walked(together), self.found.ends
         if ends.is_kept:
             return True
@@ -261,7 +269,11 @@ class _Look:
         """Returns what was planned together, the run's awards those of the plan with rentals."""
         found, run_id = self.found, self.beside.outline.run_id
         names = {award.request_id for award in found.plan.awards}
-        own = tuple(award for award in rented.plan.awards if award.request_id in names)
+        own = tuple(
+            replace(award, binding=award.binding.replace(f"{run_id}/", ""))  # of its own CUs
+            for award in rented.plan.awards
+            if award.request_id in names
+        )
         cost = rented.rest_microusd + sum(award.cost_microusd for award in own)
         objective = found.plan.objective_microusd - self.cost + cost
         plan = replace(
@@ -297,7 +309,7 @@ def _whole(found: Together, run_id: str, own: Sequence[Award]) -> Plan | None:
     return replace(found.whole, awards=awards)
 
 
-def _note(rentals: Sequence[Rental], plan: Plan, before: int, after: int) -> str:
+def _note(rentals: Sequence[Rental], plan: Plan, why: str) -> str:
     """Returns what is rented and why, in a sentence."""
     counts = {
         rental.resource_id: sum(a.capacity_id == rental.rental_id for a in plan.awards)
@@ -308,7 +320,4 @@ def _note(rentals: Sequence[Rental], plan: Plan, before: int, after: int) -> str
         for name, count in sorted(counts.items(), key=lambda each: (-each[1], each[0]))[:NAMED]
     ]
     more = f" and {len(counts) - NAMED} more" if len(counts) > NAMED else ""
-    return (
-        f"rented whole and shared: {', '.join(named)}{more}; that costs {format_usd(after)}, a CU "
-        f"for each step {format_usd(before)}, delays counted"
-    )
+    return f"rented whole and shared: {', '.join(named)}{more}; {why}"

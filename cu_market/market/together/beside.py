@@ -256,6 +256,9 @@ def beside_others_or_late(
     found = beside_others_in_time(market, outline, demand, bids, crowd, may_move=may_move)
     if not found.plan.unserved:
         return found
+    shared = _in_time_on_shared(market, outline, demand, bids, crowd)
+    if shared is not None:
+        return shared
     alone = market.solve(demand, bids)
     if alone.unserved:
         return Together(plan=alone)
@@ -268,6 +271,38 @@ def beside_others_or_late(
     elif not is_by_medians(demand, market.settings):
         found = replace(found, ends=walker(market, outline, demand, bids, crowd)(found))
     return replace(found, is_late=True)
+
+
+def _in_time_on_shared(
+    market: Market, outline: RunOutline, demand: Demand, bids: BidRound, crowd: Crowd
+) -> Together | None:
+    """Returns a plan that ends in time since its steps share CUs, which start once; None where none
+    does."""
+    if deadline_ms(demand.requests) is None:
+        return None
+    hurried = without_deadline(demand)
+    found = beside_others_in_time(
+        market, outline, hurried, bids, crowd, may_move=False, is_priced=False, may_rent=False
+    )
+    if found.plan.unserved:
+        return None
+    others, standing = _as_planned(found, bids)
+    by_medians = is_by_medians(demand, market.settings)
+    shared = with_shared(
+        found,
+        Beside(
+            market=market,
+            outline=outline,
+            demand=demand,
+            bids=bids,
+            crowd=crowd,
+            others=others,
+            standing=standing,
+            walked=None if by_medians else walker(market, outline, demand, bids, crowd),
+            is_needed=True,
+        ),
+    )
+    return shared if shared.rentals else None
 
 
 def _as_planned(

@@ -17,9 +17,11 @@ from dagster._core.definitions.reconstruct import ReconstructableJob, Reconstruc
 from cu_market.deo.settings import instance_settings
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.curve import UsageCurve
+from cu_market.domain.rental import Rental
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Usage
 from cu_market.ledger.sql import SqlLedger
+from cu_market.market.bill import RunBill, read_bill
 from cu_market.market.opening import open_instance_ledger
 
 HERE = Path(__file__).parent
@@ -121,6 +123,16 @@ class Bench:
         with self._ledger() as ledger:
             rows = ledger.allocations(run_id=run_id)
         return sorted(rows, key=lambda row: (row.fencing_token, row.step_key))
+
+    def rentals(self, run_id: str) -> Sequence[Rental]:
+        """Returns the CUs that a run has rented, or was to rent, the first planned first."""
+        with self._ledger() as ledger:
+            return ledger.rentals(run_id=run_id)
+
+    def bill(self, run_id: str) -> RunBill:
+        """Returns a run's bill."""
+        with self._ledger() as ledger:
+            return read_bill(ledger, run_id)
 
     def usages(self, run_id: str) -> Sequence[Usage]:
         """Returns what a run's attempts have used."""
