@@ -8,8 +8,8 @@ does that by what it would have started itself, which is not what the market sta
 many steps as may run at once, in its own order, fails for an event of another step or of a skipped
 one, and claims slots anew that the run has.
 
-Private: ActiveExecution, its _update and the places where it keeps steps, and the claims of an
-InstanceConcurrencyContext; seen in 1.13.27.
+Private: ActiveExecution, its _update and the places where it keeps steps and their ends, and the
+claims of an InstanceConcurrencyContext; seen in 1.13.27.
 """
 
 from __future__ import annotations
@@ -73,6 +73,11 @@ class GatedExecution(ActiveExecution):
     def has_waiting(self) -> bool:
         """Whether a step waits for its retry or for a pool's slot."""
         return self.seconds_until_ready() > 0
+
+    def is_over(self, step_key: str) -> bool:
+        """Whether a step has ended without having run: it was skipped, failed before it was let go
+        ahead, or waits for what failed."""
+        return step_key in self._skipped | self._failed | self._abandoned
 
     def replay(self, events: Sequence[DagsterEvent]) -> Sequence[ExecutionStep]:
         """Brings the machine to where a run's events have left it.

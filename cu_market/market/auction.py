@@ -23,7 +23,6 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from cu_market.dnm.programs.solve import Solver
 from cu_market.domain.allocation import Allocation
@@ -407,8 +406,3 @@ class Market:
             return None
         sizes = [profile.size for profile in local.pool().profiles]
         return max(sizes, key=lambda size: size.memory_bytes, default=None)
-
-
-def step_report(report: Mapping[str, Any], step_key: str) -> Mapping[str, Any] | None:
-    """Returns one step's part of an auction's report, or None."""
-    return next((s for s in report.get("steps", ()) if s["step"] == step_key), None)

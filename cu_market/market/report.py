@@ -63,6 +63,11 @@ def auction_report(
     }
 
 
+def step_report(report: Mapping[str, Any], step_key: str) -> Mapping[str, Any] | None:
+    """Returns one step's part of an auction's report, or None."""
+    return next((s for s in report.get("steps", ()) if s["step"] == step_key), None)
+
+
 def _budget(demand: Demand, plan: Plan) -> dict[str, Any] | None:
     left = demand.left_microusd
     if left is None:

@@ -12,7 +12,7 @@ from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.auction import Auction
 from cu_market.domain.outline import template_key
 from cu_market.ledger.interface import Ledger
-from cu_market.market.auction import step_report
+from cu_market.market.report import step_report
 from cu_market.market.together.retender import TOGETHER
 
 

@@ -13,6 +13,7 @@ from cu_market.deo.announcements import rental_message
 from cu_market.deo.executor.state import RunState
 from cu_market.deo.executor.timing import left_ms_of
 from cu_market.domain.problem import CUMarketError
+from cu_market.domain.rental import is_share
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class Rentals:
     def __init__(self, run: RunState) -> None:
         self._run = run
         self._opened_at = self._closed_at = float("-inf")
+        self._over: set[str] = set()
 
     def open_ahead(self) -> None:
         """Opens, with its worker, each CU on which a step will be ready once it has started."""
@@ -62,12 +64,25 @@ class Rentals:
         except (OSError, CUMarketError):  # whoever needs it tells
             logger.exception("not started ahead", extra={"action": "rent", "step": step_key})
 
+    def _release_over(self) -> None:
+        """Releases the awards of steps that will never run: nothing is kept open for them."""
+        run, negotiation = self._run, self._run.negotiation
+        if not negotiation.leases.renting.has_standing():
+            return
+        for step_key in negotiation.not_started():
+            award = negotiation.award(step_key)
+            is_new = step_key not in self._over and run.active.is_over(step_key)
+            if is_share(award) and is_new:
+                self._over.add(step_key)
+                negotiation.market.ledger.release(award.key, now=negotiation.market.now())
+
     def close(self, *, is_end: bool = False) -> Iterator[DagsterEvent]:
         """Closes what no step is on, nor is to be, ends its workers, and tells its bill."""
         now, negotiation = time.monotonic(), self._run.negotiation
         if now - self._closed_at < LOOK_SECONDS and not is_end:
             return
         self._closed_at = now
+        self._release_over()
         # A step that was let go ahead and has lost its attempt has no award in the ledger.
         kept = {negotiation.award(key).capacity_id for key in self._run.unleased}
         for rental in negotiation.leases.renting.close(kept):

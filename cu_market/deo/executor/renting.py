@@ -128,6 +128,10 @@ class Renting:
         """Returns the ids of those that are open."""
         return {key for key, each in self._known.items() if each.state is RentalState.OPEN}
 
+    def has_standing(self) -> bool:
+        """Whether any CU is rented now, or is to be."""
+        return any(each.state in STANDING_RENTALS for each in self._known.values())
+
     def planned(self) -> list[Rental]:
         """Returns those that are to be opened."""
         return [each for each in self._known.values() if each.state is RentalState.PLANNED]
@@ -138,7 +142,7 @@ class Renting:
         Args:
             kept: ids of those that a step will be leased on which has no award in the ledger.
         """
-        if not any(each.state in STANDING_RENTALS for each in self._known.values()):
+        if not self.has_standing():
             return []
         closed = self._market.ledger.close_rentals(self._run_id, now=self._market.now(), kept=kept)
         self._known.update((rental.rental_id, rental) for rental in closed)

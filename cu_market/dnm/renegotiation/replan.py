@@ -43,7 +43,7 @@ from cu_market.domain.units import MS_PER_HOUR
 LATENESS_PRICE = 0.6
 """Of the bill as planned: what a slip of the whole deadline costs, while it is slight."""
 
-SLIGHT, STEEPNESS = 0.1, 10.0
+SLIGHT, STEEPNESS = 0.2, 10.0
 """A slip beyond that part of the deadline is no matter of forecasts any more: it costs so many
 times as much on top."""
 

@@ -1,0 +1,213 @@
+"""A run worker and the CUs that its run rents: opened when due, shared, closed at their end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sellers import NOW, Seller, market_of, run, step
+
+from cu_market.deo.executor import rentals as rentals_module
+from cu_market.deo.executor.negotiation import Negotiation
+from cu_market.deo.executor.rentals import Rentals
+from cu_market.deo.executor.renting import NOT_DUE
+from cu_market.domain.allocation import Allocation, AllocationState
+from cu_market.domain.lease import Refusal
+from cu_market.domain.outline import RunOutline
+from cu_market.domain.rental import Rental, RentalState
+from cu_market.ral.provider import Capabilities
+
+
+class Going:
+    """A run of steps that fill a CU each, two of them after the first, as its run worker has it."""
+
+    def __init__(self, *, quantity: int = 4, **tags: str) -> None:
+        seller = Seller(
+            "cloud", quantity=quantity, capabilities=Capabilities(), profile={"startup_ms": 60_000}
+        )
+        self.market = market_of(seller)
+        wide = {"cpu_cores": "4"}
+        steps = (step("a", **wide), step("b", "a", **wide), step("c", "a", **wide))
+        self.outline: RunOutline = run(*steps, **tags)
+        cleared = self.market.clear(self.outline, place="launcher")
+        self.market.ledger.hold_run("run", "h", expires_at=NOW + timedelta(days=1))
+        self.negotiation = Negotiation(
+            self.market, self.outline, cleared.allocations, cleared.auction
+        )
+        self.leases = self.negotiation.leases
+        self.renting = self.leases.renting
+
+    def at(self, seconds: int) -> None:
+        moment = NOW + timedelta(seconds=seconds)
+        self.market.now = lambda: moment
+
+    def award(self, name: str) -> Allocation:
+        return self.negotiation.award(name)
+
+    def lease(self, name: str) -> Allocation:
+        taken = self.negotiation.lease(self.award(name), "holder")
+        assert isinstance(taken, Allocation)
+        return taken
+
+    def settle(self, row: Allocation) -> None:
+        now = self.market.now()
+        self.market.ledger.settle(row.key, row.fencing_token, ended_at=now, usage=None)
+
+    def rental(self, name: str) -> Rental:
+        found = self.renting.of(self.award(name))
+        assert found is not None
+        return found
+
+    def states(self) -> dict[str, RentalState]:
+        return {each.resource_id: each.state for each in self.market.ledger.rentals()}
+
+
+TWO = {"deadline_seconds": "7300"}
+"""In time only on two CUs, the second opened once the first step is about to end."""
+
+
+@pytest.fixture
+def going() -> Going:
+    return Going(**TWO)
+
+
+def later(going: Going) -> str:
+    """Returns the step whose CU is to be opened later."""
+    return max("bc", key=lambda name: going.rental(name).opens_at)
+
+
+def test_an_award_of_no_share_is_nobodys_rental(going: Going) -> None:
+    alone = market_of(Seller("own")).clear(run(step("x")), place="launcher").allocations["x"]
+    assert going.renting.of(alone) is None
+    assert going.renting.open(alone) is None
+    assert going.renting.bought(alone) == alone
+    assert not going.renting.is_over(alone)
+
+
+def test_it_is_opened_when_it_is_due_and_not_before(going: Going) -> None:
+    name = later(going)
+    assert going.renting.open(going.award(name)) == NOT_DUE
+    assert going.rental(name).state is RentalState.PLANNED
+    going.at(3600)
+    assert going.renting.open(going.award(name)) is None
+    assert going.rental(name).opened_at == NOW + timedelta(seconds=3600)
+    assert going.market.ledger.held("cloud/cu") == going.rental(name).size
+
+
+def test_where_nothing_runs_it_is_opened_at_once(going: Going) -> None:
+    name = later(going)
+    assert going.renting.open(going.award(name), is_due=True) is None
+    assert going.renting.is_open(going.award(name))
+
+
+def test_without_room_it_waits_and_says_what_its_provider_is_short_of() -> None:
+    going = Going(quantity=2, **TWO)
+    other = Allocation(
+        run_id="other",
+        step_key="x",
+        attempt=1,
+        state=AllocationState.AWARDED,
+        auction_id="x",
+        bid_id="x",
+        provider="cloud",
+        resource_id="cloud/cu",
+        capacity_id="cloud/cu",
+        size=going.rental("a").size.times(2),
+        price_microusd_per_hour=1,
+        expected_ms=1,
+        awarded_at=NOW,
+    )
+    until = NOW + timedelta(days=1)
+    going.market.ledger.lease(other, capacity=other.size, expires_at=until, now=NOW)
+    refused = going.renting.open(going.award("a"))
+    assert isinstance(refused, Refusal)
+    assert (refused.capacity_id, refused.short_of) == ("cloud/cu", ("cpu_millis", "memory_bytes"))
+    assert going.renting.bought(going.award("a")).size == going.rental("a").size
+
+
+def test_a_budget_is_asked_for_the_whole_cu_and_then_no_more() -> None:
+    going = Going(**TWO)
+    going.leases.purse.budget_microusd = 100
+    refused = going.renting.open(going.award("a"))
+    assert isinstance(refused, Refusal)
+    assert refused.is_for_money
+    going.leases.purse.budget_microusd = None
+    assert going.renting.open(going.award("a")) is None
+    going.leases.purse.budget_microusd = 100
+    assert going.leases.shortage(going.award("a")) is None  # it is paid for
+    assert not going.leases.fails_for_budget(going.award("a"))
+
+
+def test_its_steps_lease_of_it_and_nothing_beyond(going: Going) -> None:
+    going.renting.open(going.award("a"))
+    going.lease("a")
+    rental = going.rental("a")
+    second = next((n for n in "bc" if going.rental(n).rental_id == rental.rental_id), None)
+    assert second is not None
+    refused = going.leases.shortage(going.award(second))
+    assert isinstance(refused, Refusal)
+    assert (refused.capacity_id, refused.short_of[0]) == (rental.rental_id, "cpu_millis")
+
+
+def test_it_is_closed_once_no_step_is_on_it_nor_is_to_be(going: Going) -> None:
+    going.renting.open(going.award("a"))
+    row = going.lease("a")
+    going.at(3660)
+    going.settle(row)
+    assert going.renting.close() == []  # another step is to come
+    going.market.ledger.release_awards("run", now=going.market.now())
+    kept = [going.rental("a").rental_id]
+    assert [each.state for each in going.renting.close(kept)] == [RentalState.DROPPED]
+    (closed,) = going.renting.close()
+    assert (closed.state, closed.closed_at) == (RentalState.CLOSED, going.market.now())
+    assert going.renting.is_over(going.award("b"))
+    assert going.leases.has_ended(going.award("b"))  # it is auctioned again
+
+
+def test_a_step_that_is_planned_for_later_waits_for_its_time(going: Going) -> None:
+    award = going.award("a")
+    assert not going.renting.is_early(award)
+    going.renting.follow({"a": NOW + timedelta(seconds=10)}, {})
+    assert going.renting.is_early(award)
+    going.at(10)
+    assert not going.renting.is_early(award)
+
+
+def test_a_plan_says_anew_when_a_cu_is_opened(going: Going) -> None:
+    name = later(going)
+    rental = going.rental(name)
+    going.renting.follow({}, {rental.rental_id: NOW + timedelta(seconds=5)})
+    assert going.renting.open(going.award(name)) == NOT_DUE
+    going.at(5)
+    assert going.renting.open(going.award(name)) is None
+
+
+class Over:
+    """A run in which some steps will never run."""
+
+    def __init__(self, going: Going, *names: str) -> None:
+        self.negotiation = going.negotiation
+        self.active = SimpleNamespace(is_over=lambda name: name in names)
+        self.unleased: dict[str, Any] = {}
+        self.attempts: dict[int, Any] = {}
+        self.context = None
+        self.workers = SimpleNamespace(end_rented=lambda _: None)
+
+
+def test_nothing_is_kept_for_steps_that_will_never_run(
+    going: Going, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    event = SimpleNamespace(engine_event=lambda _context, sentence, _data: said.append(sentence))
+    monkeypatch.setattr(rentals_module, "DagsterEvent", event)
+    going.renting.open(going.award("a"))
+    row = going.lease("a")
+    going.at(3660)
+    going.settle(row)
+    looking = Rentals(Over(going, "b", "c"))  # type: ignore[arg-type]
+    list(looking.close(is_end=True))
+    assert set(going.states().values()) == {RentalState.CLOSED, RentalState.DROPPED}
+    assert len(said) == 1
+    assert "rented whole and shared" in said[0]
