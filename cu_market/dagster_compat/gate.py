@@ -14,6 +14,7 @@ claims of an InstanceConcurrencyContext; seen in 1.13.27.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -73,6 +74,11 @@ class GatedExecution(ActiveExecution):
     def has_waiting(self) -> bool:
         """Whether a step waits for its retry or for a pool's slot."""
         return self.seconds_until_ready() > 0
+
+    def retried_within(self, seconds: float) -> Sequence[str]:
+        """Returns the steps that wait for a retry which is due so soon."""
+        until = time.time() + seconds
+        return [key for key, due in self._waiting_to_retry.items() if due is None or due <= until]
 
     def is_over(self, step_key: str) -> bool:
         """Whether a step has ended without having run: it was skipped, failed before it was let go

@@ -120,7 +120,11 @@ def offer_ended_message(award: Allocation, then: str) -> str:
         award: as it was.
         then: what became of it, a sentence.
     """
-    until = "" if award.valid_until is None else award.valid_until.isoformat(timespec="seconds")
+    if award.valid_until is None:
+        return (
+            f"{award.resource_id} is rented no more, where step {award.step_key} was to run. {then}"
+        )
+    until = award.valid_until.isoformat(timespec="seconds")
     return (
         f"{award.resource_id} was offered until {until}, and step {award.step_key} was not leased "
         f"by then. {then}"

@@ -131,6 +131,8 @@ def _rule_refusals(request: ResourceRequest, bid: Bid) -> list[tuple[LossReason,
         found.append(
             (LossReason.KEPT_ELSEWHERE, _kept_detail(request, request.kept, profile.location))
         )
+    if bid.run_id and request.run_id not in ("", bid.run_id):
+        found.append((LossReason.ANOTHERS, f"run {bid.run_id[:8]} has it"))
     hazard = profile.interruption_millis_per_hour
     if hazard and not request.interruptible:
         found.append(

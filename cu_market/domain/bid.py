@@ -122,6 +122,7 @@ class Bid:
         quantity: how many such CUs; elastic bids are bounded by their capacity instead.
         valid_until: the offer ends then: it is awarded and leased before, at its price; a lease
             goes on. None: it has no end.
+        run_id: the run that has the CU, and that alone is offered it; empty: whoever asks.
     """
 
     bid_id: str
@@ -131,6 +132,7 @@ class Bid:
     rates: Rates | None = None
     quantity: int = 1
     valid_until: datetime | None = None
+    run_id: str = ""
 
     def __post_init__(self) -> None:
         where = f"Bid {self.bid_id!r}"

@@ -24,6 +24,7 @@ class LossReason(StrEnum):
     INTERRUPTIBLE = "may be interrupted"
     NO_RETRY = "no time for a retry"
     EXPIRED = "offer expired"
+    ANOTHERS = "rented by another run"
     DOMINATED = "dominated"
 
 

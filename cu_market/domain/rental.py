@@ -134,6 +134,7 @@ class Rental:
             price_microusd_per_hour=self.price_microusd_per_hour,
             performance_millis=self.profile.performance_millis,
             rates=share_rates(self.size, self.price_microusd_per_hour),
+            run_id=self.run_id,
         )
 
     def whole(self) -> Allocation:
@@ -171,6 +172,11 @@ class Rental:
         began = self.opened_at if self.opened_at is not None else max(now, self.opens_at)
         ready = began + self.profile.startup_ms * _MILLISECOND
         return max(0, -((now - ready) // _MILLISECOND))
+
+    def left_ms(self, now: datetime) -> int:
+        """Returns in how many milliseconds one that is to be opened is expected to be closed."""
+        opens_at = max(now, self.opens_at)
+        return self.expected_ms + (opens_at - now) // _MILLISECOND
 
     def bill_microusd(self, held_us: int) -> int:
         """Returns the bill of so many microseconds, the least time counted, rounded half-even

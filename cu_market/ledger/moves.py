@@ -156,15 +156,19 @@ def expired(
 
 
 def unrented(wanted: Allocation, rental: Rental | None) -> Refusal | None:
-    """Returns that an award is a share of a rental that is not open, or None where that is open, or
-    it is no share of one."""
-    if rental is None or rental.state is RentalState.OPEN:
+    """Returns that an award is a share of a rental that is not open, or another run's; None where
+    it is neither, or no share of one."""
+    if rental is None:
         return None
+    is_own = rental.run_id == wanted.run_id
+    if is_own and rental.state is RentalState.OPEN:
+        return None
+    why = f"is {rental.state}" if is_own else "is another run's"
     return Refusal(
         capacity_id=wanted.capacity_id,
         short_of=(),
         free=ResourceVector(),
-        reason=f"{wanted.resource_id} is rented no more: it is {rental.state}",
+        reason=f"{wanted.resource_id} is rented no more: it {why}",
         is_expired=True,
     )
 

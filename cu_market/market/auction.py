@@ -170,7 +170,7 @@ class Market:
         bids = with_rentals(bids, rentals)
         seconds = time.monotonic() - began
         report = auction_report(outline, demand, bids, outcome, seconds=seconds, ends=found.ends)
-        if crowd.requests or found.is_late:
+        if crowd.requests or crowd.apart or found.is_late:
             report["together"] = together_report(found, moved)
         auction = Auction(
             auction_id=auction_id,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from cu_market.domain.bid import Bid, Rates
 from cu_market.domain.problem import InvalidInputError, Problem
 from cu_market.domain.profile import CUProfile, ResourcePool
+from cu_market.domain.rental import offered_name
 from cu_market.domain.resources import ResourceVector
 
 MAX_PRICE_MICROUSD_PER_HOUR = 10**15
@@ -138,6 +139,8 @@ class Inspection:
         profile, capacity = bid.profile, self.capacities.get(bid.profile.capacity_id)
         if profile.provider != provider:
             return "profile.provider", profile.provider, "not who offers", f"write {provider!r}"
+        if bid.run_id:
+            return "run_id", bid.run_id, "a rental's", "offer to whoever asks: leave it out"
         if bid.bid_id in self.bids:
             return "bid_id", bid.bid_id, "offered twice", "give every bid its own bid_id"
         if capacity is None or self.owners[profile.capacity_id] != provider:
@@ -178,6 +181,11 @@ class Inspection:
         if copy.provider != provider:
             what = "not who offers"
             self.blame(provider, f"{where}.provider", copy.provider, what, f"write {provider!r}")
+        elif offered_name(copy.cu_id) != copy.cu_id:
+            what = "named as a rental of a CU is"
+            self.blame(
+                provider, f"{where}.cu_id", copy.cu_id, what, "end it without # and a number"
+            )
         elif copy.cu_id in self.profiles:
             what = "two CUs with one cu_id"
             self.blame(provider, f"{where}.cu_id", copy.cu_id, what, "give each its own cu_id")

@@ -45,13 +45,8 @@ def worker_key_of(
     has workers of its own."""
     place = provider.worker_key(as_offered(allocation))
     if is_share(allocation):
-        place = f"{rented_place(allocation.resource_id)}{place}"
+        place = f"{allocation.resource_id}:{place}"
     return WorkerKey(provider.name, place, _digest(relevant))
-
-
-def rented_place(resource_id: str) -> str:
-    """Returns how the keys of a rental's workers begin."""
-    return f"{resource_id}:"
 
 
 def shared_key_of(provider: Provider) -> WorkerKey:

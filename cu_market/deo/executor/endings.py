@@ -18,6 +18,7 @@ from cu_market.deo.executor.workers import WorkerGone
 from cu_market.deo.worker.frames import Frame
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.problem import CUMarketError
+from cu_market.domain.rental import offered_name
 from cu_market.domain.usage import Ending, Measurement
 from cu_market.ral.provider import EndKind
 
@@ -188,6 +189,10 @@ class Endings:
                 f"a market worker ended while loading the code of job "
                 f"{self._run.context.job_name!r}: {said}; its output is in its own log"
             )
+        if gone.worker.rented and not gone.worker.is_ready:
+            # Nothing was leased there yet, so nothing else would tell that it does not start.
+            self._run.negotiation.withdraw(gone.worker.rented)
+            self._run.negotiation.withdraw(offered_name(gone.worker.rented))
         for token in sorted(gone.worker.streams):
             attempt = self._run.attempts.pop(token, None)
             if attempt is not None:
@@ -254,6 +259,8 @@ class Endings:
         if kind in _WITHDRAWN:
             lease = attempt.lease
             negotiation.withdraw(lease.resource_id)
+            if kind is EndKind.UNSTARTED:
+                negotiation.withdraw(offered_name(lease.resource_id))
             try:
                 negotiation.award_elsewhere(lease.step_key)
             except CUMarketError as error:

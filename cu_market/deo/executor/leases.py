@@ -55,9 +55,10 @@ class Leases:
                 held = held + other.size
         short = (held + award.size).exceeds(capacity)
         if not short and self.renting.is_open(award):
-            return None
+            return None  # it is paid for
         if not short:
-            return self.purse.objection(award, capacity, ahead)
+            unpaid = [other for other in ahead if not self.renting.is_open(other)]
+            return self.purse.objection(award, capacity, unpaid)
         return Refusal(capacity_id=award.capacity_id, short_of=short, free=capacity.minus(held))
 
     def has_ended(self, award: Allocation) -> bool:

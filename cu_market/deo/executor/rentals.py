@@ -20,6 +20,12 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 """How often rentals are looked at."""
 
+RETRY_SECONDS = 60.0
+"""A CU is kept for a step that is tried again so soon: another one would have to start."""
+
+IDLE_SECONDS = 10.0
+"""How long a run of which nothing runs may wait for room and hold CUs on which nothing does."""
+
 
 class Rentals:
     """Opens and closes the CUs that a run rents whole.
@@ -69,11 +75,24 @@ class Rentals:
         run, negotiation = self._run, self._run.negotiation
         if not negotiation.leases.renting.has_standing():
             return
-        for step_key in negotiation.not_started():
-            award = negotiation.award(step_key)
+        for step in negotiation.outline.steps:
+            step_key = step.step_key
             is_new = step_key not in self._over and run.active.is_over(step_key)
-            if is_share(award) and is_new:
+            if is_new and is_share(award := negotiation.award(step_key)):
                 self._over.add(step_key)
+                negotiation.market.ledger.release(award.key, now=negotiation.market.now())
+
+    def _give_back_idle(self) -> None:
+        """Gives back CUs on which nothing runs where nothing of the run does, and a step of it
+        waits for room: two runs that each have what the other one waits for would wait for ever.
+        What was to run there is auctioned again."""
+        run, negotiation = self._run, self._run.negotiation
+        opened = negotiation.leases.renting.open_ids()
+        if run.attempts or not opened or not run.waiting.for_room(IDLE_SECONDS):
+            return
+        for step in negotiation.outline.steps:
+            award = negotiation.award(step.step_key)
+            if award.capacity_id in opened:
                 negotiation.market.ledger.release(award.key, now=negotiation.market.now())
 
     def close(self, *, is_end: bool = False) -> Iterator[DagsterEvent]:
@@ -83,8 +102,10 @@ class Rentals:
             return
         self._closed_at = now
         self._release_over()
+        self._give_back_idle()
         # A step that was let go ahead and has lost its attempt has no award in the ledger.
-        kept = {negotiation.award(key).capacity_id for key in self._run.unleased}
+        again = {*self._run.unleased, *self._run.active.retried_within(RETRY_SECONDS)}
+        kept = {negotiation.award(key).capacity_id for key in again}
         for rental in negotiation.leases.renting.close(kept):
             self._run.workers.end_rented(rental.resource_id)
             if rental.opened_at is not None:

@@ -20,6 +20,7 @@ from cu_market.domain.rental import STANDING_RENTALS, Rental, RentalState, is_sh
 from cu_market.domain.resources import ResourceVector
 from cu_market.ledger.errors import LeaseLostError
 from cu_market.market.accounts.purse import Purse
+from cu_market.market.ahead.standing import give_way
 from cu_market.market.auction import Market
 
 NOT_DUE = "not due"
@@ -43,6 +44,8 @@ class Renting:
         self._capacities = capacities
         self._known: dict[str, Rental] = {}
         self._starts: dict[str, datetime] = {}
+        self._opens: dict[str, datetime] = {}
+        self._read()
 
     def of(self, award: Allocation) -> Rental | None:
         """Returns the rental that an award is a share of; None where it is of none."""
@@ -65,13 +68,8 @@ class Renting:
 
     def follow(self, starts: Mapping[str, datetime], opens: Mapping[str, datetime]) -> None:
         """Takes when steps are to start, and when CUs are to be opened, by step and rental_id."""
-        self._starts = dict(starts)
-        if not opens.keys() <= self._known.keys():
-            self._read()
-        for rental_id, opens_at in opens.items():
-            rental = self._known.get(rental_id)
-            if rental is not None and rental.state is RentalState.PLANNED:
-                self._known[rental_id] = replace(rental, opens_at=opens_at)
+        self._starts, self._opens = dict(starts), dict(opens)
+        self._read()
 
     def is_over(self, award: Allocation) -> bool:
         """Whether an award is a share of a CU that is rented no more, or that can be no more."""
@@ -114,8 +112,12 @@ class Renting:
         except LeaseLostError:
             self._read()  # a daemon has closed it: its steps are auctioned again
             return None
+        if isinstance(outcome, Refusal) and outcome.is_expired:
+            return None
         if isinstance(outcome, Refusal):
-            return None if outcome.is_expired else outcome
+            if give_way(self._market, whole, capacity):
+                return self.open(award, is_due=is_due)
+            return outcome
         self._known[outcome.rental_id] = outcome
         return None
 
@@ -131,6 +133,15 @@ class Renting:
     def has_standing(self) -> bool:
         """Whether any CU is rented now, or is to be."""
         return any(each.state in STANDING_RENTALS for each in self._known.values())
+
+    def standing_ids(self) -> set[str]:
+        """Returns the ids of those that are open, or are to be."""
+        return {key for key, each in self._known.items() if each.state in STANDING_RENTALS}
+
+    def knows(self, rental_ids: Collection[str]) -> bool:
+        """Whether the run has, or had, any of these."""
+        self._read()
+        return any(rental_id in self._known for rental_id in rental_ids)
 
     def planned(self) -> list[Rental]:
         """Returns those that are to be opened."""
@@ -149,5 +160,9 @@ class Renting:
         return closed
 
     def _read(self) -> None:
+        """Reads the ledger's rows; one that is to be opened, when the last plan says."""
         rows = self._market.ledger.rentals(run_id=self._run_id)
-        self._known = {rental.rental_id: rental for rental in rows}
+        self._known = {
+            each.rental_id: replace(each, opens_at=self._opens.get(each.rental_id, each.opens_at))
+            for each in rows
+        }

@@ -89,8 +89,11 @@ class Replans:
         self._begin()
 
     def _waits(self) -> bool:
-        negotiation = self._run.negotiation
-        return any(is_share(negotiation.award(step)) for step in negotiation.not_started())
+        negotiation, active = self._run.negotiation, self._run.active
+        return any(
+            is_share(negotiation.award(step)) and not active.is_over(step)
+            for step in negotiation.not_started()
+        )
 
     def _begin(self) -> None:
         going, seen = self._going(), _Look()
@@ -115,6 +118,7 @@ class Replans:
             origin=self._origin,
             parents={step.step_key: step.depends_on for step in self._outline.steps},
             begun=negotiation.begun,
+            over=[s.step_key for s in self._outline.steps if run.active.is_over(s.step_key)],
             left_ms={a.step_key: left_ms_of(negotiation, a) for a in run.attempts.values()},
             planned_ms=dict(self._planned_ms),
             spreads={step: spread_from(report) for step, report in reports.items()},
@@ -127,11 +131,11 @@ class Replans:
 
     def _take_up(self, found: Replanned) -> Iterator[DagsterEvent]:
         negotiation = self._run.negotiation
+        renting = negotiation.leases.renting
         if found.gone:
             yield from self._leave(found.gone)
-            self._tokens = None
-            return
-        is_stale = not negotiation.leases.renting.open_ids() <= found.seen
+            return  # what is left is looked at when it is time again
+        is_stale = not renting.open_ids() <= found.seen or not self._are_there(found)
         if is_stale or any(not self._is_as_seen(before) for before, _ in found.moves.values()):
             self._tokens = None  # something has begun meanwhile: looked at again
             return
@@ -148,6 +152,15 @@ class Replans:
         )
         if found.moves:
             yield self._told(found)
+
+    def _are_there(self, found: Replanned) -> bool:
+        """Whether the CUs that steps move to still are, and the names of new ones still free."""
+        renting = self._run.negotiation.leases.renting
+        if not found.moves:
+            return True
+        standing, new = renting.standing_ids(), {each.rental_id for each in found.rentals}
+        wanted = {after.capacity_id for _, after in found.moves.values()}
+        return wanted <= standing | new and not renting.knows(new)
 
     def _is_as_seen(self, before: Allocation) -> bool:
         negotiation = self._run.negotiation

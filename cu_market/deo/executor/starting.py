@@ -24,7 +24,7 @@ from cu_market.deo.executor.workers import WarmWorker
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.lease import Refusal
 from cu_market.domain.problem import CUMarketError, InvalidInputError
-from cu_market.domain.rental import as_offered
+from cu_market.domain.rental import as_offered, is_share
 from cu_market.ledger.errors import LeaseLostError
 
 ATTEMPT_METADATA = "cu/attempt"
@@ -83,8 +83,8 @@ class Starter:
             if refusal is None:
                 going.add(step_key)
                 continue
-            looked_at += 1
             if isinstance(refusal, Refusal):
+                looked_at += 1
                 if self._wanting is None:
                     beside = set(going)
                 yield from self._tell_waiting(step_key, refusal)
@@ -106,18 +106,21 @@ class Starter:
         """Returns why a step cannot start now: others go first, no room, or its worker loads."""
         if self._run.retendered.gives_way(step_key):
             return "gives way"
+        leases, is_idle = self._run.negotiation.leases, not self._run.attempts
+        if leases.renting.is_early(self._run.negotiation.award(step_key)) and not is_idle:
+            return NOT_DUE
         self._leave_withdrawn(step_key)
         self._run.negotiation.resize(step_key)
         award = self._run.negotiation.award(step_key)
-        leases = self._run.negotiation.leases
         if leases.has_ended(award):
             return None  # let go ahead, to be auctioned again
-        is_idle = not self._run.attempts
-        if leases.renting.is_early(award) and not is_idle:
-            return NOT_DUE
-        closed = leases.renting.open(award, is_due=is_idle and not leases.renting.open_ids())
+        # Of a run of which nothing runs, nor starts, one CU is opened before its time.
+        is_due = is_idle and not self._run.workers.is_starting_rented()
+        closed = leases.renting.open(award, is_due=is_due)
         if closed is not None and not leases.fails_for_budget(award):
             return closed
+        if is_share(award) and not leases.renting.is_open(award):
+            return None  # rented no more: let go ahead, to be auctioned again, or to fail
         # An exclusive worker is started for its lease: what it takes is not free before that.
         if not self._is_exclusive(award) and not self._run.worker_for(award).is_ready:
             return "loading"
@@ -150,6 +153,9 @@ class Starter:
         closed = self._run.negotiation.leases.renting.open(award, is_due=True)
         if isinstance(closed, Refusal):
             yield from self._tell_waiting(step_key, closed, award)
+            return
+        if is_share(award) and not self._run.negotiation.leases.renting.is_open(award):
+            yield from self._auction_again(award)
             return
         worker = self._run.worker_for(award)
         if not worker.is_ready and not self._is_exclusive(award):

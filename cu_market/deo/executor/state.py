@@ -94,6 +94,14 @@ class Waiting:
         self.told.add((step_key, cause))
         return True
 
+    def for_room(self, seconds: float) -> bool:
+        """Whether any step has waited for room so long."""
+        now = time.monotonic()
+        return any(
+            now - since > seconds and (step_key, "room") in self.told
+            for step_key, since in self.since.items()
+        )
+
     def is_overdue(self, step_key: str) -> bool:
         """Whether nothing may pass this step any more."""
         since = self.since.get(step_key)

@@ -20,14 +20,13 @@ from cu_market.deo.executor.ahead import Foresight
 from cu_market.deo.worker.frames import Decoder, Frame, FrameError, encode
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.purchase import Purchase
-from cu_market.domain.rental import as_offered
+from cu_market.domain.rental import as_offered, is_share
 from cu_market.domain.resources import ResourceVector
 from cu_market.ral.carrier import Carrier
 from cu_market.ral.places import (
     WORKER_ARGUMENTS,
     WorkerKey,
     relevant_tags,
-    rented_place,
     shared_key_of,
     worker_key_of,
 )
@@ -70,6 +69,7 @@ class WarmWorker:
         purchase: what it was bought ahead as, or None.
         is_told: whether the run page knows that it was: a step has been leased on it.
         ready_at: monotonic seconds when it was ready, or when its purchase could not be given back.
+        rented: the name of the CU that is rented whole for it, or empty.
     """
 
     key: WorkerKey
@@ -88,6 +88,7 @@ class WarmWorker:
     purchase: Purchase | None = None
     is_told: bool = False
     ready_at: float = float("inf")
+    rented: str = ""
 
     def send(self, frame: Frame) -> None:
         """Sends a frame; a channel that is gone is noticed when it is read."""
@@ -245,6 +246,8 @@ class Workers:
         purchase: Purchase | None = None,
     ) -> WarmWorker:
         warm = WarmWorker(key=key, worker=worker, purchase=purchase)
+        if allocation is not None and is_share(allocation):
+            warm.rented = allocation.resource_id
         if allocation is not None and provider.capabilities.exclusive:
             warm.size = allocation.size if purchase is None else purchase.size
             is_kept = provider.capabilities.warm
@@ -280,10 +283,13 @@ class Workers:
         if warm in self._workers:
             self._close(warm)
 
+    def is_starting_rented(self) -> bool:
+        """Whether the worker of a CU that is rented whole has not loaded its code yet."""
+        return any(w.rented and not w.is_ready for w in self._workers)
+
     def end_rented(self, resource_id: str) -> None:
         """Closes the workers of a CU that is rented no more."""
-        place = rented_place(resource_id)
-        for warm in [each for each in self._workers if each.key.place.startswith(place)]:
+        for warm in [each for each in self._workers if each.rented == resource_id]:
             self._close(warm)
 
     def end_idle(self) -> None:

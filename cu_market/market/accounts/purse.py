@@ -201,8 +201,9 @@ def _beyond(
     if award.egress_microusd:
         egress = f", {format_usd(award.egress_microusd)} of it to bring what it reads"
     reason = (
-        f"{what} {format_usd(limit)}: {format_usd(spent)} is spent or promised, and this step is "
-        f"expected to cost {format_usd(costs)}{egress}; {remedy}"
+        f"{what} {format_usd(limit)}: {format_usd(spent)} is spent or promised, and "
+        f"{'this step' if award.step_key else award.resource_id} is expected to cost "
+        f"{format_usd(costs)}{egress}; {remedy}"
     )
     return Refusal(
         capacity_id=award.capacity_id,

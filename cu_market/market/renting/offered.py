@@ -6,12 +6,15 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from cu_market.dnm.offers import RunningLease
 from cu_market.dnm.renting import blocked_until_ready
 from cu_market.domain.profile import ResourcePool
 from cu_market.domain.rental import Rental, RentalState
 from cu_market.domain.resources import ResourceVector
 from cu_market.market.together.crowd import Crowd
 from cu_market.ral.bids import BidRound
+
+NOTHING = ResourceVector()
 
 
 def with_rentals(bids: BidRound, rentals: Sequence[Rental]) -> BidRound:
@@ -48,19 +51,48 @@ def with_own_rentals(
         for rental in rentals
         if rental.resource_id not in excluded
         and (rental.state is RentalState.OPEN or rental.bid_id in offered)
+        and not is_expired(rental, now)
     ]
-    return with_rentals(bids, known), until_ready(crowd, known, now)
+    to_come = [
+        (rental, rental.left_ms(now)) for rental in known if rental.state is RentalState.PLANNED
+    ]
+    return with_rentals(bids, known), reserved(until_ready(crowd, known, now), to_come)
+
+
+def is_expired(rental: Rental, now: datetime) -> bool:
+    """Whether a rental can be opened no more since its offer has ended."""
+    until = rental.valid_until
+    return rental.state is RentalState.PLANNED and until is not None and until <= now
+
+
+def reserved(crowd: Crowd, rentals: Sequence[tuple[Rental, int]]) -> Crowd:
+    """Returns a crowd that keeps the room of CUs which are to be rented free for them.
+
+    Until their end: what is opened later has its room from now on, so that it is there then.
+
+    Args:
+        crowd: without them.
+        rentals: each with the milliseconds until its planned end.
+    """
+    held = dict(crowd.held)
+    for rental, _ in rentals:
+        held[rental.capacity_id] = held.get(rental.capacity_id, ResourceVector()) + rental.size
+    later = (
+        RunningLease(capacity_id=each.capacity_id, size=each.size, until_ms=max(1, until_ms))
+        for each, until_ms in rentals
+    )
+    return replace(crowd, held=held, running=(*crowd.running, *later))
 
 
 def until_ready(crowd: Crowd, rentals: Sequence[Rental], now: datetime) -> Crowd:
-    """Returns a crowd that keeps steps off rentals whose CUs have not started yet."""
-    starting = [rental for rental in rentals if rental.ready_ms(now) > 0]
-    if not starting:
-        return crowd
-    nothing = ResourceVector()
-    held = {
-        each.rental_id: crowd.held.get(each.rental_id, nothing) + each.size for each in starting
-    }
+    """Returns a crowd that keeps steps off rentals whose CUs have not started yet; one on which
+    something is leased has, whatever was foreseen."""
+    starting = [
+        each
+        for each in rentals
+        if each.ready_ms(now) > 0 and crowd.held.get(each.rental_id, NOTHING) == NOTHING
+    ]
+    held = {each.rental_id: each.size for each in starting}
     return replace(
         crowd,
         held={**crowd.held, **held},

@@ -31,7 +31,9 @@ from cu_market.domain.rental import STANDING_RENTALS, Rental, RentalState
 from cu_market.domain.units import MICROUSD, format_usd
 from cu_market.ledger.interface import Ledger
 from cu_market.market.auction import Market
+from cu_market.market.renting.offered import is_expired
 from cu_market.market.renting.shared import is_shareable
+from cu_market.ral.bids import BidRound
 
 REPLAN = "replan"
 """Where such an auction was held, as its record says."""
@@ -48,6 +50,7 @@ class Going:
         origin: when its auction was held.
         parents: of each step of its plan.
         begun: steps that have had a lease.
+        over: steps that will never run.
         left_ms: by step, how long its running attempt is expected to go on.
         planned_ms: by step that has not begun, its planned start.
         spreads: of durations, by step.
@@ -60,6 +63,7 @@ class Going:
     origin: datetime
     parents: Mapping[str, tuple[str, ...]]
     begun: Collection[str]
+    over: Collection[str] = ()
     left_ms: Mapping[str, int]
     planned_ms: Mapping[str, int]
     spreads: Mapping[str, Spread]
@@ -68,8 +72,8 @@ class Going:
     has_budget: bool = False
 
     def has_ended(self, step: str) -> bool:
-        """Whether a step has been had and does not run."""
-        return step in self.begun and step not in self.left_ms
+        """Whether a step is waited for no more."""
+        return step in self.over or (step in self.begun and step not in self.left_ms)
 
     def ms(self, moment: datetime) -> int:
         """Returns a moment in milliseconds after the origin."""
@@ -120,16 +124,21 @@ def look(market: Market, going: Going) -> Replanned | None:
     rows = {
         row.step_key: (row, asked)
         for row, asked in ledger.standing()
-        if row.run_id == going.run_id and row.capacity_id in standing
+        if row.run_id == going.run_id
+        and row.capacity_id in standing
+        and not (row.step_key in going.begun or row.step_key in going.over)
     }
     if not rows:
         return None
-    bids = _offers(market, [asked for _, asked in rows.values()], standing.values(), now)
+    round_ = market.ask([asked.request for _, asked in rows.values()], now)
+    if any(each.profile.provider in round_.silent for each in standing.values()):
+        return None  # who does not answer now may yet have what it has offered
+    bids = _offers(market, round_, standing.values())
     offered = {bid.bid_id: bid for bid in bids}
     current = {
         key: _repriced(each, offered.get(each.bid_id))
         for key, each in standing.items()
-        if each.state is RentalState.OPEN or each.bid_id in offered
+        if each.state is RentalState.OPEN or (each.bid_id in offered and not is_expired(each, now))
     }
     gone = tuple(sorted(step for step, (row, _) in rows.items() if row.capacity_id not in current))
     kept = {step: pair for step, pair in rows.items() if pair[0].capacity_id in current}
@@ -137,14 +146,12 @@ def look(market: Market, going: Going) -> Replanned | None:
     if any(stay.step_key in kept and stay.end_ms > left.now_ms for stay in left.stays):
         return None  # it has begun since it was read as waiting: looked at again
     places = replanned(left, bids, list(current.values())) if kept else {}
-    return _found(going, kept, current, rentals, places, offered, gone, now)
+    units = _free_units(market, round_, bids, current.values())
+    return _found(going, kept, current, rentals, places, offered, units, gone, now)
 
 
-def _offers(
-    market: Market, asked: Collection[OpenRequest], rentals: Collection[Rental], now: datetime
-) -> list[Bid]:
+def _offers(market: Market, round_: BidRound, rentals: Collection[Rental]) -> list[Bid]:
     """Returns what may be rented now where the run's CUs are."""
-    round_ = market.ask([each.request for each in asked], now)
     where = {rental.profile.location for rental in rentals}
     return [
         bid
@@ -154,6 +161,21 @@ def _offers(
         and not bid.profile.interruption_millis_per_hour
         and is_shareable(market.providers[bid.provider].capabilities)
     ]
+
+
+def _free_units(
+    market: Market, round_: BidRound, bids: Collection[Bid], rentals: Collection[Rental]
+) -> dict[str, int]:
+    """Returns how many more of each bid's CUs there is room for, beside what the run is to rent."""
+    units = {}
+    for bid in bids:
+        capacity_id = bid.profile.capacity_id
+        free = round_.pool.capacities[capacity_id].minus(market.ledger.held(capacity_id))
+        for rental in rentals:
+            if rental.state is RentalState.PLANNED and rental.capacity_id == capacity_id:
+                free = free.minus(rental.size)
+        units[bid.bid_id] = min(bid.quantity, bid.profile.size.copies_in(free))
+    return units
 
 
 def _repriced(rental: Rental, bid: Bid | None) -> Rental:
@@ -212,7 +234,11 @@ def _left(
             if each.opened_at is not None
         },
         deadline_ms=going.deadline_ms,
-        bill_microusd=sum(each.bill_microusd(1000 * each.expected_ms) for each in rentals),
+        bill_microusd=sum(
+            each.bill_microusd(1000 * each.expected_ms)
+            for each in rentals
+            if each.state is not RentalState.DROPPED
+        ),
         spreads=going.spreads,
     )
 
@@ -235,6 +261,7 @@ def _found(
     rentals: Collection[Rental],
     places: Mapping[str, Place],
     offered: Mapping[str, Bid],
+    units: Mapping[str, int],
     gone: tuple[str, ...],
     now: datetime,
 ) -> Replanned:
@@ -264,7 +291,7 @@ def _found(
                 new[key] = replace(made, auction_id=auction_id)
             there = new[key]
         where[step] = there
-    if new and (going.has_budget or not _are_free(new.values(), offered)):
+    if new and (going.has_budget or not _are_free(new.values(), units)):
         places, new, where = {}, {}, {s: current[row.capacity_id] for s, (row, _) in kept.items()}
     moves = {
         step: (row, _moved(row, asked, where[step], auction_id, now))
@@ -292,10 +319,10 @@ def _found(
     )
 
 
-def _are_free(new: Collection[Rental], offered: Mapping[str, Bid]) -> bool:
-    """Whether each type is offered as often as it is to be rented."""
+def _are_free(new: Collection[Rental], units: Mapping[str, int]) -> bool:
+    """Whether there is room for as many of each type as are to be rented."""
     wanted = Counter(rental.bid_id for rental in new)
-    return all(count <= offered[bid_id].quantity for bid_id, count in wanted.items())
+    return all(count <= units[bid_id] for bid_id, count in wanted.items())
 
 
 def _moved(

@@ -15,6 +15,7 @@ may be revoked.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import format_usd
 from cu_market.market.demand.requests import Demand
 from cu_market.market.ends import Ends
-from cu_market.market.renting.offered import until_ready, with_rentals
+from cu_market.market.renting.offered import reserved, until_ready, with_rentals
 from cu_market.market.settings import Pricing
 from cu_market.market.together.crowd import Crowd, joint_id
 from cu_market.market.together.joint import Together
@@ -158,6 +159,8 @@ class _Look:
                 continue
             steps = {task.task_id for task in of.tasks}
             present = sum(each.cost_microusd for each in awards if each.request_id in steps)
+            alone = Counter(each.bid_id for each in awards if each.request_id not in steps)
+            of = replace(of, units={b: max(0, n - alone[b]) for b, n in of.units.items()})
             if of.floor_microusd < (1 - LEAST_SAVING) * present or beside.is_needed:
                 found.append(of)
         return found
@@ -225,11 +228,12 @@ class _Look:
         beside = self.beside
         now = beside.demand.requests[0].timestamp
         had = beside.market.ledger.rentals(run_id=beside.outline.run_id)
+        until_ms = {stay.task_id: stay.end_ms for cu in sharing.cus for stay in cu.stays}
         return rent_shared(
             sharing,
             beside.bids.bids,
             lambda rentals, choice, starts: self._chosen(
-                rentals, choice, starts, are_explained=are_explained
+                rentals, choice, starts, until_ms, are_explained=are_explained
             ),
             run_id=beside.outline.run_id,
             taken={rental.resource_id for rental in had},
@@ -241,6 +245,7 @@ class _Look:
         rentals: Sequence[Rental],
         choice: Mapping[str, str],
         starts: Mapping[str, int],
+        until_ms: Mapping[str, int],
         *,
         are_explained: bool,
     ) -> Plan:
@@ -249,6 +254,10 @@ class _Look:
         now = rentals[0].planned_at
         bids = with_rentals(beside.bids, rentals)
         crowd = until_ready(beside.crowd, rentals, now)
+        ends = dict.fromkeys((rental.rental_id for rental in rentals), 0)
+        for name, rental_id in choice.items():
+            ends[rental_id] = max(ends[rental_id], until_ms[name])
+        crowd = reserved(crowd, [(rental, ends[rental.rental_id]) for rental in rentals])
         pinned = dict(beside.standing)
         for award in self.found.plan.awards:
             pinned[award.request_id] = Standing(
@@ -291,8 +300,8 @@ class _Look:
 
 
 def is_shareable(capabilities: Capabilities) -> bool:
-    """Whether each of a provider's CUs has a worker of its own that takes several steps at once."""
-    return not capabilities.exclusive and not capabilities.one_worker
+    """Whether each of a provider's CUs has a worker of its own that takes any steps at once."""
+    return not (capabilities.exclusive or capabilities.one_worker or capabilities.tags)
 
 
 def _whole(found: Together, run_id: str, own: Sequence[Award]) -> Plan | None:

@@ -19,6 +19,7 @@ from cu_market.market.accounts.spending import DEFAULT_ACCOUNT
 from cu_market.market.demand.requests import Demand, without_deadline
 from cu_market.market.draws import are_unsure
 from cu_market.market.ends import Ends
+from cu_market.market.renting.offered import with_rentals
 from cu_market.market.renting.shared import Beside, with_shared
 from cu_market.market.together.crowd import Crowd, joint_id, joint_request
 from cu_market.market.together.joint import Together, plan_together
@@ -229,7 +230,7 @@ def _priced(
     market: Market, demand: Demand, bids: BidRound, crowd: Crowd, found: Together
 ) -> Together:
     """Returns the plan with the run's winners priced as the market says."""
-    others, standing = _as_planned(found, bids)
+    others, standing = _as_planned(found, with_rentals(bids, found.rentals))
     paid = market.terms.priced(
         found.plan,
         demand,

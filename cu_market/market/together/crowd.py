@@ -20,7 +20,7 @@ from cu_market.dnm.renegotiation import MAX_MOVES, UNTOLD, left_ms
 from cu_market.domain.allocation import HOLDING, Allocation
 from cu_market.domain.inputs import InputData
 from cu_market.domain.open_request import OpenRequest
-from cu_market.domain.rental import Rental, RentalState
+from cu_market.domain.rental import Rental, RentalState, is_share
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.resources import ResourceVector
 from cu_market.ledger.interface import Ledger
@@ -74,6 +74,7 @@ class Crowd:
         held: by capacity_id, what is leased or rented now.
         running: the same one by one, each with its expected end.
         steps: of other runs, the longest waiting first.
+        apart: how many more wait: of runs that have CUs of their own, which plan for themselves.
         queued: what runs will ask for that are not launched yet; ids as those of steps.
         spare_microusd: by run_id of the steps' runs that have a budget: what their awards may cost
             more than they are expected to now.
@@ -82,6 +83,7 @@ class Crowd:
     held: Mapping[str, ResourceVector] = field(default_factory=dict)
     running: tuple[RunningLease, ...] = ()
     steps: tuple[StandingStep, ...] = ()
+    apart: int = 0
     queued: tuple[OpenRequest, ...] = ()
     spare_microusd: Mapping[str, int] = field(default_factory=dict)
 
@@ -136,6 +138,8 @@ def read_crowd(ledger: Ledger, run_id: str, now: datetime) -> Crowd:
     waiting = [(a, r) for a, r in ledger.standing() if a.run_id != run_id]
     alive = _alive(ledger, [award for award, _ in waiting], now) if waiting else frozenset()
     waiting = [(award, asked) for award, asked in waiting if award.run_id in alive]
+    renting = {award.run_id for award, _ in waiting if is_share(award)}
+    together = [(award, asked) for award, asked in waiting if award.run_id not in renting]
     rentals = ledger.rentals(states=[RentalState.OPEN])
     for rental in rentals:
         held[rental.capacity_id] += rental.size
@@ -158,8 +162,9 @@ def read_crowd(ledger: Ledger, run_id: str, now: datetime) -> Crowd:
     return Crowd(
         held=held,
         running=(*running, *rented),
-        steps=_where_kept(ledger, _steps(waiting, ends, now)),
-        spare_microusd=spare_microusd(ledger, [asked for _, asked in waiting], now),
+        steps=_where_kept(ledger, _steps(together, ends, now)),
+        apart=len(waiting) - len(together),
+        spare_microusd=spare_microusd(ledger, [asked for _, asked in together], now),
     )
 
 

@@ -61,8 +61,8 @@ class Together:
         moves: of other runs' steps.
         steps: of other runs that were planned with.
         queued: what runs in the queue will ask for, planned with and awarded nothing.
-        left_out: how many more there were: too many for one program, served by nobody now, or of
-            runs that let this one go first.
+        left_out: how many more there were: too many for one program, served by nobody now, of runs
+            that let this one go first, or that have CUs of their own.
         stays_microusd, moved_microusd: cost of this run and of those that move, where nobody moves
             and as planned anew; equal where that was not looked at.
         is_cut: there was no time to ask the solver.
@@ -125,7 +125,7 @@ def plan_together(
     others, starts = _as_they_stand(near, bids, solve)
     if not others and not queued:
         outcome = solve(requests, standing={}, limit_seconds=limit_seconds)
-        return Together(plan=outcome, left_out=len(crowd.steps))
+        return Together(plan=outcome, left_out=len(crowd.steps) + crowd.apart)
     own = [joint_request(request, run_id) for request in requests]
     every = [*own, *(step.request for step in others), *(each.request for each in queued)]
     still = {key: replace(place, hold=Hold.ALL) for key, place in starts.items()}
@@ -134,7 +134,7 @@ def plan_together(
         plan=_own_plan(beside, run_id, requests),
         steps=tuple(others),
         queued=tuple(queued),
-        left_out=len(crowd.steps) - len(others),
+        left_out=len(crowd.steps) - len(others) + crowd.apart,
         whole=beside,
     )
     offered = {bid.profile.cu_id for bid in bids}

@@ -52,10 +52,36 @@ def _waiting(name: str, **more: Any) -> dg.OpDefinition:
     return wait
 
 
+def _half(name: str) -> dg.OpDefinition:
+    """Returns a step of ten minutes by its word that fills a CU of half a core."""
+    tags = compute(cpu=0.5, memory="64MiB", duration="600s", sizing="fixed")
+
+    @dg.op(name=name, tags=tags)
+    def half(before: int) -> int:
+        return before + 1
+
+    return half
+
+
+@dg.op(tags=compute(cpu=0.5, memory="64MiB", duration="600s", sizing="fixed"))
+def held() -> int:
+    deadline = time.monotonic() + 1500
+    while not (FOLDER / "go").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return 0
+
+
+@dg.job(executor_def=market_executor, tags={"cu/deadline_seconds": "1400"})
+def fanning() -> None:
+    first = held()
+    for k in range(3):
+        _half(f"part_{k}")(first)
+
+
 @dg.job(executor_def=market_executor)
 def moving() -> None:
     _waiting("free", provider="alpha,gamma")()
     _waiting("pinned", provider="alpha,gamma", interruptible=False)()
 
 
-defs = dg.Definitions(jobs=[changing, moving])
+defs = dg.Definitions(jobs=[changing, fanning, moving])

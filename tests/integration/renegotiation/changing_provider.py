@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from cu_market.domain.allocation import Allocation
 from cu_market.domain.bid import Bid
 from cu_market.domain.profile import ResourcePool
 from cu_market.domain.request import ResourceRequest
@@ -50,3 +51,35 @@ class ChangingProvider(LocalProvider):
             price = factor * bid.price_microusd_per_hour
             found.append(replace(bid, rates=rates, price_microusd_per_hour=price))
         return found
+
+
+class WholeProvider(ChangingProvider):
+    """The same, sold whole: four CUs, each of what the options say, started within a minute."""
+
+    COUNT = 4
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.capabilities = replace(
+            self.capabilities, elastic=False, one_worker=False, grows=False, ahead=False
+        )
+
+    def pool(self) -> ResourcePool:
+        found = super().pool()
+        return replace(
+            found, capacities={k: size.times(self.COUNT) for k, size in found.capacities.items()}
+        )
+
+    def bid(self, requests: Sequence[ResourceRequest], now: datetime) -> Sequence[Bid]:
+        return [
+            replace(
+                bid,
+                rates=None,
+                quantity=self.COUNT,
+                profile=replace(bid.profile, startup_ms=60_000),
+            )
+            for bid in super().bid(requests, now)
+        ]
+
+    def worker_key(self, allocation: Allocation) -> str:
+        return allocation.resource_id

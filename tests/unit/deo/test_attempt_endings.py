@@ -65,7 +65,7 @@ def test_a_lost_lease_is_kept_as_a_promise_broken_with_usage_only_where_it_began
     kind: EndKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, attempt = a_run(is_decided=True, monkeypatch=monkeypatch)
-    worker = MagicMock(streams={7}, is_ready=kind is not EndKind.UNSTARTED)
+    worker = MagicMock(streams={7}, is_ready=kind is not EndKind.UNSTARTED, rented="")
     end = WorkerEnd(kind=kind, detail="in the provider's words")
     gone = WorkerGone(worker=worker, exit_code=None, detail="closed", end=end)
     list(Endings(run).lose_worker(gone))

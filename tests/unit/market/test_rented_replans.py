@@ -208,3 +208,46 @@ def test_one_that_is_to_be_opened_later_is_told_when() -> None:
     found = going.look()
     assert found.opens_ms == {next(iter(later)): 3_600_000}
     assert found.moves == {}
+
+
+def test_no_more_are_rented_than_there_is_room_for() -> None:
+    going = pair(Seller("cloud", 1.0, quantity=1, **CLOUD), value_of_time_usd_per_hour="0")
+    going.open("cloud/cu#1")
+    going.at(60)
+    first = going.begin("a", left_ms=HOUR_MS)
+    going.begin("b", left_ms=10 * HOUR_MS)
+    going.at(3660)
+    going.end(first)
+    found = going.look(left_ms={"b": 10 * HOUR_MS}, deadline_ms=7_400_000)
+    assert (found.moves, found.rentals) == ({}, ())
+
+
+def test_what_will_never_run_is_waited_for_by_nobody() -> None:
+    steps = (step("sk"), step("b"), step("d", "sk", "b"), step("e", "b"))
+    going = Run(Seller("cloud", 1.0, **CLOUD), outline=run(*steps))
+    for name in going.rentals():
+        going.open(name)
+    going.at(60)
+    row = going.begin("b", left_ms=HOUR_MS)
+    going.at(3660)
+    going.end(row)
+    going.market.ledger.release(going.cleared.allocations["sk"].key, now=going.market.now())
+    found = going.look(over=["sk"])
+    assert found.planned_ms["d"] == 3_660_000
+    assert "sk" not in found.planned_ms
+
+
+def test_a_provider_that_does_not_answer_now_has_withdrawn_nothing(going: Run) -> None:
+    def silent(*_: Any) -> list[Any]:
+        raise OSError("away")
+
+    going.sellers["cloud"].bid = silent  # type: ignore[method-assign, assignment]
+    with pytest.raises(AssertionError):
+        going.look()  # nothing is decided
+
+
+def test_a_step_that_is_tried_again_stays_where_it_was_awarded(going: Run) -> None:
+    going.open("cloud/cu#1")
+    going.begun = {"a", "b", "c", "d"}  # each has had a lease, and has none now
+    with pytest.raises(AssertionError):
+        going.look()

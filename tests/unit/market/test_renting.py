@@ -11,7 +11,7 @@ from sellers import NOW, Seller, market_of, run, step
 
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.inputs import Place
-from cu_market.domain.outline import RunOutline
+from cu_market.domain.outline import RunOutline, StepOutline
 from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.rental import Rental, RentalState
 from cu_market.ledger.memory import InMemoryLedger
@@ -275,3 +275,85 @@ def test_what_is_left_of_a_budget_counts_the_whole_cu() -> None:
     rows = market.ledger.allocations(states=[AllocationState.AWARDED])
     assert {row.step_key for row in rows} == {"a", "b"}
     assert replace(rental, state=RentalState.DROPPED).foreseen_microusd(NOW) == 0
+
+
+def other(*steps: StepOutline, run_id: str = "other", **tags: str) -> RunOutline:
+    return replace(run(*steps, **tags), run_id=run_id)
+
+
+def alive(market: Market, *runs: str) -> None:
+    for run_id in runs:
+        market.ledger.hold_run(run_id, "h", expires_at=NOW + timedelta(days=1))
+
+
+@pytest.mark.parametrize("deadline", [{}, {"deadline_seconds": "90000"}])
+def test_a_run_shares_beside_another_that_waits(deadline: dict[str, str]) -> None:
+    market = market_of(sharing())
+    alive(market, "other")
+    market.clear(other(step("x")), place="launcher")
+    found = clear(market, "a", "b", **deadline)
+    assert set(names(found).values()) == {"cloud/cu#1"}
+    assert len(found.auction.report["together"]["runs"]) == 1
+
+
+def test_what_waits_on_cus_of_another_run_is_no_demand_of_this_one() -> None:
+    market = market_of(sharing(quantity=2))
+    alive(market, "run")
+    clear(market, "a", "b", "c", "d")
+    rent(market, market.ledger.rentals()[0])
+    found = market.clear(other(step("x"), deadline_seconds="5000"), place="launcher")
+    (award,) = found.plan.awards
+    assert award.start_ms == 0  # a CU is free
+    told = found.auction.report["together"]
+    assert (told["is_late"], told["left_out"], told["runs"]) == (False, 4, [])
+
+
+def test_nobody_else_wins_a_cu_that_a_run_has() -> None:
+    market = market_of(sharing())
+    alive(market, "run", "other")
+    market.clear(other(step("x")), place="launcher")
+    clear(market, "a", "b")
+    rent(market, next(each for each in market.ledger.rentals() if each.run_id == "run"))
+    again = market.clear(run(step("c")), place="executor")
+    assert names(again) == {"c": "cloud/cu#1"}
+    moved = market.ledger.allocations(run_id="other", states=[AllocationState.AWARDED])
+    assert {row.resource_id for row in moved} == {"cloud/cu"}
+
+
+def test_the_room_of_rented_cus_is_not_given_to_the_runs_other_steps() -> None:
+    market = market_of(sharing(quantity=1))
+    steps = (step("x"), step("m[?]", "x"), step("a"), step("b"), step("c", "m[?]"))
+    found = market.clear(run(*steps), place="launcher")
+    awards = {award.request_id: award for award in found.plan.awards}
+    rentals = market.ledger.rentals()
+    for rental in rentals:
+        opens_ms = (rental.opens_at - NOW) / timedelta(milliseconds=1)
+        for award in awards.values():
+            if award.capacity_id == "cloud/cu":
+                ends_ms = award.start_ms + award.expected_ms
+                is_apart = ends_ms <= opens_ms or award.start_ms >= opens_ms + rental.expected_ms
+                assert is_apart
+
+
+def test_one_whose_offer_has_ended_is_offered_no_more() -> None:
+    until = NOW + timedelta(minutes=15)
+    market = market_of(sharing(bid_fields={"valid_until": until}))
+    clear(market, "a", "b")
+    later = NOW + timedelta(minutes=30)
+    market.now = lambda: later
+    market.providers["cloud"].bid_fields = {}  # type: ignore[attr-defined]
+    again = market.clear(run(step("a")), place="executor", attempts={"a": 2})
+    assert names(again) == {"a": "cloud/cu"}
+
+
+def test_one_that_has_begun_sooner_than_foreseen_has_no_more_room_for_that() -> None:
+    market = market_of(sharing())
+    first = clear(market, "a", "b", "c", "d")
+    rent(market, market.ledger.rentals()[0])
+    size = market.ledger.rentals()[0].size
+    for row in first.allocations.values():
+        taken = market.ledger.lease(row, capacity=size, expires_at=NOW + timedelta(days=1), now=NOW)
+        assert isinstance(taken, Allocation)
+    again = market.clear(run(step("e"), deadline_seconds="20000"), place="executor")
+    (award,) = again.plan.awards
+    assert award.resource_id == "cloud/cu" or award.start_ms >= 3_600_000

@@ -184,30 +184,52 @@ def test_a_plan_says_anew_when_a_cu_is_opened(going: Going) -> None:
     assert going.renting.open(going.award(name)) is None
 
 
-class Over:
-    """A run in which some steps will never run."""
+class Looking:
+    """A run as the one that looks after its rentals sees it."""
 
-    def __init__(self, going: Going, *names: str) -> None:
+    def __init__(self, going: Going, *names: str, waits_for_room: bool = False) -> None:
         self.negotiation = going.negotiation
-        self.active = SimpleNamespace(is_over=lambda name: name in names)
+        self.active = SimpleNamespace(
+            is_over=lambda name: name in names, retried_within=lambda _: []
+        )
+        self.waiting = SimpleNamespace(for_room=lambda _: waits_for_room)
         self.unleased: dict[str, Any] = {}
         self.attempts: dict[int, Any] = {}
         self.context = None
         self.workers = SimpleNamespace(end_rented=lambda _: None)
 
 
-def test_nothing_is_kept_for_steps_that_will_never_run(
-    going: Going, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    said: list[str] = []
-    event = SimpleNamespace(engine_event=lambda _context, sentence, _data: said.append(sentence))
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    told: list[str] = []
+    event = SimpleNamespace(engine_event=lambda _context, sentence, _data: told.append(sentence))
     monkeypatch.setattr(rentals_module, "DagsterEvent", event)
+    return told
+
+
+def test_nothing_is_kept_for_steps_that_will_never_run(going: Going, said: list[str]) -> None:
     going.renting.open(going.award("a"))
     row = going.lease("a")
     going.at(3660)
     going.settle(row)
-    looking = Rentals(Over(going, "b", "c"))  # type: ignore[arg-type]
-    list(looking.close(is_end=True))
+    list(Rentals(Looking(going, "b", "c")).close(is_end=True))  # type: ignore[arg-type]
     assert set(going.states().values()) == {RentalState.CLOSED, RentalState.DROPPED}
     assert len(said) == 1
     assert "rented whole and shared" in said[0]
+
+
+def test_a_run_that_waits_for_room_gives_back_what_stands_idle(
+    going: Going, said: list[str]
+) -> None:
+    going.renting.open(going.award("a"))
+    row = going.lease("a")
+    going.at(3660)
+    going.settle(row)
+    list(Rentals(Looking(going)).close(is_end=True))  # type: ignore[arg-type]
+    assert RentalState.OPEN in going.states().values()
+    there = [n for n in "bc" if going.renting.is_open(going.award(n))]
+    list(Rentals(Looking(going, waits_for_room=True)).close(is_end=True))  # type: ignore[arg-type]
+    assert RentalState.OPEN not in going.states().values()
+    assert len(said) == 1
+    assert all(going.leases.has_ended(going.award(name)) for name in there)  # auctioned again
+    assert there
