@@ -52,6 +52,8 @@ def auction_event(auction: Auction) -> tuple[str, EngineEventData]:
         ),
         "cu/whole_report": MetadataValue.text(f"cu-market explain {auction.run_id}"),
     }
+    if auction.report.get("rentals"):
+        metadata["cu/rentals"] = table([_rental_row(each) for each in auction.report["rentals"]])
     if auction.report["problems"]:
         metadata["cu/refused_bids"] = MetadataValue.text("\n".join(auction.report["problems"]))
     if auction.report.get("notes"):
@@ -60,6 +62,16 @@ def auction_event(auction: Auction) -> tuple[str, EngineEventData]:
     if len(steps) > MAX_ROWS:
         sentence += f" The table shows the {MAX_ROWS} dearest steps."
     return sentence, EngineEventData(metadata=metadata)
+
+
+def _rental_row(rental: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "CU": rental["resource_id"],
+        "size": f"{rental['cpu_cores']:g} cores, {rental['memory_gb']:.1f} GB",
+        "price/h": format_usd(round(rental["price_per_hour"] * MICROUSD)),
+        "opens": rental["opens_at"],
+        "for": f"{rental['expected_seconds']:.1f} s",
+    }
 
 
 def _award_row(step: Mapping[str, Any]) -> dict[str, str]:

@@ -152,6 +152,11 @@ class MarketSettings(BaseModel):
         return usd_to_microusd(self.value_of_time_usd_per_hour)
 
     @property
+    def shares_cus(self) -> bool:
+        """Whether CUs are shared: none is at second prices, those of one step's absence."""
+        return self.share_cus and self.pricing is Pricing.PAY_AS_BID
+
+    @property
     def deadline_confidence_permille(self) -> int:
         """The same in thousandths."""
         return round(1000 * self.deadline_confidence)

@@ -49,6 +49,11 @@ class AwardBook:
     def __contains__(self, step_key: str) -> bool:
         return step_key in self._awards
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The steps that have an award of their own."""
+        return tuple(self._awards)
+
     def count_past_attempts(self) -> list[Allocation]:
         """Counts on from what the ledger has of this run: a key is leased once.
 

@@ -24,6 +24,7 @@ from cu_market.dagster_compat.engine import interrupted_error, subprocess_error
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.deo.executor.endings import Endings
 from cu_market.deo.executor.lifeline import Lifeline
+from cu_market.deo.executor.mapped import Mapped
 from cu_market.deo.executor.relay import Relay
 from cu_market.deo.executor.renegotiation import Renegotiator
 from cu_market.deo.executor.rentals import Rentals
@@ -53,6 +54,7 @@ class Loop:
         self._relay = Relay(run, self._endings)
         self._renegotiator = Renegotiator(run)
         self._rentals = Rentals(run)
+        self._mapped = Mapped(run)
         self._replans = Replans(run)
 
     def run(self) -> Iterator[DagsterEvent]:
@@ -73,6 +75,7 @@ class Loop:
                     yield from run.retendered.take_over()
                 yield from self._renegotiator.review()
                 yield from self._replans.review()
+                yield from self._mapped.share()
                 yield from self._starter.start_ready()
                 self._rentals.open_ahead()
             for arrival in run.workers.poll(self._timeout()):

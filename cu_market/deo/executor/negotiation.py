@@ -284,6 +284,21 @@ class Negotiation:
         """
         self._hold_anew(self.remaining(steps), floors=self._floors, excluded=self.excluded())
 
+    def award_mapped(self, template: str, step_keys: Sequence[str]) -> None:
+        """Holds an auction of steps that were mapped from one, all together.
+
+        Raises:
+            InvalidInputError, MarketUnavailableError: nobody can serve one of them.
+        """
+        steps = tuple(self._measured(step_key) for step_key in step_keys)
+        outline = replace(self.remaining({template}), steps=steps)
+        self._hold_anew(outline, floors=self._floors, excluded=self.excluded())
+
+    @property
+    def awarded(self) -> tuple[str, ...]:
+        """The steps that have an award of their own, mapped ones that were auctioned too."""
+        return self._book.steps
+
     def take_replanned(self, found: Replanned) -> None:
         """Writes what a look at the run's rentals moves, and takes it over.
 

@@ -75,8 +75,7 @@ class Rentals:
         run, negotiation = self._run, self._run.negotiation
         if not negotiation.leases.renting.has_standing():
             return
-        for step in negotiation.outline.steps:
-            step_key = step.step_key
+        for step_key in negotiation.awarded:
             is_new = step_key not in self._over and run.active.is_over(step_key)
             if is_new and is_share(award := negotiation.award(step_key)):
                 self._over.add(step_key)
@@ -90,8 +89,8 @@ class Rentals:
         opened = negotiation.leases.renting.open_ids()
         if run.attempts or not opened or not run.waiting.for_room(IDLE_SECONDS):
             return
-        for step in negotiation.outline.steps:
-            award = negotiation.award(step.step_key)
+        for step_key in negotiation.awarded:
+            award = negotiation.award(step_key)
             if award.capacity_id in opened:
                 negotiation.market.ledger.release(award.key, now=negotiation.market.now())
 

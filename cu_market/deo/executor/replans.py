@@ -111,7 +111,8 @@ class Replans:
 
     def _going(self) -> Going:
         run, negotiation = self._run, self._run.negotiation
-        reports = {step: negotiation.report(step) for step in negotiation.not_started()}
+        waiting = [step for step in negotiation.awarded if step not in negotiation.begun]
+        reports = {step: negotiation.report(step) for step in waiting}
         deadline_ms = read_specs(self._outline)[0].deadline_ms
         return Going(
             run_id=self._outline.run_id,

@@ -14,7 +14,8 @@ parent in any case, and until then a step has time too:
 T_c = L_c and W_c = z^2 V_c, with z = ANCHOR_Z, or LATE_ANCHOR_Z where by forecast not even the
 deadline leaves c so much time: a forecast that says "late" may be wrong, and then every wait would
 have been. Where J_c decides over L_c, T_c and W_c are the terms of its minimum, so that what is
-uncertain adds up along a path as variances do. Without J_i all that comes before one long last step
+uncertain adds up along a path as variances do. A step that something outside of the plan waits for
+ends by its own latest end, if it can. Without J_i all that comes before one long last step
 is bought room at once, since nothing is in time for its margin: 0007 has the figures.
 """
 
@@ -96,6 +97,10 @@ class LatestEnds:
             join = min(joins, key=_Anchor.less_margin, default=anchors[i])
             if join.less_margin() > latest[i]:
                 latest[i], anchors[i] = join.less_margin(), join
+            own_latest = rest.tasks[i].latest_finish_ms
+            if own_latest is not None and own_latest < latest[i]:
+                latest[i] = max(soonest[i], own_latest)
+                anchors[i] = _Anchor(latest[i], 0.0)
         return Windows(earliest=tuple(earliest), latest=tuple(latest))
 
 

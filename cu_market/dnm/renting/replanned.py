@@ -29,6 +29,7 @@ class Waiting:
         rental: which.
         planned_ms: when it is to start.
         earliest_ms: when what it waits for elsewhere lets it.
+        latest_ms: when something elsewhere is to start that waits for it, or None.
         parents: those of its parents that wait or run on rentals.
     """
 
@@ -37,6 +38,7 @@ class Waiting:
     rental: Rental
     planned_ms: int
     earliest_ms: int = 0
+    latest_ms: int | None = None
     parents: tuple[str, ...] = ()
 
 
@@ -187,5 +189,6 @@ def _task(name: str, each: Waiting, bids: Sequence[Bid]) -> Task:
         gpu_count=each.size.gpu_count,
         parents=each.parents,
         earliest_start_ms=each.earliest_ms,
+        latest_finish_ms=each.latest_ms,
         machines=None if allowed is None else allowed | {each.rental.rental_id},
     )

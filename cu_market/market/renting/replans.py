@@ -27,6 +27,7 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.auction import Auction
 from cu_market.domain.bid import Bid
 from cu_market.domain.open_request import OpenRequest
+from cu_market.domain.outline import template_key
 from cu_market.domain.rental import STANDING_RENTALS, Rental, RentalState
 from cu_market.domain.units import MICROUSD, format_usd
 from cu_market.ledger.interface import Ledger
@@ -210,8 +211,10 @@ def _left(
         )
     running = {stay.step_key for stay in stays if stay.end_ms > now_ms}
     waiting = {}
+    before = {step: _expanded(going.parents.get(step, ()), {*kept, *running}) for step in kept}
+    due = _due_ms(going, kept)
     for step, (row, asked) in kept.items():
-        parents = going.parents.get(step, ())
+        parents = before[step]
         elsewhere = [
             _end_ms(going, p, now_ms) for p in parents if p not in kept and p not in running
         ]
@@ -221,12 +224,13 @@ def _left(
             rental=current[row.capacity_id],
             planned_ms=max(now_ms, going.planned_ms.get(step, now_ms)),
             earliest_ms=max([now_ms, *elsewhere]),
+            latest_ms=due.get(step),
             parents=tuple(p for p in parents if p in kept or p in running),
         )
     return Left(
         now_ms=now_ms,
         waiting=waiting,
-        ready=[s for s in kept if all(going.has_ended(p) for p in going.parents.get(s, ()))],
+        ready=[s for s in kept if all(going.has_ended(p) for p in before[s])],
         stays=stays,
         rentals={
             key: going.ms(each.opened_at)
@@ -241,6 +245,26 @@ def _left(
         ),
         spreads=going.spreads,
     )
+
+
+def _expanded(parents: Collection[str], known: Collection[str]) -> tuple[str, ...]:
+    """Returns the parents, in the place of one that is mapped what was mapped from it."""
+    found: list[str] = []
+    for parent in parents:
+        mapped = sorted(k for k in known if k != parent and template_key(k) == parent)
+        found += mapped or [parent]
+    return tuple(found)
+
+
+def _due_ms(going: Going, kept: Collection[str]) -> dict[str, int]:
+    """Returns when each step is to end for those that wait for it and are on no rental."""
+    due: dict[str, int] = {}
+    for child, parents in going.parents.items():
+        if child in kept or child in going.begun or child not in going.planned_ms:
+            continue
+        for parent in parents:
+            due[parent] = min(going.planned_ms[child], due.get(parent, going.planned_ms[child]))
+    return due
 
 
 def _end_ms(going: Going, step: str, now_ms: int) -> int:
@@ -277,16 +301,15 @@ def _found(
     new: dict[tuple[str, str], Rental] = {}
     where: dict[str, Rental] = {}
     for step, place in sorted(places.items()):
-        there = known.get(place.cu_id)
-        like = current.get(place.machine)  # the type of an open one is its own
-        if there is None and like is not None:
-            there = None if like.bid_id in offered else like
-            place = replace(place, machine=like.bid_id)
+        there, like = known.get(place.cu_id), current.get(place.machine)
+        machine = place.machine if like is None else like.bid_id  # an open one's type is its own
+        if machine not in offered:
+            there = like  # there is no other one like it
         is_open = there is not None and there.state is RentalState.OPEN
-        if there is None or not (is_open or there.bid_id == place.machine):
-            key = (place.cu_id, place.machine)
+        if there is None or not (is_open or there.bid_id == machine):
+            key = (place.cu_id, machine)
             if key not in new:
-                made = planned_rental(offered[place.machine], going.run_id, names, now)
+                made = planned_rental(offered[machine], going.run_id, names, now)
                 names.add(made.resource_id)
                 new[key] = replace(made, auction_id=auction_id)
             there = new[key]

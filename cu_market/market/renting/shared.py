@@ -42,7 +42,6 @@ from cu_market.domain.units import format_usd
 from cu_market.market.demand.requests import Demand
 from cu_market.market.ends import Ends
 from cu_market.market.renting.offered import reserved, until_ready, with_rentals
-from cu_market.market.settings import Pricing
 from cu_market.market.together.crowd import Crowd, joint_id
 from cu_market.market.together.joint import Together
 from cu_market.ral.bids import BidRound
@@ -94,8 +93,7 @@ class Beside:
 def with_shared(found: Together, beside: Beside) -> Together:
     """Returns the run's plan, on shared CUs where that is better."""
     settings, clock = beside.market.settings, time.monotonic
-    is_apart = not settings.share_cus or settings.pricing is Pricing.SECOND_PRICE
-    if found.plan.unserved or is_apart:
+    if found.plan.unserved or not settings.shares_cus:
         return found
     look = _Look(found=found, beside=beside)
     tries = [(of, finish) for of in look.candidates() for finish in look.finishes(of)]

@@ -28,4 +28,15 @@ def fanned() -> None:
     end([work.alias(f"work_{n}")(first) for n in range(4)])
 
 
-defs = dg.Definitions(jobs=[fanned])
+@dg.op(out=dg.DynamicOut(int), tags=SIZE)
+def spread():
+    for number in range(6):
+        yield dg.DynamicOutput(number, mapping_key=str(number))
+
+
+@dg.job(executor_def=market_executor)
+def mapped() -> None:
+    end(spread().map(work).collect())
+
+
+defs = dg.Definitions(jobs=[fanned, mapped])

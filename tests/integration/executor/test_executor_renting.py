@@ -72,6 +72,22 @@ def test_steps_share_cus_and_the_run_pays_for_these(bench: Bench) -> None:
     assert len(starts) == 6
 
 
+def test_mapped_steps_share_once_it_is_known_how_many_there_are(bench: Bench) -> None:
+    run_id = bench.run("mapped", selling(bench.home, startup_seconds=60), file="renting_jobs.py")
+    record = bench.record(run_id)
+    assert record.status == "SUCCESS"
+    assert record.values["run/end/result"] == 21
+    leased = [row for row in bench.allocations(run_id) if row.leased_at is not None]
+    mapped = [row for row in leased if row.step_key.startswith("work[")]
+    assert len(mapped) == 6
+    assert all("#" in row.resource_id for row in mapped)
+    assert len({row.resource_id for row in mapped}) < 6
+    (told,) = [said for said in bench.engine_messages(run_id) if "auctioned together" in said]
+    assert told.startswith("6 steps of work[?] are known now")
+    had = bench.rentals(run_id)
+    assert {each.state for each in had} <= {RentalState.CLOSED, RentalState.DROPPED}
+
+
 def test_each_step_has_a_cu_to_itself_where_the_market_says_so(bench: Bench) -> None:
     market = selling(bench.home)
     market["market"]["settings"]["share_cus"] = False

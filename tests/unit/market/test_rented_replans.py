@@ -16,6 +16,7 @@ from cu_market.market.renting.replans import Going, Replanned, look
 from cu_market.ral.provider import Capabilities
 
 HOUR_MS = 3_600_000
+HURRIED = {"value_of_time_usd_per_hour": "5"}
 CLOUD = {"capabilities": Capabilities(), "profile": {"startup_ms": 60_000}}
 
 
@@ -224,7 +225,7 @@ def test_no_more_are_rented_than_there_is_room_for() -> None:
 
 def test_what_will_never_run_is_waited_for_by_nobody() -> None:
     steps = (step("sk"), step("b"), step("d", "sk", "b"), step("e", "b"))
-    going = Run(Seller("cloud", 1.0, **CLOUD), outline=run(*steps))
+    going = Run(Seller("cloud", 1.0, **CLOUD), outline=run(*steps, **HURRIED))
     for name in going.rentals():
         going.open(name)
     going.at(60)
@@ -251,3 +252,30 @@ def test_a_step_that_is_tried_again_stays_where_it_was_awarded(going: Run) -> No
     going.begun = {"a", "b", "c", "d"}  # each has had a lease, and has none now
     with pytest.raises(AssertionError):
         going.look()
+
+
+def test_what_waits_elsewhere_for_a_step_keeps_that_in_its_time() -> None:
+    said = {"cpu_cores": "1", "duration_seconds": "120"}
+    steps = (step("a", **said), step("work[?]", "a", **said), step("z", "work[?]", **said))
+    going = Run(Seller("cloud", 1.0, **CLOUD), outline=run(*steps, **HURRIED))
+    assert {key: "#" in row.resource_id for key, row in going.cleared.allocations.items()} == {
+        "a": True,
+        "work[?]": False,
+        "z": True,
+    }
+    found = going.look()
+    assert found.planned_ms["a"] + 120_000 <= found.planned_ms["z"]
+    assert found.moves == {}
+
+
+def test_what_follows_mapped_steps_waits_for_all_of_them() -> None:
+    said = {"cpu_cores": "1", "duration_seconds": "120"}
+    steps = (step("a", **said), step("work[?]", "a", **said), step("z", "work[?]", **said))
+    going = Run(Seller("cloud", 1.0, **CLOUD), outline=run(*steps, **HURRIED))
+    mapped = run(step("work[0]", **said), step("work[1]", **said))
+    again = going.market.clear(mapped, place="executor")
+    going.begun, going.left_ms = {"a", "work[?]", "work[0]"}, {}
+    found = going.look()
+    assert set(found.planned_ms) == {"work[1]", "z"}
+    assert found.planned_ms["work[1]"] + 120_000 <= found.planned_ms["z"]
+    assert all("#" in row.resource_id for row in again.allocations.values())
