@@ -14,7 +14,7 @@ WORKERS ?= 2
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test test-postgres test-kubernetes check clean \
 	bench-step-start bench-select bench-sim bench-workflows bench-scale bench-ledger bench-launch \
-	bench-pods bench-channel bench-demand bench-live
+	bench-pods bench-channel bench-demand bench-live bench-sharing
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
@@ -64,7 +64,7 @@ check: $(STAMP)
 	$(BIN)/python -m pytest -q -n $(WORKERS) tests/unit tests/property tests/oracle -m "not by_hand"
 
 bench-step-start bench-select bench-sim bench-workflows bench-scale bench-ledger bench-launch bench-pods bench-channel bench-demand \
-		bench-live: bench-%: $(STAMP)
+		bench-live bench-sharing: bench-%: $(STAMP)
 	@$(BIN)/python tests/benchmarks/bench_$(subst -,_,$*).py $(ARGS)
 
 clean:

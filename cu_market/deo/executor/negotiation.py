@@ -11,16 +11,15 @@ from typing import Any
 
 from cu_market.dagster_compat.measured_outputs import MeasuredOutputs
 from cu_market.deo.executor.award_book import AwardBook
-from cu_market.deo.executor.inputs import is_as_last, is_told
 from cu_market.deo.executor.leases import Leases
 from cu_market.deo.executor.origins import Origins
 from cu_market.deo.executor.reauction import Due, KeptSteps, hold_anew
+from cu_market.deo.executor.resizing import Resizing
 from cu_market.deo.executor.usage import usage_of
 from cu_market.deo.executor.withdrawn import Withdrawn
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.auction import Auction
 from cu_market.domain.curve import UsageCurve
-from cu_market.domain.features import StepFeatures
 from cu_market.domain.lease import Refusal
 from cu_market.domain.outline import RunOutline, StepOutline, template_key
 from cu_market.domain.problem import CUMarketError, InvalidInputError
@@ -49,9 +48,6 @@ MAX_INFRASTRUCTURE_ATTEMPTS = 4
 """Attempts of a step that are lost through no fault of its own before the step fails."""
 
 MAX_MEMORY_ATTEMPTS = 8
-
-SHRINK_RATIO = 0.1
-"""A step whose inputs turn out smaller keeps its award where it would give back less than this."""
 
 MAX_REVOCATIONS = 2
 """Leases of a spot CU that a step may lose before it is sent elsewhere."""
@@ -100,7 +96,7 @@ class Negotiation:
         self.leases = Leases(market, outline.run_id, purse)
         self.outputs = MeasuredOutputs()
         self._resized: set[str] = set()
-        self._big_enough: set[tuple[StepIdentity, int | None, StepFeatures, int]] = set()
+        self._resizing = Resizing(market)
         self._floors: dict[str, int] = {}
         self._lost: dict[str, int] = defaultdict(int)
         self._revocations: dict[str, int] = defaultdict(int)
@@ -222,19 +218,8 @@ class Negotiation:
         if step_key in self._resized:
             return False
         self._resized.add(step_key)
-        step = self._measured(step_key)
-        had = self.award(step_key).size.memory_bytes
-        # Of a thousand mapped steps alike, one is looked at: each look reads the history.
-        alike = (step.identity, step.input_bytes, step.features, had)
-        if not is_told(step) or alike in self._big_enough:
-            return False
-        history = self.market.past({step.identity}, is_borrowing=False).of(step.identity)
-        if not history or is_as_last(step, history):
-            self._big_enough.add(alike)
-            return False
-        wanted = self._size(step).needs.memory_bytes
-        if had * (1 - SHRINK_RATIO) <= wanted <= had:
-            self._big_enough.add(alike)
+        step, had_bytes = self._measured(step_key), self.award(step_key).size.memory_bytes
+        if not self._resizing.is_due(step, had_bytes, lambda: self._size(step).needs.memory_bytes):
             return False
         try:
             self._reauction(step_key)

@@ -25,7 +25,8 @@ from cu_market.domain.problem import CUMarketError
 from cu_market.domain.rental import is_share
 from cu_market.ledger.errors import AwardTakenError
 from cu_market.market.demand.requests import read_specs
-from cu_market.market.renting.replans import Going, Replanned, look
+from cu_market.market.renting.going import Going
+from cu_market.market.renting.replans import Replanned, look
 
 logger = logging.getLogger(__name__)
 

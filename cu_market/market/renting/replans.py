@@ -21,17 +21,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cu_market.dnm.objective import expected_ms
-from cu_market.dnm.renegotiation import Place, Spread
-from cu_market.dnm.renting import Left, Stay, Waiting, planned_rental, replanned
+from cu_market.dnm.renegotiation import Place
+from cu_market.dnm.renting import planned_rental, replanned
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.auction import Auction
 from cu_market.domain.bid import Bid
 from cu_market.domain.open_request import OpenRequest
-from cu_market.domain.outline import template_key
 from cu_market.domain.rental import STANDING_RENTALS, Rental, RentalState
 from cu_market.domain.units import MICROUSD, format_usd
-from cu_market.ledger.interface import Ledger
 from cu_market.market.auction import Market
+from cu_market.market.renting.going import Going, Waits, left_of
 from cu_market.market.renting.offered import is_expired
 from cu_market.market.renting.shared import is_shareable
 from cu_market.ral.bids import BidRound
@@ -40,45 +39,6 @@ REPLAN = "replan"
 """Where such an auction was held, as its record says."""
 
 _MILLISECOND = timedelta(milliseconds=1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Going:
-    """A run as its executor sees it. Milliseconds are after its origin.
-
-    Attributes:
-        run_id: the run.
-        origin: when its auction was held.
-        parents: of each step of its plan.
-        begun: steps that have had a lease.
-        over: steps that will never run.
-        left_ms: by step, how long its running attempt is expected to go on.
-        planned_ms: by step that has not begun, its planned start.
-        spreads: of durations, by step.
-        deadline_ms: of the run, or when it was planned to end.
-        reports: by step, what its last auction said of it.
-        has_budget: whether the run has one.
-    """
-
-    run_id: str
-    origin: datetime
-    parents: Mapping[str, tuple[str, ...]]
-    begun: Collection[str]
-    over: Collection[str] = ()
-    left_ms: Mapping[str, int]
-    planned_ms: Mapping[str, int]
-    spreads: Mapping[str, Spread]
-    deadline_ms: int
-    reports: Mapping[str, Mapping[str, Any]]
-    has_budget: bool = False
-
-    def has_ended(self, step: str) -> bool:
-        """Whether a step is waited for no more."""
-        return step in self.over or (step in self.begun and step not in self.left_ms)
-
-    def ms(self, moment: datetime) -> int:
-        """Returns a moment in milliseconds after the origin."""
-        return round((moment - self.origin) / _MILLISECOND)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +103,7 @@ def look(market: Market, going: Going) -> Replanned | None:
     }
     gone = tuple(sorted(step for step, (row, _) in rows.items() if row.capacity_id not in current))
     kept = {step: pair for step, pair in rows.items() if pair[0].capacity_id in current}
-    left = _left(ledger, going, kept, current, rentals, now)
+    left = left_of(ledger, going, kept, current, rentals, now)
     if any(stay.step_key in kept and stay.end_ms > left.now_ms for stay in left.stays):
         return None  # it has begun since it was read as waiting: looked at again
     places = replanned(left, bids, list(current.values())) if kept else {}
@@ -186,101 +146,9 @@ def _repriced(rental: Rental, bid: Bid | None) -> Rental:
     return replace(rental, price_microusd_per_hour=bid.price_microusd_per_hour)
 
 
-def _left(
-    ledger: Ledger,
-    going: Going,
-    kept: Mapping[str, tuple[Allocation, OpenRequest]],
-    current: Mapping[str, Rental],
-    rentals: Collection[Rental],
-    now: datetime,
-) -> Left:
-    now_ms = going.ms(now)
-    stays = []
-    for row in ledger.allocations(run_id=going.run_id):
-        if row.leased_at is None or row.capacity_id not in current:
-            continue
-        end_ms = now_ms + going.left_ms.get(row.step_key, 0) + 1
-        stays.append(
-            Stay(
-                step_key=row.step_key,
-                rental_id=row.capacity_id,
-                start_ms=going.ms(row.leased_at),
-                end_ms=going.ms(row.ended_at) if row.ended_at is not None else end_ms,
-                size=row.size,
-            )
-        )
-    running = {stay.step_key for stay in stays if stay.end_ms > now_ms}
-    waiting = {}
-    before = {step: _expanded(going.parents.get(step, ()), {*kept, *running}) for step in kept}
-    due = _due_ms(going, kept)
-    for step, (row, asked) in kept.items():
-        parents = before[step]
-        elsewhere = [
-            _end_ms(going, p, now_ms) for p in parents if p not in kept and p not in running
-        ]
-        waiting[step] = Waiting(
-            request=asked.request,
-            size=row.size,
-            rental=current[row.capacity_id],
-            planned_ms=max(now_ms, going.planned_ms.get(step, now_ms)),
-            earliest_ms=max([now_ms, *elsewhere]),
-            latest_ms=due.get(step),
-            parents=tuple(p for p in parents if p in kept or p in running),
-        )
-    return Left(
-        now_ms=now_ms,
-        waiting=waiting,
-        ready=[s for s in kept if all(going.has_ended(p) for p in before[s])],
-        stays=stays,
-        rentals={
-            key: going.ms(each.opened_at)
-            for key, each in current.items()
-            if each.opened_at is not None
-        },
-        deadline_ms=going.deadline_ms,
-        bill_microusd=sum(
-            each.bill_microusd(1000 * each.expected_ms)
-            for each in rentals
-            if each.state is not RentalState.DROPPED
-        ),
-        spreads=going.spreads,
-    )
-
-
-def _expanded(parents: Collection[str], known: Collection[str]) -> tuple[str, ...]:
-    """Returns the parents, in the place of one that is mapped what was mapped from it."""
-    found: list[str] = []
-    for parent in parents:
-        mapped = sorted(k for k in known if k != parent and template_key(k) == parent)
-        found += mapped or [parent]
-    return tuple(found)
-
-
-def _due_ms(going: Going, kept: Collection[str]) -> dict[str, int]:
-    """Returns when each step is to end for those that wait for it and are on no rental."""
-    due: dict[str, int] = {}
-    for child, parents in going.parents.items():
-        if child in kept or child in going.begun or child not in going.planned_ms:
-            continue
-        for parent in parents:
-            due[parent] = min(going.planned_ms[child], due.get(parent, going.planned_ms[child]))
-    return due
-
-
-def _end_ms(going: Going, step: str, now_ms: int) -> int:
-    """Returns when a step that is on no rental is expected to end."""
-    if going.has_ended(step):
-        return now_ms
-    if step in going.left_ms:
-        return now_ms + going.left_ms[step]
-    winner = going.reports.get(step, {}).get("winner") or {}
-    takes_ms = round(1000 * float(winner.get("expected_seconds", 0)))
-    return max(now_ms, going.planned_ms.get(step, now_ms)) + takes_ms
-
-
 def _found(
     going: Going,
-    kept: Mapping[str, tuple[Allocation, OpenRequest]],
+    kept: Waits,
     current: Mapping[str, Rental],
     rentals: Collection[Rental],
     places: Mapping[str, Place],
@@ -382,7 +250,7 @@ def _as_planned(
     rental: Rental,
     where: Mapping[str, Rental],
     timed: Mapping[str, int],
-    kept: Mapping[str, tuple[Allocation, OpenRequest]],
+    kept: Waits,
     going: Going,
 ) -> Rental:
     """Returns a new rental with its times."""
@@ -400,7 +268,7 @@ def _as_planned(
 
 def _report(
     going: Going,
-    kept: Mapping[str, tuple[Allocation, OpenRequest]],
+    kept: Waits,
     moves: Mapping[str, tuple[Allocation, Allocation]],
     timed: Mapping[str, int],
     now: datetime,

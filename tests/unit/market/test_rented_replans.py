@@ -12,7 +12,8 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.rental import Rental, RentalState
 from cu_market.market.auction import Cleared, Market
-from cu_market.market.renting.replans import Going, Replanned, look
+from cu_market.market.renting.going import Going
+from cu_market.market.renting.replans import Replanned, look
 from cu_market.ral.provider import Capabilities
 
 HOUR_MS = 3_600_000
