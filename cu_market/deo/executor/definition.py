@@ -59,7 +59,7 @@ def market_executor(init_context: InitExecutorContext) -> Any:
         execution:
           config:
             market:              # or multiprocess: {} or in_process: {}, which opt a run out
-              max_concurrent: 4  # 0, the default: as many as there is room for
+              max_concurrent: 4  # 0, the default: four a core here, and all on rented CUs
 
     ``retries`` and ``tag_concurrency_limits`` are multiprocess's own.
     """

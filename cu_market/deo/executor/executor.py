@@ -50,6 +50,9 @@ from cu_market.ral.provider import Adopting, Provider
 
 logger = logging.getLogger(__name__)
 
+UNLIMITED = 10**6
+"""Steps at once, as the state machine has it where nobody has said how many: the market counts."""
+
 
 class MarketExecutor(Executor):
     """Runs each step on the CU that won it.
@@ -58,7 +61,8 @@ class MarketExecutor(Executor):
         settings: the market's configuration.
         dagster_home: where the embedded ledger is, or None.
         retries: as multiprocess has.
-        max_concurrent: steps at once; 0 or None: as many as there is room for.
+        max_concurrent: steps at once; 0 or None: four for each CPU of this machine, and as many as
+            there is room for on CUs that are rented whole.
         tag_concurrency_limits: as multiprocess has.
         step_dependency_config: as multiprocess has.
     """
@@ -211,7 +215,7 @@ class MarketExecutor(Executor):
                 GatedExecution(
                     plan,
                     retry_mode=self._retries,
-                    max_concurrent=limit,
+                    max_concurrent=self._max_concurrent or UNLIMITED,
                     tag_concurrency_limits=self._tag_concurrency_limits,
                     instance_concurrency_context=slots,
                     step_dependency_config=self._step_dependency_config,
@@ -224,6 +228,7 @@ class MarketExecutor(Executor):
                     negotiation=negotiation,
                     workers=workers,
                     max_concurrent=limit,
+                    is_limit_said=bool(self._max_concurrent),
                 )
                 loop = Loop(state, lifeline)
                 if entered.inherited is not None:

@@ -30,6 +30,9 @@ from cu_market.market.renting.replans import Replanned, look
 
 logger = logging.getLogger(__name__)
 
+LOOK_SECONDS = 1.0
+"""How often what has changed is looked at while anything runs: a look takes a core for a while."""
+
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -82,9 +85,9 @@ class Replans:
                 if found is not None:
                     yield from self._take_up(found)
             return
-        tokens = frozenset(self._run.attempts)
-        is_due = time.monotonic() - self._looked_at > self._seconds
-        if (tokens == self._tokens and not is_due) or not self._waits():
+        tokens, since = frozenset(self._run.attempts), time.monotonic() - self._looked_at
+        is_changed = tokens != self._tokens and (since > LOOK_SECONDS or not tokens)
+        if not (is_changed or since > self._seconds) or not self._waits():
             return
         self._tokens, self._looked_at = tokens, time.monotonic()
         self._begin()

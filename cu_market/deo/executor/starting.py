@@ -70,26 +70,28 @@ class Starter:
             is_due = time.monotonic() >= self._run.not_before.get(step_key, 0.0)
             if is_due and not self._run.retendered.gives_way(step_key):
                 yield from self._lease_and_start(step_key)
-        room = self._run.max_concurrent - len(self._run.attempts) - len(self._run.unleased)
-        if room <= 0:
-            return
+        places = self._run.free_places()
         going: set[str] = set()
         beside: set[str] = set()
         looked_at = 0
         for step_key in list(self._run.active.executable_keys()):
-            if len(going) >= room or looked_at >= LOOKED_AT:
+            if looked_at >= LOOKED_AT:
                 break
+            award = self._run.negotiation.award(step_key)
+            if places <= 0 and self._run.is_limited(award):
+                continue
             refusal = self._obstacle(step_key, going)
             if refusal is None:
                 going.add(step_key)
+                places -= self._run.is_limited(self._run.negotiation.award(step_key))
                 continue
             if isinstance(refusal, Refusal):
                 looked_at += 1
                 if self._wanting is None:
                     beside = set(going)
                 yield from self._tell_waiting(step_key, refusal)
-            if self._run.waiting.is_overdue(step_key):
-                break
+            if self._run.waiting.is_overdue(step_key) and not is_share(award):
+                break  # on a rented CU it waits for its own run's steps
         if not going and not self._run.active.has_waiting:
             return
         steps = self._run.active.take(going)

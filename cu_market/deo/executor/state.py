@@ -24,6 +24,7 @@ from cu_market.deo.executor.retendered import Retendered
 from cu_market.deo.executor.workers import WarmWorker, Workers
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.problem import CUMarketError
+from cu_market.domain.rental import is_share
 from cu_market.market.renegotiation.restart import Restart
 from cu_market.pse.live.outlook import Watch
 
@@ -118,7 +119,9 @@ class RunState:
         active: the state machine, entered.
         negotiation: the run's dealings with the market.
         workers: the run's warm workers.
-        max_concurrent: steps at once.
+        max_concurrent: steps at once; where nobody has said how many, beside those on CUs that are
+            rented whole, of which as many run as there is room for.
+        is_limit_said: whether somebody has.
         attempts: those in progress, by their lease's fencing token.
         unleased: steps that Dagster has let go ahead and that have no lease yet.
         contexts: of every step that was let go ahead.
@@ -136,6 +139,7 @@ class RunState:
     negotiation: Negotiation
     workers: Workers
     max_concurrent: int
+    is_limit_said: bool = False
     attempts: dict[int, Attempt] = field(default_factory=dict)
     unleased: dict[str, StepContext] = field(default_factory=dict)
     contexts: dict[str, StepContext] = field(default_factory=dict)
@@ -148,6 +152,16 @@ class RunState:
 
     def __post_init__(self) -> None:
         self.retendered = Retendered(self.negotiation, self.context)
+
+    def is_limited(self, award: Allocation) -> bool:
+        """Whether a step's award counts among the steps at once."""
+        return self.is_limit_said or not is_share(award)
+
+    def free_places(self) -> int:
+        """Returns how many more steps may run at once."""
+        leased = [attempt.lease for attempt in self.attempts.values()]
+        waiting = [self.negotiation.award(step_key) for step_key in self.unleased]
+        return self.max_concurrent - sum(map(self.is_limited, [*leased, *waiting]))
 
     def has_work(self) -> bool:
         """Returns whether an attempt goes on, or one may still start."""

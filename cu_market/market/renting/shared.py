@@ -60,7 +60,7 @@ QUICK_ROUNDS, ROUNDS = 2_000, 40_000
 """Of the joint plan's search."""
 
 LEAST_SAVING = 0.01
-"""Of what the plan costs without sharing: less is not worth a CU that several steps depend on."""
+"""Of the bill without sharing: less is not worth a CU that several steps depend on."""
 
 NAMED = 4
 """Rentals that a note names."""
@@ -106,7 +106,7 @@ def with_shared(found: Together, beside: Beside) -> Together:
         sharing = share(of, finish, solver=None, budget=quick, clock=clock)
         each = look.priced(of, finish, sharing)
         best = each if each is not None and (best is None or each.cost < best.cost) else best
-    if best is None or (best.cost > (1 - LEAST_SAVING) * look.cost and not beside.is_needed):
+    if best is None or (look.cost - best.cost < look.least_microusd and not beside.is_needed):
         return found
     solver = beside.market.solver
     sharing = share(
@@ -143,6 +143,11 @@ class _Look:
         """What the run's plan costs, delays and expected losses counted."""
         return sum(award.cost_microusd for award in self.found.plan.awards)
 
+    @property
+    def least_microusd(self) -> float:
+        """What sharing is to save at least."""
+        return max(1.0, LEAST_SAVING * self.found.plan.money_microusd)
+
     def candidates(self) -> list[Shareable]:
         """Returns what could share CUs, location by location, and cost less."""
         beside, awards = self.beside, self.found.plan.awards
@@ -159,7 +164,7 @@ class _Look:
             present = sum(each.cost_microusd for each in awards if each.request_id in steps)
             alone = Counter(each.bid_id for each in awards if each.request_id not in steps)
             of = replace(of, units={b: max(0, n - alone[b]) for b, n in of.units.items()})
-            if of.floor_microusd < (1 - LEAST_SAVING) * present or beside.is_needed:
+            if of.floor_microusd + self.least_microusd <= present or beside.is_needed:
                 found.append(of)
         return found
 

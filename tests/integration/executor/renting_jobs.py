@@ -1,8 +1,15 @@
 """Jobs whose steps can share CUs: a step, several that wait for it, and one that waits for them."""
 
+import multiprocessing
+import time
+from pathlib import Path
+
 import dagster as dg
 
 from cu_market import compute, market_executor
+
+MANY = 4 * multiprocessing.cpu_count() + 2
+"""Steps: more than run at once on a machine of one's own."""
 
 SIZE = compute(cpu=1, memory="0.5GiB", duration=120)
 
@@ -28,6 +35,28 @@ def fanned() -> None:
     end([work.alias(f"work_{n}")(first) for n in range(4)])
 
 
+class Meeting(dg.Config):
+    folder: str
+
+
+@dg.op(tags=SIZE)
+def meet(context: dg.OpExecutionContext, config: Meeting) -> None:
+    """Ends once all of them have begun: none would if they did not run at once."""
+    folder = Path(config.folder)
+    (folder / context.op_handle.name).touch()
+    deadline = time.monotonic() + 300
+    while len(list(folder.iterdir())) < MANY:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the others have not begun")
+        time.sleep(0.05)
+
+
+@dg.job(executor_def=market_executor, tags={"cu/value_of_time_usd_per_hour": "1000"})
+def meeting() -> None:
+    for n in range(MANY):
+        meet.alias(f"meet_{n}")()
+
+
 @dg.op(out=dg.DynamicOut(int), tags=SIZE)
 def spread():
     for number in range(6):
@@ -39,4 +68,4 @@ def mapped() -> None:
     end(spread().map(work).collect())
 
 
-defs = dg.Definitions(jobs=[fanned, mapped])
+defs = dg.Definitions(jobs=[fanned, mapped, meeting])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from dagster import DagsterEventType
 from execution_record import Bench
+from renting_jobs import MANY
 from running import Running, wait_until
 from unhurried import UNHURRIED
 
@@ -86,6 +87,24 @@ def test_mapped_steps_share_once_it_is_known_how_many_there_are(bench: Bench) ->
     assert told.startswith("6 steps of work[?] are known now")
     had = bench.rentals(run_id)
     assert {each.state for each in had} <= {RentalState.CLOSED, RentalState.DROPPED}
+
+
+def test_on_rented_cus_as_many_run_at_once_as_there_is_room_for(
+    bench: Bench, tmp_path: Path
+) -> None:
+    folder = tmp_path / "met"
+    folder.mkdir()
+    said = {"config": {"folder": str(folder)}}
+    run_id = bench.run(
+        "meeting",
+        selling(bench.home, startup_seconds=60),
+        ops={f"meet_{n}": said for n in range(MANY)},
+        file="renting_jobs.py",
+    )
+    assert bench.record(run_id).status == "SUCCESS"
+    leased = [row for row in bench.allocations(run_id) if row.leased_at is not None]
+    assert len(leased) == MANY
+    assert all("#" in row.resource_id for row in leased)
 
 
 def test_each_step_has_a_cu_to_itself_where_the_market_says_so(bench: Bench) -> None:
