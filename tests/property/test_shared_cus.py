@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sellers import NOW, Seller, market_of, run, step
 
 from cu_market.domain.outline import StepOutline
+from cu_market.domain.problem import InvalidInputError
 from cu_market.domain.rental import Rental, offered_name, rented_name, share_rates
 from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import GB, MS_PER_HOUR, divide_half_even
@@ -73,25 +74,39 @@ def sellers(draw: st.DrawFn) -> list[Seller]:
             draw(st.integers(min_value=1, max_value=40)) / 10,
             quantity=draw(st.integers(min_value=1, max_value=9)),
             capabilities=Capabilities(exclusive=draw(st.integers(0, 4)) == 0),
-            profile={"startup_ms": 1000 * draw(st.integers(min_value=0, max_value=120))},
+            profile={
+                "startup_ms": 1000 * draw(st.integers(min_value=0, max_value=120)),
+                "interruption_millis_per_hour": draw(st.sampled_from([0, 0, 50])),
+            },
         )
         for name in ("one", "two")
     ]
 
 
 @settings(max_examples=60, deadline=None)
-@given(asked=steps(), selling=sellers(), patience=st.sampled_from(["0", "0.05", "20"]))
+@given(
+    asked=steps(),
+    selling=sellers(),
+    patience=st.sampled_from(["0", "0.05", "20"]),
+    deadline=st.sampled_from([None, 1800, 3600, 7200]),
+)
 def test_a_plan_on_shared_cus_holds_and_is_no_dearer(
-    asked: list[StepOutline], selling: list[Seller], patience: str
+    asked: list[StepOutline], selling: list[Seller], patience: str, deadline: int | None
 ) -> None:
-    outline = run(*asked, value_of_time_usd_per_hour=patience)
-    apart = market_of(*selling, share_cus=False).clear(outline, place="launcher")
+    until = {} if deadline is None else {"deadline_seconds": str(deadline)}
+    outline = run(*asked, value_of_time_usd_per_hour=patience, **until)
+    try:
+        apart = market_of(*selling, share_cus=False).clear(outline, place="launcher")
+    except InvalidInputError:
+        assume(False)
     market = market_of(*selling)
     found = market.clear(outline, place="launcher")
     rentals = {rental.rental_id: rental for rental in market.ledger.rentals()}
     assert len(found.allocations) == len(asked)
     assert _cost(found) <= _cost(apart)
     _check(asked, selling, found, rentals)
+    if deadline is not None and not found.auction.report.get("together"):
+        _check_in_time(asked, selling, found, 1000 * deadline)
     if not rentals:
         assert [a.resource_id for a in found.plan.awards] == [
             a.resource_id for a in apart.plan.awards
@@ -100,6 +115,25 @@ def test_a_plan_on_shared_cus_holds_and_is_no_dearer(
 
 def _cost(found: Cleared) -> int:
     return sum(award.cost_microusd for award in found.plan.awards) + found.plan.rest_microusd
+
+
+def _check_in_time(
+    asked: Sequence[StepOutline], selling: Sequence[Seller], found: Cleared, deadline_ms: int
+) -> None:
+    """Each ends in time; one that may be revoked, so early that all of it and what follows could
+    run again."""
+    revocable = {s.name for s in selling if s.profile["interruption_millis_per_hour"]}
+    takes = {s.step_key: 1000 * int(s.tags["cu/duration_seconds"]) for s in asked}
+    after = dict.fromkeys(takes, 0)
+    for each in reversed(asked):
+        for parent in each.depends_on:
+            after[parent] = max(after[parent], after[each.step_key] + takes[each.step_key])
+    risky = [note for note in found.plan.notes if "leaves no time for a retry" in note]
+    for award in found.plan.awards:
+        end = award.start_ms + award.expected_ms
+        assert end <= deadline_ms
+        if award.provider in revocable and not risky:
+            assert end + award.expected_ms + after[award.request_id] <= deadline_ms
 
 
 def _check(

@@ -18,7 +18,7 @@ from cu_market.deo.executor.workers import WorkerGone
 from cu_market.deo.worker.frames import Frame
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.problem import CUMarketError
-from cu_market.domain.rental import offered_name
+from cu_market.domain.rental import is_share, offered_name
 from cu_market.domain.usage import Ending, Measurement
 from cu_market.ral.provider import EndKind
 
@@ -39,6 +39,9 @@ but not within the second that four attempts would take."""
 _ENDINGS = {EndKind.OUT_OF_MEMORY: Ending.OUT_OF_MEMORY, EndKind.PREEMPTED: Ending.PREEMPTED}
 _WITHDRAWN = frozenset({EndKind.UNSTARTED, EndKind.NODE_LOST})
 """Ends after which the same CU is not asked again at once."""
+
+_CU_GONE = _WITHDRAWN | {EndKind.PREEMPTED, EndKind.EVICTED, EndKind.DELETED, EndKind.LOST}
+"""Ends of a worker that are those of the CU which was rented for it."""
 
 
 class Endings:
@@ -189,14 +192,33 @@ class Endings:
                 f"a market worker ended while loading the code of job "
                 f"{self._run.context.job_name!r}: {said}; its output is in its own log"
             )
-        if gone.worker.rented and not gone.worker.is_ready:
-            # Nothing was leased there yet, so nothing else would tell that it does not start.
-            self._run.negotiation.withdraw(gone.worker.rented)
-            self._run.negotiation.withdraw(offered_name(gone.worker.rented))
-        for token in sorted(gone.worker.streams):
-            attempt = self._run.attempts.pop(token, None)
-            if attempt is not None:
-                yield from self._lose(attempt, gone, kind)
+        rented = gone.worker.rented
+        is_cu_gone = bool(rented) and (kind in _CU_GONE or not gone.worker.is_ready)
+        if is_cu_gone:
+            self._run.negotiation.withdraw(rented)
+        if is_cu_gone and (kind is EndKind.UNSTARTED or not gone.worker.is_ready):
+            self._run.negotiation.withdraw(offered_name(rented))
+        popped = (self._run.attempts.pop(token, None) for token in sorted(gone.worker.streams))
+        for attempt in [each for each in popped if each is not None]:
+            yield from self._lose(attempt, gone, kind)
+        if is_cu_gone and not self._run.is_stopping:
+            yield from self._leave(rented)
+
+    def _leave(self, rented: str) -> Iterator[DagsterEvent]:
+        """Auctions what was to run on a rented CU that is gone, all together: it may share again.
+        Where nobody serves it as a whole, each step is asked for by itself when it is ready."""
+        negotiation = self._run.negotiation
+        steps = negotiation.waiting_on(rented, self._run.unleased)
+        if not steps:
+            return
+        try:
+            negotiation.award_anew(steps)
+        except CUMarketError as error:
+            logger.warning("not auctioned together", extra={"action": "leave"}, exc_info=error)
+            return
+        names = sorted({negotiation.award(step).resource_id for step in steps})
+        said = f"{rented} is gone: {', '.join(steps)} run on {', '.join(names)} instead."
+        yield DagsterEvent.engine_event(self._run.context, said, EngineEventData())
 
     def abandon(self, attempt: Attempt) -> Iterator[DagsterEvent]:
         """Ends, on an interrupt, an attempt whose worker has not started yet."""
@@ -256,11 +278,11 @@ class Endings:
         context = self._run.contexts[attempt.step_key]
         negotiation = self._run.negotiation
         where = "It is leased again"
-        if kind in _WITHDRAWN:
+        if is_share(attempt.lease) and kind in _CU_GONE:
+            where = "It is auctioned again, with what else was to run there"
+        elif kind in _WITHDRAWN:
             lease = attempt.lease
             negotiation.withdraw(lease.resource_id)
-            if kind is EndKind.UNSTARTED:
-                negotiation.withdraw(offered_name(lease.resource_id))
             try:
                 negotiation.award_elsewhere(lease.step_key)
             except CUMarketError as error:

@@ -261,13 +261,27 @@ class Negotiation:
         """The steps that have, or had, a lease."""
         return frozenset(self._leased)
 
+    def waiting_on(self, resource_id: str, again: Collection[str]) -> list[str]:
+        """Returns the steps that are to run on a CU: those that have not begun, or begin again.
+
+        Args:
+            resource_id: the CU.
+            again: steps that were let go ahead and have no lease.
+        """
+        steps = dict.fromkeys([*self._book.steps, *again])
+        waits = (step for step in steps if step in again or step not in self._leased)
+        return sorted(step for step in waits if self.award(step).resource_id == resource_id)
+
     def award_anew(self, steps: Collection[str]) -> None:
-        """Holds a new auction for steps that have not begun, all together.
+        """Holds a new auction for steps that run now no more or not yet, all together.
 
         Raises:
             InvalidInputError, MarketUnavailableError: nobody can serve one of them.
         """
-        self._hold_anew(self.remaining(steps), floors=self._floors, excluded=self.excluded())
+        outline = self.remaining(steps)
+        mapped = (self._measured(step) for step in steps if step not in self._steps)
+        outline = replace(outline, steps=(*outline.steps, *mapped))
+        self._hold_anew(outline, floors=self._floors, excluded=self.excluded())
 
     def award_mapped(self, template: str, step_keys: Sequence[str]) -> None:
         """Holds an auction of steps that were mapped from one, all together.

@@ -180,7 +180,10 @@ def _running(stay: Stay) -> Task:
 
 
 def _task(name: str, each: Waiting, bids: Sequence[Bid]) -> Task:
-    allowed = allowed_types(replace(each.request, needs=each.size, latest_finish_ms=None), bids)
+    asked = replace(each.request, needs=each.size, latest_finish_ms=None)
+    # What was planned where it may be revoked had time for a retry; nothing else goes there.
+    is_revocable = each.rental.profile.interruption_millis_per_hour > 0
+    allowed = allowed_types(asked, bids, is_revocable=is_revocable)
     return Task(
         task_id=name,
         duration_ms=max(1, each.request.duration_on(each.size.cpu_millis, 1000)),

@@ -15,6 +15,11 @@ their first task's start to their last one's end. A CU is ready its start-up aft
 it is opened that much before its first task: no task starts sooner than the start-up after now.
 
 What is not in S stays where it was planned, and when.
+
+Where CUs that may be revoked are among them, a step that may be interrupted may use these if,
+revoked at its end, it could run again in time: its latest end is then so much earlier wherever it
+runs. So it is planned both with such CUs and without, and what is cheaper, expected losses counted,
+is taken.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cu_market.dnm.feasibility import losses
+from cu_market.dnm.graph import analyse
 from cu_market.dnm.programs.linear import LinearSolver
 from cu_market.dnm.programs.solve import Clock
 from cu_market.dnm.schedule import (
@@ -41,7 +47,7 @@ from cu_market.domain.bid import Bid
 from cu_market.domain.outline import template_key
 from cu_market.domain.plan import LossReason, Plan
 from cu_market.domain.request import ResourceRequest
-from cu_market.domain.units import MS_PER_HOUR
+from cu_market.domain.units import MILLIS, MS_PER_HOUR
 
 LEAST = 2
 """Steps that share: one alone has nobody to share with."""
@@ -108,6 +114,8 @@ def shareable(
     units: Mapping[str, int],
     found: Plan,
     location: str,
+    *,
+    with_spot: bool = False,
 ) -> Shareable | None:
     """Returns what of a run could share CUs in a location; None where fewer than two steps could.
 
@@ -117,9 +125,18 @@ def shareable(
         units: free units by bid_id of what may be rented.
         found: the run's plan without sharing; it serves all.
         location: where.
+        with_spot: whether CUs that may be revoked are among them; None where there are none.
     """
     sold = [b for b in bids if units.get(b.bid_id) and b.profile.location == location]
-    refused = {request.request_id: _refused(request, sold) for request in requests}
+    spot = [b for b in sold if b.profile.interruption_millis_per_hour]
+    sold = sold if with_spot else [b for b in sold if b not in spot]
+    if not sold or (with_spot and not spot):
+        return None
+    retries = _retries_ms(requests) if with_spot else {}
+    refused = {
+        each.request_id: _refused(each, sold, is_revocable=each.request_id in retries)
+        for each in requests
+    }
     awards = {award.request_id: award for award in found.awards}
     place_of = {bid.bid_id: bid.profile.place for bid in bids}
     where = {name: place_of[award.bid_id].location for name, award in awards.items()}
@@ -150,7 +167,8 @@ def shareable(
         if name not in shared:
             continue
         before = [ends[p] for p in request.depends_on if p in ends and p not in shared]
-        limits = [t for t in (request.latest_finish_ms, due.get(name)) if t is not None]
+        latest = (request.latest_finish_ms, due.get(name), retries.get(name))
+        limits = [t for t in latest if t is not None]
         moved_ms = max(priced(request, bid).extra_ms for bid in sold)
         away = refused[name]
         tasks.append(
@@ -231,20 +249,50 @@ def machine_of(bid: Bid) -> MachineType:
     )
 
 
-def allowed_types(request: ResourceRequest, sold: Sequence[Bid]) -> frozenset[str] | None:
+def allowed_types(
+    request: ResourceRequest, sold: Sequence[Bid], *, is_revocable: bool = False
+) -> frozenset[str] | None:
     """Returns the bids that may serve a request on a shared CU; None where only its size says
-    which."""
-    return _allowed(sold, _refused(request, sold))
+    which.
+
+    Args:
+        request: what is asked.
+        sold: bids of whole CUs.
+        is_revocable: whether it may be on one that may be revoked.
+    """
+    return _allowed(sold, _refused(request, sold, is_revocable=is_revocable))
 
 
-def _refused(request: ResourceRequest, sold: Sequence[Bid]) -> dict[str, bool]:
+def _retries_ms(requests: Sequence[ResourceRequest]) -> dict[str, int | None]:
+    """Returns by when each request that may be on a CU which may be revoked is to end there: early
+    enough to run again, and all that waits for it; None where it has no latest end."""
+    graph = analyse(requests)
+    found: dict[str, int | None] = {}
+    ends: dict[str, int] = {}
+    for i in graph.order:
+        request = requests[i]
+        takes_ms = request.duration_on(request.needs.cpu_millis, MILLIS)
+        before = (ends[parent] for parent in request.depends_on if parent in ends)
+        ends[request.request_id] = max([request.earliest_start_ms, *before]) + takes_ms
+        latest = request.latest_finish_ms
+        if latest is not None and request.retry_must_fit:
+            latest -= graph.tail_ms[i] - request.duration_ms + takes_ms
+            if ends[request.request_id] > latest:
+                continue
+        found[request.request_id] = latest
+    return found
+
+
+def _refused(
+    request: ResourceRequest, sold: Sequence[Bid], *, is_revocable: bool
+) -> dict[str, bool]:
     """Returns the bids that cannot serve a request, and whether that is for its size alone."""
     found = {}
     for bid in sold:
         reasons = {loss.reason for loss in losses(request, bid)} - {LossReason.NO_RETRY}
-        if bid.profile.interruption_millis_per_hour or reasons:
-            is_size = bool(reasons) and reasons <= _OF_SIZE
-            found[bid.bid_id] = is_size and not bid.profile.interruption_millis_per_hour
+        is_off = bid.profile.interruption_millis_per_hour > 0 and not is_revocable
+        if is_off or reasons:
+            found[bid.bid_id] = bool(reasons) and reasons <= _OF_SIZE and not is_off
     return found
 
 

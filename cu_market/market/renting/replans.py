@@ -114,12 +114,13 @@ def look(market: Market, going: Going) -> Replanned | None:
 def _offers(market: Market, round_: BidRound, rentals: Collection[Rental]) -> list[Bid]:
     """Returns what may be rented now where the run's CUs are."""
     where = {rental.profile.location for rental in rentals}
+    had = {rental.bid_id for rental in rentals}
     return [
         bid
         for bid in round_.bids
         if bid.rates is None
         and bid.profile.location in where
-        and not bid.profile.interruption_millis_per_hour
+        and (not bid.profile.interruption_millis_per_hour or bid.bid_id in had)
         and is_shareable(market.providers[bid.provider].capabilities)
     ]
 

@@ -8,16 +8,17 @@
    often than it is to be and the plan without sharing does, does not count.
 3. The cheapest is planned once more, with the solver and the time that is left.
 
-Mapped steps whose number is not known have CUs of their own, and so has what is better on a CU that
-may be revoked.
+Mapped steps whose number is not known have CUs of their own.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING
 
 from cu_market.dnm.placement.placing import plan_standing
@@ -34,8 +35,10 @@ from cu_market.dnm.renting import (
 )
 from cu_market.dnm.schedule import Budget
 from cu_market.dnm.standing import Standing
+from cu_market.domain.bid import Bid
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.plan import Award, Plan
+from cu_market.domain.problem import CUMarketError
 from cu_market.domain.rental import Rental
 from cu_market.domain.request import ResourceRequest
 from cu_market.domain.units import format_usd
@@ -45,10 +48,12 @@ from cu_market.market.renting.offered import reserved, until_ready, with_rentals
 from cu_market.market.together.crowd import Crowd, joint_id
 from cu_market.market.together.joint import Together
 from cu_market.ral.bids import BidRound
-from cu_market.ral.provider import Capabilities
+from cu_market.ral.provider import Capabilities, Revocable
 
 if TYPE_CHECKING:
     from cu_market.market.auction import Market
+
+logger = logging.getLogger(__name__)
 
 MOST_LOCATIONS = 3
 """Locations that are looked at: those with the cheapest cores."""
@@ -154,9 +159,14 @@ class _Look:
         units = self._free_units()
         looked_at = locations_of(beside.bids.bids, units)[:MOST_LOCATIONS]
         found = []
-        for location in looked_at:
+        for location, with_spot in product(looked_at, (False, True)):
             of = shareable(
-                beside.demand.requests, beside.bids.bids, units, self.found.plan, location
+                beside.demand.requests,
+                beside.bids.bids,
+                units,
+                self.found.plan,
+                location,
+                with_spot=with_spot,
             )
             if of is None:
                 continue
@@ -175,9 +185,16 @@ class _Look:
         units = {
             bid.bid_id: min(bid.quantity, bid.profile.size.copies_in(free[bid.profile.capacity_id]))
             for bid in bids.bids
-            if bid.rates is None and is_shareable(providers[bid.provider].capabilities)
+            if bid.rates is None
+            and is_shareable(providers[bid.provider].capabilities)
+            and not self._is_taken_back(bid)
         }
         return {bid_id: count for bid_id, count in units.items() if count}
+
+    def _is_taken_back(self, bid: Bid) -> bool:
+        """Whether the market itself takes a CU back for others: step by step, so not as a whole."""
+        is_spot = bid.profile.interruption_millis_per_hour > 0
+        return is_spot and isinstance(self.beside.market.providers[bid.provider], Revocable)
 
     def finishes(self, of: Shareable) -> tuple[int, ...]:
         """Returns the finishes to plan for."""
@@ -189,7 +206,11 @@ class _Look:
 
     def priced(self, of: Shareable, finish_ms: int, sharing: Sharing | None) -> _Try | None:
         """Returns what the run's plan costs on a sharing's CUs; None where that does not count."""
-        rented = None if sharing is None else self._rented(sharing, are_explained=False)
+        try:
+            rented = None if sharing is None else self._rented(sharing, are_explained=False)
+        except CUMarketError as error:  # a transfer leaves no time for a retry
+            logger.info("not to be shared so", extra={"action": "share", "reason": str(error)})
+            rented = None
         if sharing is None or rented is None:
             return None
         together = self._together(rented, sharing)

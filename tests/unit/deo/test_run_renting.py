@@ -5,19 +5,24 @@ from __future__ import annotations
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from sellers import NOW, Seller, market_of, run, step
 
+from cu_market.deo.executor import endings as endings_module
 from cu_market.deo.executor import rentals as rentals_module
+from cu_market.deo.executor.endings import Endings
 from cu_market.deo.executor.negotiation import Negotiation
 from cu_market.deo.executor.rentals import Rentals
 from cu_market.deo.executor.renting import NOT_DUE
+from cu_market.deo.executor.state import Attempt, RunState
+from cu_market.deo.executor.workers import WorkerGone
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.lease import Refusal
 from cu_market.domain.outline import RunOutline
 from cu_market.domain.rental import Rental, RentalState
-from cu_market.ral.provider import Capabilities
+from cu_market.ral.provider import Capabilities, EndKind, WorkerEnd
 
 
 class Going:
@@ -233,3 +238,46 @@ def test_a_run_that_waits_for_room_gives_back_what_stands_idle(
     assert len(said) == 1
     assert all(going.leases.has_ended(going.award(name)) for name in there)  # auctioned again
     assert there
+
+
+@pytest.mark.parametrize("kind", [EndKind.NODE_LOST, EndKind.PREEMPTED, EndKind.UNSTARTED])
+def test_what_was_on_a_cu_that_is_gone_is_auctioned_again_together(
+    kind: EndKind, going: Going, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endings_module.DagsterEvent, "engine_event", MagicMock())
+    going.renting.open(going.award("a"))
+    row = going.lease("a")
+    behind = [n for n in "bc" if going.award(n).resource_id == row.resource_id]
+    going.at(600)
+    run = RunState(
+        executor=MagicMock(),
+        context=MagicMock(),
+        active=MagicMock(),
+        negotiation=going.negotiation,
+        workers=MagicMock(),
+        max_concurrent=4,
+    )
+    worker = MagicMock(
+        streams={row.fencing_token},
+        is_ready=kind is not EndKind.UNSTARTED,
+        rented=row.resource_id,
+        key=("cloud", "", ""),
+        purchase=None,
+    )
+    run.attempts[row.fencing_token] = Attempt(step_key="a", lease=row, worker=worker)
+    run.contexts["a"] = MagicMock()
+    gone = WorkerGone(
+        worker=worker, exit_code=None, detail="closed", end=WorkerEnd(kind=kind, detail="gone")
+    )
+    if kind is EndKind.UNSTARTED:  # its like are not asked either: nobody else serves it
+        list(Endings(run).lose_worker(gone))
+        assert "cloud/cu" in going.negotiation.excluded()
+        assert list(run.unleased) == ["a"]
+        return
+    list(Endings(run).lose_worker(gone))
+    assert list(run.unleased) == ["a"]
+    now_on = {going.award(name).resource_id for name in ["a", *behind]}
+    assert row.resource_id not in now_on
+    assert "cloud/cu" not in going.negotiation.excluded()
+    closed = going.renting.close({going.award("a").capacity_id})
+    assert row.resource_id in {each.resource_id for each in closed}

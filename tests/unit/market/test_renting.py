@@ -81,10 +81,36 @@ def test_one_step_alone_is_awarded_as_ever() -> None:
     assert names(clear(market, "a")) == {"a": "cloud/cu"}
 
 
-def test_what_may_be_revoked_is_not_shared() -> None:
-    spot = {"interruption_millis_per_hour": 50, "startup_ms": 60_000}
-    market = market_of(sharing(profile=spot))
-    assert set(names(clear(market, "a", "b")).values()) == {"cloud/cu"}
+SPOT = {"interruption_millis_per_hour": 50, "startup_ms": 60_000}
+
+
+def test_what_may_be_revoked_is_shared_where_a_retry_still_fits() -> None:
+    sellers = (sharing(), sharing("spot", 0.35, profile=SPOT))
+    free = clear(market_of(*sellers), "a", "b")
+    assert set(names(free).values()) == {"spot/cu#1"}
+    assert all(award.loss_microusd > 0 for award in free.plan.awards)
+    patient = clear(market_of(*sellers), "a", "b", deadline_seconds="20000")
+    assert set(names(patient).values()) == {"spot/cu#1"}
+    pressed = clear(market_of(*sellers), "a", "b", deadline_seconds="5000")
+    assert set(names(pressed).values()) == {"cloud/cu#1"}
+
+
+def test_what_must_not_be_interrupted_shares_nothing_that_may_be_revoked() -> None:
+    steps = [step(name, interruptible="false") for name in "ab"]
+    sellers = (sharing(), sharing("spot", 0.35, profile=SPOT))
+    found = market_of(*sellers).clear(run(*steps), place="launcher")
+    assert set(names(found).values()) == {"cloud/cu#1"}
+
+
+def test_each_step_goes_where_it_may() -> None:
+    early = [step(name) for name in "ab"]
+    late = [step(name, "a", "b", duration_seconds="7200") for name in "cd"]
+    sellers = (sharing(), sharing("spot", 0.35, profile=SPOT))
+    found = market_of(*sellers).clear(
+        run(*early, *late, deadline_seconds="15000"), place="launcher"
+    )
+    placed = {key: name.split("#")[0] for key, name in names(found).items()}
+    assert placed == {"a": "spot/cu", "b": "spot/cu", "c": "cloud/cu", "d": "cloud/cu"}
 
 
 def test_steps_that_wait_for_one_another_have_it_one_after_another() -> None:
