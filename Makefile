@@ -52,6 +52,7 @@ test-kubernetes: $(STAMP)
 		--ignore tests/integration/executor/test_executor_accounts.py \
 		--ignore tests/integration/executor/test_executor_postgres.py \
 		--ignore tests/integration/executor/test_executor_growth.py \
+		--ignore tests/integration/executor/test_executor_renting.py \
 		--ignore tests/integration/executor/test_executor_terms.py \
 		--ignore tests/integration/executor/test_executor_together.py \
 		--steps kubernetes $(ARGS)

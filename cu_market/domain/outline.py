@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from cu_market.domain.features import NO_FEATURES, StepFeatures
@@ -55,6 +55,16 @@ class RunOutline:
     job_name: str
     tags: Mapping[str, str] = field(default_factory=dict)
     steps: tuple[StepOutline, ...] = ()
+
+
+def expanded(steps: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Returns steps, in the place of one that is mapped those known that were mapped from it."""
+    found: list[str] = []
+    there = sorted(known)
+    for step in steps:
+        mapped = [each for each in there if each != step and template_key(each) == step]
+        found += mapped or [step]
+    return tuple(found)
 
 
 def template_key(step_key: str) -> str:

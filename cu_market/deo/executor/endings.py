@@ -214,7 +214,11 @@ class Endings:
         try:
             negotiation.award_anew(steps)
         except CUMarketError as error:
-            logger.warning("not auctioned together", extra={"action": "leave"}, exc_info=error)
+            pause = negotiation.leases.renting.pause(rented)
+            said = f"{rented} is gone, and nobody else serves {', '.join(steps)} now ({error})"
+            yield DagsterEvent.engine_event(
+                self._run.context, f"{said}: it is tried again in {pause:g} s.", EngineEventData()
+            )
             return
         names = sorted({negotiation.award(step).resource_id for step in steps})
         said = f"{rented} is gone: {', '.join(steps)} run on {', '.join(names)} instead."

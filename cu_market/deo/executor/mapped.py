@@ -36,8 +36,8 @@ class Mapped:
         self._seen: set[str] = set()
 
     def share(self) -> Iterator[DagsterEvent]:
-        """Auctions what has been mapped since the last time, where it could share CUs; each step is
-        looked at once."""
+        """Auctions what has been mapped from one step since the last time, where it could share
+        CUs: one auction a turn, since leases are renewed between turns; each step once."""
         negotiation = self._run.negotiation
         groups: dict[str, list[str]] = defaultdict(list)
         for step_key in self._run.active.executable_keys():
@@ -52,7 +52,7 @@ class Mapped:
                 negotiation.award_mapped(template, keys)
             except CUMarketError:
                 logger.exception("mapped steps stay as awarded", extra={"action": "share"})
-                continue
+                return
             names = sorted({negotiation.award(key).resource_id for key in keys})
             said = (
                 f"{len(keys)} steps of {template} are known now, and auctioned together: they run"
@@ -60,6 +60,7 @@ class Mapped:
             yield DagsterEvent.engine_event(
                 self._run.context, f"{said} on {', '.join(names)}.", EngineEventData()
             )
+            return
 
     def _may_share(self, template: str) -> bool:
         market = self._run.negotiation.market

@@ -21,7 +21,7 @@ from cu_market.domain.allocation import Allocation
 from cu_market.domain.auction import Auction
 from cu_market.domain.curve import UsageCurve
 from cu_market.domain.lease import Refusal
-from cu_market.domain.outline import RunOutline, StepOutline, template_key
+from cu_market.domain.outline import RunOutline, StepOutline, expanded, template_key
 from cu_market.domain.problem import CUMarketError, InvalidInputError
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.spec import OnOom, Risk, SizingMode
@@ -278,9 +278,14 @@ class Negotiation:
         Raises:
             InvalidInputError, MarketUnavailableError: nobody can serve one of them.
         """
-        outline = self.remaining(steps)
-        mapped = (self._measured(step) for step in steps if step not in self._steps)
-        outline = replace(outline, steps=(*outline.steps, *mapped))
+        outline = self.remaining({*steps, *map(template_key, steps)})
+        mapped = [step for step in steps if step not in self._steps]
+        known = [
+            replace(each, depends_on=expanded(each.depends_on, mapped))
+            for each in outline.steps
+            if each.step_key in steps
+        ]
+        outline = replace(outline, steps=(*known, *map(self._measured, mapped)))
         self._hold_anew(outline, floors=self._floors, excluded=self.excluded())
 
     def award_mapped(self, template: str, step_keys: Sequence[str]) -> None:

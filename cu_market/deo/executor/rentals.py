@@ -37,6 +37,7 @@ class Rentals:
     def __init__(self, run: RunState) -> None:
         self._run = run
         self._opened_at = self._closed_at = float("-inf")
+        self._idle_since = time.monotonic()
         self._over: set[str] = set()
 
     def open_ahead(self) -> None:
@@ -85,9 +86,13 @@ class Rentals:
         """Gives back CUs on which nothing runs where nothing of the run does, and a step of it
         waits for room: two runs that each have what the other one waits for would wait for ever.
         What was to run there is auctioned again."""
-        run, negotiation = self._run, self._run.negotiation
+        run, negotiation, now = self._run, self._run.negotiation, time.monotonic()
         opened = negotiation.leases.renting.open_ids()
-        if run.attempts or not opened or not run.waiting.for_room(IDLE_SECONDS):
+        about = (negotiation.award(step_key).capacity_id in opened for step_key in run.unleased)
+        if run.attempts or not opened or run.workers.is_starting_rented() or any(about):
+            self._idle_since = now
+            return
+        if now - self._idle_since < IDLE_SECONDS or not run.waiting.for_room(IDLE_SECONDS):
             return
         for step_key in negotiation.awarded:
             award = negotiation.award(step_key)

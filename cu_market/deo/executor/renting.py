@@ -9,6 +9,7 @@ it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -22,6 +23,9 @@ from cu_market.ledger.errors import LeaseLostError
 from cu_market.market.accounts.purse import Purse
 from cu_market.market.ahead.standing import give_way
 from cu_market.market.auction import Market
+
+FIRST_PAUSE_SECONDS, MOST_PAUSE_SECONDS = 2.0, 60.0
+"""How long nothing is started on a CU that is gone and that nobody else can take the place of."""
 
 NOT_DUE = "not due"
 """Why a step waits whose CU is to be opened later, by the plan."""
@@ -45,6 +49,7 @@ class Renting:
         self._known: dict[str, Rental] = {}
         self._starts: dict[str, datetime] = {}
         self._opens: dict[str, datetime] = {}
+        self._pauses: dict[str, tuple[float, float]] = {}
         self._read()
 
     def of(self, award: Allocation) -> Rental | None:
@@ -86,6 +91,14 @@ class Renting:
         rental = self.of(award)
         return award if rental is None else rental.whole()
 
+    def pause(self, resource_id: str) -> float:
+        """Has nothing started for a while on a CU that did not deliver; returns seconds, twice as
+        many each time."""
+        seconds, _ = self._pauses.get(resource_id, (FIRST_PAUSE_SECONDS / 2, 0.0))
+        seconds = min(MOST_PAUSE_SECONDS, 2 * seconds)
+        self._pauses[resource_id] = (seconds, time.monotonic() + seconds)
+        return seconds
+
     def open(self, award: Allocation, *, is_due: bool = False) -> Refusal | str | None:
         """Opens the rental that an award is a share of, where it is to be.
 
@@ -97,6 +110,8 @@ class Renting:
             None where it is open, or there is none; why not: NOT_DUE, or no room, money or turn.
         """
         rental = self.of(award)
+        if time.monotonic() < self._pauses.get(award.resource_id, (0.0, 0.0))[1]:
+            return NOT_DUE
         if rental is None or rental.state is not RentalState.PLANNED:
             return None
         now = self._market.now()

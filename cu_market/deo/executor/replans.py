@@ -21,6 +21,7 @@ from cu_market.deo.announcements import MAX_ROWS, table
 from cu_market.deo.executor.state import RunState
 from cu_market.deo.executor.timing import left_ms_of, spread_from
 from cu_market.domain.allocation import Allocation
+from cu_market.domain.outline import template_key
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.rental import is_share
 from cu_market.ledger.errors import AwardTakenError
@@ -118,11 +119,14 @@ class Replans:
         waiting = [step for step in negotiation.awarded if step not in negotiation.begun]
         reports = {step: negotiation.report(step) for step in waiting}
         deadline_ms = read_specs(self._outline)[0].deadline_ms
+        unfinished = [*run.active.executable_keys(), *run.unleased]
+        unfinished += [attempt.step_key for attempt in run.attempts.values()]
         return Going(
             run_id=self._outline.run_id,
             origin=self._origin,
             parents={step.step_key: step.depends_on for step in self._outline.steps},
             begun=negotiation.begun,
+            mapped={template_key(key) for key in unfinished if template_key(key) != key},
             over=[s.step_key for s in self._outline.steps if run.active.is_over(s.step_key)],
             left_ms={a.step_key: left_ms_of(negotiation, a) for a in run.attempts.values()},
             planned_ms=dict(self._planned_ms),

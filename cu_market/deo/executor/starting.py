@@ -71,6 +71,8 @@ class Starter:
             if is_due and not self._run.retendered.gives_way(step_key):
                 yield from self._lease_and_start(step_key)
         places = self._run.free_places()
+        if places <= 0 and not self._run.negotiation.leases.renting.has_standing():
+            return
         going: set[str] = set()
         beside: set[str] = set()
         looked_at = 0
@@ -85,13 +87,14 @@ class Starter:
                 going.add(step_key)
                 places -= self._run.is_limited(self._run.negotiation.award(step_key))
                 continue
+            award = self._run.negotiation.award(step_key)
+            looked_at += isinstance(refusal, Refusal) or not is_share(award)
             if isinstance(refusal, Refusal):
-                looked_at += 1
                 if self._wanting is None:
                     beside = set(going)
                 yield from self._tell_waiting(step_key, refusal)
             if self._run.waiting.is_overdue(step_key) and not is_share(award):
-                break  # on a rented CU it waits for its own run's steps
+                places = 0  # nothing passes it but what has a rented CU
         if not going and not self._run.active.has_waiting:
             return
         steps = self._run.active.take(going)
@@ -153,6 +156,8 @@ class Starter:
             yield from self._auction_again(award)
             return
         closed = self._run.negotiation.leases.renting.open(award, is_due=True)
+        if closed == NOT_DUE:
+            return  # its CU did not deliver, and is tried again later
         if isinstance(closed, Refusal):
             yield from self._tell_waiting(step_key, closed, award)
             return

@@ -30,6 +30,7 @@ class Waiting:
         planned_ms: when it is to start.
         earliest_ms: when what it waits for elsewhere lets it.
         latest_ms: when something elsewhere is to start that waits for it, or None.
+        retry_ms: by when it is to end where it may be revoked, or None.
         parents: those of its parents that wait or run on rentals.
     """
 
@@ -39,6 +40,7 @@ class Waiting:
     planned_ms: int
     earliest_ms: int = 0
     latest_ms: int | None = None
+    retry_ms: int | None = None
     parents: tuple[str, ...] = ()
 
 
@@ -181,17 +183,21 @@ def _running(stay: Stay) -> Task:
 
 def _task(name: str, each: Waiting, bids: Sequence[Bid]) -> Task:
     asked = replace(each.request, needs=each.size, latest_finish_ms=None)
-    # What was planned where it may be revoked had time for a retry; nothing else goes there.
-    is_revocable = each.rental.profile.interruption_millis_per_hour > 0
-    allowed = allowed_types(asked, bids, is_revocable=is_revocable)
+    takes_ms = max(1, each.request.duration_on(each.size.cpu_millis, 1000))
+    # What was planned where it may be revoked may be while a retry fits; nothing else goes there.
+    was_revocable = each.rental.profile.interruption_millis_per_hour > 0
+    fits = each.retry_ms is None or each.earliest_ms + takes_ms <= each.retry_ms
+    allowed = allowed_types(asked, bids, is_revocable=was_revocable and fits)
+    limits = [each.latest_ms, each.retry_ms if was_revocable and fits else None]
+    latest = [limit for limit in limits if limit is not None]
     return Task(
         task_id=name,
-        duration_ms=max(1, each.request.duration_on(each.size.cpu_millis, 1000)),
+        duration_ms=takes_ms,
         cpu_millis=each.size.cpu_millis,
         memory_bytes=each.size.memory_bytes,
         gpu_count=each.size.gpu_count,
         parents=each.parents,
         earliest_start_ms=each.earliest_ms,
-        latest_finish_ms=each.latest_ms,
+        latest_finish_ms=min(latest, default=None),
         machines=None if allowed is None else allowed | {each.rental.rental_id},
     )

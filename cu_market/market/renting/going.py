@@ -11,7 +11,7 @@ from cu_market.dnm.renegotiation import Spread
 from cu_market.dnm.renting import Left, Stay, Waiting
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.open_request import OpenRequest
-from cu_market.domain.outline import template_key
+from cu_market.domain.outline import expanded, template_key
 from cu_market.domain.rental import Rental, RentalState
 from cu_market.ledger.interface import Ledger
 
@@ -31,6 +31,7 @@ class Going:
         parents: of each step of its plan.
         begun: steps that have had a lease.
         over: steps that will never run.
+        mapped: steps of which something that was mapped from them has not ended.
         left_ms: by step, how long its running attempt is expected to go on.
         planned_ms: by step that has not begun, its planned start.
         spreads: of durations, by step.
@@ -44,6 +45,7 @@ class Going:
     parents: Mapping[str, tuple[str, ...]]
     begun: Collection[str]
     over: Collection[str] = ()
+    mapped: Collection[str] = ()
     left_ms: Mapping[str, int]
     planned_ms: Mapping[str, int]
     spreads: Mapping[str, Spread]
@@ -52,8 +54,9 @@ class Going:
     has_budget: bool = False
 
     def has_ended(self, step: str) -> bool:
-        """Whether a step is waited for no more."""
-        return step in self.over or (step in self.begun and step not in self.left_ms)
+        """Whether a step is waited for no more; one that is mapped, all that was mapped from it."""
+        is_had = step in self.begun and step not in self.left_ms and step not in self.mapped
+        return step in self.over or is_had
 
     def ms(self, moment: datetime) -> int:
         """Returns a moment in milliseconds after the origin."""
@@ -95,8 +98,9 @@ def left_of(
         )
     running = {stay.step_key for stay in stays if stay.end_ms > now_ms}
     waiting = {}
-    before = {step: _expanded(going.parents.get(step, ()), {*kept, *running}) for step in kept}
-    due = _due_ms(going, kept)
+    before = {step: expanded(going.parents.get(step, ()), {*kept, *running}) for step in kept}
+    due = _due_ms(going, kept, now_ms)
+    retries = _retries_ms(going, kept, before)
     for step, (row, asked) in kept.items():
         parents = before[step]
         elsewhere = [
@@ -108,7 +112,8 @@ def left_of(
             rental=current[row.capacity_id],
             planned_ms=max(now_ms, going.planned_ms.get(step, now_ms)),
             earliest_ms=max([now_ms, *elsewhere]),
-            latest_ms=due.get(step),
+            latest_ms=due.get(step, due.get(template_key(step))),
+            retry_ms=retries.get(step),
             parents=tuple(p for p in parents if p in kept or p in running),
         )
     return Left(
@@ -131,24 +136,47 @@ def left_of(
     )
 
 
-def _expanded(parents: Collection[str], known: Collection[str]) -> tuple[str, ...]:
-    """Returns the parents, in the place of one that is mapped what was mapped from it."""
-    found: list[str] = []
-    for parent in parents:
-        mapped = sorted(k for k in known if k != parent and template_key(k) == parent)
-        found += mapped or [parent]
-    return tuple(found)
-
-
-def _due_ms(going: Going, kept: Collection[str]) -> dict[str, int]:
-    """Returns when each step is to end for those that wait for it and are on no rental."""
+def _due_ms(going: Going, kept: Collection[str], now_ms: int) -> dict[str, int]:
+    """Returns when each step is to end for those that wait for it and are on no rental; a time that
+    has passed binds nobody any more."""
     due: dict[str, int] = {}
     for child, parents in going.parents.items():
-        if child in kept or child in going.begun or child not in going.planned_ms:
+        start_ms = going.planned_ms.get(child, 0)
+        if child in kept or child in going.begun or child in going.over or start_ms <= now_ms:
             continue
         for parent in parents:
-            due[parent] = min(going.planned_ms[child], due.get(parent, going.planned_ms[child]))
+            due[parent] = min(start_ms, due.get(parent, start_ms))
     return due
+
+
+def _retries_ms(going: Going, kept: Waits, before: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+    """Returns by when each step is to end where it may be revoked, so that it could run again, and
+    what waits for it on rentals, by the deadline."""
+    children: dict[str, list[str]] = {step: [] for step in kept}
+    for step, parents in before.items():
+        for parent in parents:
+            if parent in children:
+                children[parent].append(step)
+    tails: dict[str, int] = {}
+
+    def tail_ms(step: str) -> int:
+        stack = [step]
+        while stack:
+            top = stack[-1]
+            missing = [child for child in children[top] if child not in tails]
+            if missing:
+                stack += missing
+                continue
+            after = max((tails[child] for child in children[top]), default=0)
+            tails[top] = after + kept[top][0].expected_ms
+            stack.pop()
+        return tails[step]
+
+    return {
+        step: going.deadline_ms - tail_ms(step)
+        for step, (_, asked) in kept.items()
+        if asked.request.retry_must_fit and asked.request.latest_finish_ms is not None
+    }
 
 
 def _end_ms(going: Going, step: str, now_ms: int) -> int:

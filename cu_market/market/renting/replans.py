@@ -14,7 +14,6 @@ plan did not have: it might have to wait for the money.
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -28,6 +27,7 @@ from cu_market.domain.auction import Auction
 from cu_market.domain.bid import Bid
 from cu_market.domain.open_request import OpenRequest
 from cu_market.domain.rental import STANDING_RENTALS, Rental, RentalState
+from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import MICROUSD, format_usd
 from cu_market.market.auction import Market
 from cu_market.market.renting.going import Going, Waits, left_of
@@ -107,8 +107,8 @@ def look(market: Market, going: Going) -> Replanned | None:
     if any(stay.step_key in kept and stay.end_ms > left.now_ms for stay in left.stays):
         return None  # it has begun since it was read as waiting: looked at again
     places = replanned(left, bids, list(current.values())) if kept else {}
-    units = _free_units(market, round_, bids, current.values())
-    return _found(going, kept, current, rentals, places, offered, units, gone, now)
+    free = _free(market, round_, bids, current.values())
+    return _found(going, kept, current, rentals, places, offered, free, gone, now)
 
 
 def _offers(market: Market, round_: BidRound, rentals: Collection[Rental]) -> list[Bid]:
@@ -125,19 +125,18 @@ def _offers(market: Market, round_: BidRound, rentals: Collection[Rental]) -> li
     ]
 
 
-def _free_units(
+def _free(
     market: Market, round_: BidRound, bids: Collection[Bid], rentals: Collection[Rental]
-) -> dict[str, int]:
-    """Returns how many more of each bid's CUs there is room for, beside what the run is to rent."""
-    units = {}
-    for bid in bids:
-        capacity_id = bid.profile.capacity_id
+) -> dict[str, ResourceVector]:
+    """Returns what is free of each capacity that is offered, beside what the run is to rent."""
+    found = {}
+    for capacity_id in {bid.profile.capacity_id for bid in bids}:
         free = round_.pool.capacities[capacity_id].minus(market.ledger.held(capacity_id))
         for rental in rentals:
             if rental.state is RentalState.PLANNED and rental.capacity_id == capacity_id:
                 free = free.minus(rental.size)
-        units[bid.bid_id] = min(bid.quantity, bid.profile.size.copies_in(free))
-    return units
+        found[capacity_id] = free
+    return found
 
 
 def _repriced(rental: Rental, bid: Bid | None) -> Rental:
@@ -154,7 +153,7 @@ def _found(
     rentals: Collection[Rental],
     places: Mapping[str, Place],
     offered: Mapping[str, Bid],
-    units: Mapping[str, int],
+    free: Mapping[str, ResourceVector],
     gone: tuple[str, ...],
     now: datetime,
 ) -> Replanned:
@@ -183,7 +182,7 @@ def _found(
                 new[key] = replace(made, auction_id=auction_id)
             there = new[key]
         where[step] = there
-    if new and (going.has_budget or not _are_free(new.values(), units)):
+    if new and (going.has_budget or not _are_free(new.values(), free)):
         places, new, where = {}, {}, {s: current[row.capacity_id] for s, (row, _) in kept.items()}
     moves = {
         step: (row, _moved(row, asked, where[step], auction_id, now))
@@ -211,10 +210,13 @@ def _found(
     )
 
 
-def _are_free(new: Collection[Rental], units: Mapping[str, int]) -> bool:
-    """Whether there is room for as many of each type as are to be rented."""
-    wanted = Counter(rental.bid_id for rental in new)
-    return all(count <= units[bid_id] for bid_id, count in wanted.items())
+def _are_free(new: Collection[Rental], free: Mapping[str, ResourceVector]) -> bool:
+    """Whether there is room for all that are to be rented."""
+    wanted: dict[str, ResourceVector] = {}
+    for rental in new:
+        held = wanted.get(rental.capacity_id, ResourceVector())
+        wanted[rental.capacity_id] = held + rental.size
+    return all(size.fits_in(free[capacity_id]) for capacity_id, size in wanted.items())
 
 
 def _moved(

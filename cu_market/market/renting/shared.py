@@ -41,6 +41,7 @@ from cu_market.domain.plan import Award, Plan
 from cu_market.domain.problem import CUMarketError
 from cu_market.domain.rental import Rental
 from cu_market.domain.request import ResourceRequest
+from cu_market.domain.resources import ResourceVector
 from cu_market.domain.units import format_usd
 from cu_market.market.demand.requests import Demand
 from cu_market.market.ends import Ends
@@ -106,7 +107,7 @@ def with_shared(found: Together, beside: Beside) -> Together:
     quick = Budget(limit_seconds=QUICK_SHARE * limit / max(1, len(tries)), rounds=QUICK_ROUNDS)
     best: _Try | None = None
     for of, finish in tries:
-        if best is not None and clock() - began > QUICK_SHARE * limit:
+        if clock() - began > QUICK_SHARE * limit:
             break
         sharing = share(of, finish, solver=None, budget=quick, clock=clock)
         each = look.priced(of, finish, sharing)
@@ -206,6 +207,8 @@ class _Look:
 
     def priced(self, of: Shareable, finish_ms: int, sharing: Sharing | None) -> _Try | None:
         """Returns what the run's plan costs on a sharing's CUs; None where that does not count."""
+        if sharing is None or not self._has_room(sharing):
+            return None
         try:
             rented = None if sharing is None else self._rented(sharing, are_explained=False)
         except CUMarketError as error:  # a transfer leaves no time for a retry
@@ -221,6 +224,18 @@ class _Look:
             return None
         cost = rented.rest_microusd + sum(award.cost_microusd for award in plan.awards)
         return _Try(of=of, finish_ms=finish_ms, sharing=sharing, cost=cost)
+
+    def _has_room(self, sharing: Sharing) -> bool:
+        """Whether all of a sharing's CUs are free together: several types may be cut from one."""
+        bids = self.beside.bids
+        free = self.beside.crowd.free(bids.pool.capacities)
+        sold = {bid.bid_id: bid.profile for bid in bids.bids}
+        wanted: dict[str, ResourceVector] = {}
+        for cu in sharing.cus:
+            profile = sold[cu.machine]
+            held = wanted.get(profile.capacity_id, ResourceVector())
+            wanted[profile.capacity_id] = held + profile.size
+        return all(size.fits_in(free[name]) for name, size in wanted.items())
 
     def taken(self, best: _Try) -> Together:
         """Returns the run's plan on a sharing's CUs, explained and told."""

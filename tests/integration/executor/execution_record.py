@@ -17,6 +17,7 @@ from dagster._core.definitions.reconstruct import ReconstructableJob, Reconstruc
 from cu_market.deo.settings import instance_settings
 from cu_market.domain.allocation import Allocation
 from cu_market.domain.curve import UsageCurve
+from cu_market.domain.lease import RunLease
 from cu_market.domain.rental import Rental
 from cu_market.domain.request import StepIdentity
 from cu_market.domain.usage import Usage
@@ -128,6 +129,11 @@ class Bench:
         """Returns the CUs that a run has rented, or was to rent, the first planned first."""
         with self._ledger() as ledger:
             return ledger.rentals(run_id=run_id)
+
+    def live_runs(self) -> Sequence[RunLease]:
+        """Returns the runs whose run workers have not ended."""
+        with self._ledger() as ledger:
+            return ledger.live_runs()
 
     def bill(self, run_id: str) -> RunBill:
         """Returns a run's bill."""

@@ -3,7 +3,6 @@ happens to the run worker."""
 
 from __future__ import annotations
 
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from running import Running, wait_until
 from unhurried import UNHURRIED
 
 from cu_market.deo.launcher.reaper import reap_run
+from cu_market.deo.settings import instance_settings
 from cu_market.domain.allocation import AllocationState
 from cu_market.domain.rental import RentalState
-from cu_market.market.opening import close_market, open_instance_ledger, open_market
-from cu_market.market.settings import parse_settings
+from cu_market.market.opening import close_market, open_market
 
 pytestmark = [
     pytest.mark.integration,
@@ -125,12 +124,12 @@ def test_what_a_killed_run_worker_had_rented_is_closed_and_billed_once(
     said = selling(bench.home, startup_seconds=300)["market"]["settings"]
     running = Running("patient", folder, said)
     wait_until(lambda: (folder / "begun").exists())
-    with closing(open_instance_ledger(parse_settings(said, "test"), str(bench.home))) as ledger:
-        (run,) = ledger.live_runs()
+    (run,) = bench.live_runs()
     (opened,) = bench.rentals(run.run_id)
     assert opened.state is RentalState.OPEN
     running.kill()
-    market = open_market(parse_settings(said, "test"), str(bench.home))
+    own = instance_settings(bench.instance)
+    market = open_market(own.model_copy(update={"providers": said["providers"]}), str(bench.home))
     try:
         reap_run(market, run)
         (closed,) = bench.rentals(run.run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -192,7 +193,9 @@ def test_a_plan_says_anew_when_a_cu_is_opened(going: Going) -> None:
 class Looking:
     """A run as the one that looks after its rentals sees it."""
 
-    def __init__(self, going: Going, *names: str, waits_for_room: bool = False) -> None:
+    def __init__(
+        self, going: Going, *names: str, waits_for_room: bool = False, is_starting: bool = False
+    ) -> None:
         self.negotiation = going.negotiation
         self.active = SimpleNamespace(
             is_over=lambda name: name in names, retried_within=lambda _: []
@@ -201,7 +204,9 @@ class Looking:
         self.unleased: dict[str, Any] = {}
         self.attempts: dict[int, Any] = {}
         self.context = None
-        self.workers = SimpleNamespace(end_rented=lambda _: None)
+        self.workers = SimpleNamespace(
+            end_rented=lambda _: None, is_starting_rented=lambda: is_starting
+        )
 
 
 @pytest.fixture
@@ -224,20 +229,32 @@ def test_nothing_is_kept_for_steps_that_will_never_run(going: Going, said: list[
 
 
 def test_a_run_that_waits_for_room_gives_back_what_stands_idle(
-    going: Going, said: list[str]
+    going: Going, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     going.renting.open(going.award("a"))
     row = going.lease("a")
     going.at(3660)
     going.settle(row)
-    list(Rentals(Looking(going)).close(is_end=True))  # type: ignore[arg-type]
-    assert RentalState.OPEN in going.states().values()
     there = [n for n in "bc" if going.renting.is_open(going.award(n))]
-    list(Rentals(Looking(going, waits_for_room=True)).close(is_end=True))  # type: ignore[arg-type]
-    assert RentalState.OPEN not in going.states().values()
-    assert len(said) == 1
-    assert all(going.leases.has_ended(going.award(name)) for name in there)  # auctioned again
     assert there
+
+    def looked(after: float, **how: bool) -> bool:
+        """Returns whether anything is open once it has been looked at again so much later."""
+        began = time.monotonic()
+        looking = Rentals(Looking(going, **how))  # type: ignore[arg-type]
+        monkeypatch.setattr(rentals_module.time, "monotonic", lambda: began + after)
+        list(looking.close(is_end=True))
+        monkeypatch.undo()
+        return RentalState.OPEN in going.states().values()
+
+    monkeypatch.setattr(rentals_module, "DagsterEvent", MagicMock())
+    assert looked(60)  # nobody waits
+    assert looked(1, waits_for_room=True)  # not for long yet
+    assert looked(60, waits_for_room=True, is_starting=True)
+    event = SimpleNamespace(engine_event=lambda _context, sentence, _data: said.append(sentence))
+    monkeypatch.setattr(rentals_module, "DagsterEvent", event)
+    assert not looked(60, waits_for_room=True)
+    assert all(going.leases.has_ended(going.award(name)) for name in there)  # auctioned again
 
 
 @pytest.mark.parametrize("kind", [EndKind.NODE_LOST, EndKind.PREEMPTED, EndKind.UNSTARTED])
