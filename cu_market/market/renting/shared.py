@@ -6,7 +6,8 @@
    later), the joint plan is made quickly (``dnm.renting.sharing``) and priced as a plan of the run
    (``dnm.renting.rented``). One that passes what is left of the budget, or keeps the deadline less
    often than it is to be and the plan without sharing does, does not count.
-3. The cheapest is planned once more, with the solver and the time that is left.
+3. The cheapest, of those that keep the deadline as often as it is to be if there are any, is
+   planned once more, with the solver and the time that is left.
 
 Mapped steps whose number is not known have CUs of their own.
 """
@@ -111,8 +112,8 @@ def with_shared(found: Together, beside: Beside) -> Together:
             break
         sharing = share(of, finish, solver=None, budget=quick, clock=clock)
         each = look.priced(of, finish, sharing)
-        best = each if each is not None and (best is None or each.cost < best.cost) else best
-    if best is None or (look.cost - best.cost < look.least_microusd and not beside.is_needed):
+        best = each if each is not None and (best is None or each.rank < best.rank) else best
+    if best is None or not look.is_worth(best):
         return found
     solver = beside.market.solver
     sharing = share(
@@ -123,18 +124,25 @@ def with_shared(found: Together, beside: Beside) -> Together:
         clock=clock,
     )
     again = look.priced(best.of, best.finish_ms, sharing)
-    best = again if again is not None and again.cost <= best.cost else best
+    best = again if again is not None and again.rank <= best.rank else best
     return look.taken(best)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Try:
-    """A sharing that counts, and what the run's plan costs with it."""
+    """A sharing that counts, what the run's plan costs with it, and whether its deadline is then
+    kept as often as it is to be."""
 
     of: Shareable
     finish_ms: int
     sharing: Sharing
     cost: int
+    is_kept: bool
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """Less is better."""
+        return (not self.is_kept, self.cost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +156,16 @@ class _Look:
     def cost(self) -> int:
         """What the run's plan costs, delays and expected losses counted."""
         return sum(award.cost_microusd for award in self.found.plan.awards)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether without sharing the deadline is kept less often than it is to be."""
+        ends = self.found.ends
+        return self.beside.is_needed or (ends is not None and not ends.is_kept)
+
+    def is_worth(self, best: _Try) -> bool:
+        """Whether a sharing is taken: it costs less, or only with it is the deadline kept."""
+        return (self.is_short and best.is_kept) or self.cost - best.cost >= self.least_microusd
 
     @property
     def least_microusd(self) -> float:
@@ -175,7 +193,7 @@ class _Look:
             present = sum(each.cost_microusd for each in awards if each.request_id in steps)
             alone = Counter(each.bid_id for each in awards if each.request_id not in steps)
             of = replace(of, units={b: max(0, n - alone[b]) for b, n in of.units.items()})
-            if of.floor_microusd + self.least_microusd <= present or beside.is_needed:
+            if of.floor_microusd + self.least_microusd <= present or self.is_short:
                 found.append(of)
         return found
 
@@ -220,10 +238,17 @@ class _Look:
         left, plan = self.beside.demand.left_microusd, together.plan
         if left is not None and plan.money_microusd > max(left, self.found.plan.money_microusd):
             return None
-        if not self._is_in_time(together):
+        ends = self._ends(together)
+        if ends is not None and not (ends.is_kept or self._is_no_later(ends)):
             return None
         cost = rented.rest_microusd + sum(award.cost_microusd for award in plan.awards)
-        return _Try(of=of, finish_ms=finish_ms, sharing=sharing, cost=cost)
+        return _Try(
+            of=of,
+            finish_ms=finish_ms,
+            sharing=sharing,
+            cost=cost,
+            is_kept=ends is None or ends.is_kept,
+        )
 
     def _has_room(self, sharing: Sharing) -> bool:
         """Whether all of a sharing's CUs are free together: several types may be cut from one."""
@@ -247,20 +272,24 @@ class _Look:
         why = (
             "with a CU for each step it would not end in time"
             if self.beside.is_needed
+            else "the deadline is kept as often as it is to be, with a CU for each step it is not"
+            if self.is_short and best.is_kept
             else f"that costs {format_usd(best.cost)}, a CU for each step {format_usd(self.cost)}, "
             "delays counted"
         )
         notes = (*together.plan.notes, _note(rented.rentals, together.plan, why))
         return replace(together, plan=replace(together.plan, notes=notes), ends=ends)
 
-    def _is_in_time(self, together: Together) -> bool:
+    def _ends(self, together: Together) -> Ends | None:
+        """Returns when the run ends; None where medians are enough: by them it is in time."""
         if self.beside.walked is None or self.beside.is_needed:
-            return True  # nobody is refused whom medians would serve
-        ends, before = self.beside.walked(together), self.found.ends
-        if ends.is_kept:
-            return True
+            return None  # nobody is refused whom medians would serve
+        return self.beside.walked(together)
+
+    def _is_no_later(self, ends: Ends) -> bool:
+        before = self.found.ends
         return (
-            before is not None and not before.is_kept and (ends.confident_ms <= before.confident_ms)
+            before is not None and not before.is_kept and ends.confident_ms <= before.confident_ms
         )
 
     def _rented(self, sharing: Sharing, *, are_explained: bool) -> Rented | None:

@@ -153,7 +153,7 @@ def beside_others_in_time(
     """
     clock, seconds = market.terms.clock, market.settings.solve_seconds
     began = clock()
-    by_medians = is_by_medians(demand, market.settings)
+    by_medians, asked = is_by_medians(demand, market.settings), demand
     may_be_late = not by_medians and are_unsure((*demand.requests, *crowd.requests))
     first_seconds = FIRST_SHARE * seconds if may_be_late else seconds
     found = beside_others(
@@ -183,22 +183,8 @@ def beside_others_in_time(
             has_time=lambda: clock() < until,
         )
     if may_rent:
-        others, standing = _as_planned(found, bids)
-        walked = None if by_medians else walker(market, outline, demand, bids, crowd)
-        found = with_shared(
-            found,
-            Beside(
-                market=market,
-                outline=outline,
-                demand=demand,
-                bids=bids,
-                crowd=crowd,
-                others=others,
-                standing=standing,
-                walked=walked,
-                is_hurried=is_hurried,
-            ),
-        )
+        beside = _beside(market, outline, asked, bids, crowd, found)
+        found = with_shared(found, replace(beside, is_hurried=is_hurried))
     return _priced(market, demand, bids, crowd, found) if is_priced else found
 
 
@@ -287,23 +273,32 @@ def _in_time_on_shared(
     )
     if found.plan.unserved:
         return None
+    beside = _beside(market, outline, demand, bids, crowd, found)
+    shared = with_shared(found, replace(beside, is_needed=True))
+    return shared if shared.rentals else None
+
+
+def _beside(
+    market: Market,
+    outline: RunOutline,
+    demand: Demand,
+    bids: BidRound,
+    crowd: Crowd,
+    found: Together,
+) -> Beside:
+    """Returns what a plan was made of, and beside what, for what is to be made of it."""
     others, standing = _as_planned(found, bids)
     by_medians = is_by_medians(demand, market.settings)
-    shared = with_shared(
-        found,
-        Beside(
-            market=market,
-            outline=outline,
-            demand=demand,
-            bids=bids,
-            crowd=crowd,
-            others=others,
-            standing=standing,
-            walked=None if by_medians else walker(market, outline, demand, bids, crowd),
-            is_needed=True,
-        ),
+    return Beside(
+        market=market,
+        outline=outline,
+        demand=demand,
+        bids=bids,
+        crowd=crowd,
+        others=others,
+        standing=standing,
+        walked=None if by_medians else walker(market, outline, demand, bids, crowd),
     )
-    return shared if shared.rentals else None
 
 
 def _as_planned(

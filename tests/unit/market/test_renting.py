@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sellers import NOW, Seller, market_of, run, step
+from unsure import unsure
 
 from cu_market.domain.allocation import Allocation, AllocationState
 from cu_market.domain.inputs import Place
@@ -131,6 +132,19 @@ def test_a_deadline_buys_as_many_as_it_needs() -> None:
     soon = market_of(sharing()).clear(run(*steps, deadline_seconds="3700"), place="launcher")
     assert set(names(soon).values()) == {"cloud/cu#1", "cloud/cu#2"}
     assert max(a.start_ms + a.expected_ms for a in soon.plan.awards) <= 3_700_000
+
+
+def test_unsure_steps_share_as_many_as_the_confidence_needs() -> None:
+    tags = {"deadline_seconds": str(2.3 * 3600), "value_of_time_usd_per_hour": "0"}
+    # With eight CUs to be had, each step could have one and be in time; with four it could not.
+    for quantity, confidence, rented in ((4, "0.5", 1), (4, "0.95", 2), (8, "0.95", 2)):
+        market = market_of(sharing(quantity=quantity))
+        market = unsure(market, **dict.fromkeys("abcdefgh", 1.4))
+        found = clear(market, *"abcdefgh", **tags, deadline_confidence=confidence)
+        assert len(found.auction.report["rentals"]) == rented
+        told = found.auction.report.get("deadline")
+        assert (told is None) == (confidence == "0.5")
+        assert told is None or told["is_kept"]
 
 
 def test_steps_that_end_in_time_only_where_their_cu_starts_once_share_one() -> None:
