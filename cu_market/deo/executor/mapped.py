@@ -49,7 +49,7 @@ class Mapped:
             if len(keys) < LEAST or not self._may_share(template):
                 continue
             try:
-                negotiation.award_mapped(template, keys)
+                negotiation.award_anew(keys)
             except CUMarketError:
                 logger.exception("mapped steps stay as awarded", extra={"action": "share"})
                 return

@@ -77,7 +77,7 @@ class Negotiation:
         auction: Auction,
     ) -> None:
         self.market = market
-        self.outline = self._outline = outline
+        self.outline = outline
         self.first_auction = auction
         self._steps = {step.step_key: step for step in outline.steps}
         self._book = AwardBook(market.ledger, outline.run_id, awards, auction)
@@ -159,7 +159,7 @@ class Negotiation:
                 step,
                 ending,
                 measurement,
-                job_name=self._outline.job_name,
+                job_name=self.outline.job_name,
                 spec=self._specs[self._step(lease.step_key).step_key],
                 ended_at=now,
             )
@@ -252,7 +252,7 @@ class Negotiation:
         """Returns the steps of the outline that have an award and never had a lease."""
         return tuple(
             step.step_key
-            for step in self._outline.steps
+            for step in self.outline.steps
             if step.step_key in self._book and step.step_key not in self._leased
         )
 
@@ -273,7 +273,8 @@ class Negotiation:
         return sorted(step for step in waits if self.award(step).resource_id == resource_id)
 
     def award_anew(self, steps: Collection[str]) -> None:
-        """Holds a new auction for steps that run now no more or not yet, all together.
+        """Holds a new auction for steps that run now no more or not yet, all together; mapped ones
+        may be among them.
 
         Raises:
             InvalidInputError, MarketUnavailableError: nobody can serve one of them.
@@ -286,16 +287,6 @@ class Negotiation:
             if each.step_key in steps
         ]
         outline = replace(outline, steps=(*known, *map(self._measured, mapped)))
-        self._hold_anew(outline, floors=self._floors, excluded=self.excluded())
-
-    def award_mapped(self, template: str, step_keys: Sequence[str]) -> None:
-        """Holds an auction of steps that were mapped from one, all together.
-
-        Raises:
-            InvalidInputError, MarketUnavailableError: nobody can serve one of them.
-        """
-        steps = tuple(self._measured(step_key) for step_key in step_keys)
-        outline = replace(self.remaining({template}), steps=steps)
         self._hold_anew(outline, floors=self._floors, excluded=self.excluded())
 
     @property
@@ -316,7 +307,7 @@ class Negotiation:
 
     def remaining(self, steps: Collection[str]) -> RunOutline:
         """Returns the outline of these steps alone, free of dependencies on all others."""
-        part = part_of(self._outline, steps)
+        part = part_of(self.outline, steps)
         measured = (
             self._origins.placed(self.outputs.measured(step, step.step_key)) for step in part.steps
         )
@@ -437,7 +428,7 @@ class Negotiation:
         return self.market.size(outline, {}, self.market.now()).sized[step.step_key]
 
     def _alone(self, step: StepOutline) -> RunOutline:
-        return replace(self._outline, steps=(step,), tags=tags_for(self._outline, step))
+        return replace(self.outline, steps=(step,), tags=tags_for(self.outline, step))
 
     def _measured(self, step_key: str) -> StepOutline:
         """Returns the step alone, with the size of its inputs as far as they are written."""

@@ -60,10 +60,10 @@ class Rentals:
 
     def _is_soon(self, step_key: str, left: dict[str, int], startup_ms: int) -> bool:
         """Whether all that a step waits for runs, and is expected to end within a start-up."""
-        parents = self._run.negotiation.parents(step_key)
+        parents, begun = self._run.negotiation.parents(step_key), self._run.negotiation.begun
         running = [left[parent] for parent in parents if parent in left]
-        begun = all(p in left or p in self._run.negotiation.begun for p in parents)
-        return bool(running) and begun and max(running) <= startup_ms
+        is_free = all(parent in left or parent in begun for parent in parents)
+        return bool(running) and is_free and max(running) <= startup_ms
 
     def _start_worker(self, step_key: str) -> None:
         try:

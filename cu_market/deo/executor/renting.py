@@ -147,7 +147,7 @@ class Renting:
 
     def has_standing(self) -> bool:
         """Whether any CU is rented now, or is to be."""
-        return any(each.state in STANDING_RENTALS for each in self._known.values())
+        return bool(self.standing_ids())
 
     def standing_ids(self) -> set[str]:
         """Returns the ids of those that are open, or are to be."""

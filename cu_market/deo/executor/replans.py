@@ -116,7 +116,8 @@ class Replans:
 
     def _going(self) -> Going:
         run, negotiation = self._run, self._run.negotiation
-        waiting = [step for step in negotiation.awarded if step not in negotiation.begun]
+        begun = negotiation.begun
+        waiting = [step for step in negotiation.awarded if step not in begun]
         reports = {step: negotiation.report(step) for step in waiting}
         deadline_ms = read_specs(self._outline)[0].deadline_ms
         unfinished = [*run.active.executable_keys(), *run.unleased]
@@ -125,7 +126,7 @@ class Replans:
             run_id=self._outline.run_id,
             origin=self._origin,
             parents={step.step_key: step.depends_on for step in self._outline.steps},
-            begun=negotiation.begun,
+            begun=begun,
             mapped={template_key(key) for key in unfinished if template_key(key) != key},
             over=[s.step_key for s in self._outline.steps if run.active.is_over(s.step_key)],
             left_ms={a.step_key: left_ms_of(negotiation, a) for a in run.attempts.values()},
@@ -155,7 +156,7 @@ class Replans:
                 logger.info("an award was moved meanwhile", extra={"action": "replan"})
                 return
         self._planned_ms.update(found.planned_ms)
-        negotiation.leases.renting.follow(
+        renting.follow(
             {step: self._origin + ms * _MILLISECOND for step, ms in found.planned_ms.items()},
             {rental: self._origin + ms * _MILLISECOND for rental, ms in found.opens_ms.items()},
         )

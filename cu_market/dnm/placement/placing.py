@@ -172,13 +172,7 @@ def plan_chosen(
         requests, bids, capacities, running, standing: as plan_placed.
         choice: bid_id by request_id.
     """
-    given = Given(
-        requests=kept_as_chosen(requests, bids, choice, standing),
-        bids=bids,
-        capacities=capacities,
-        running=running,
-        standing=standing,
-    )
+    given = _given(requests, bids, capacities, choice, running, standing)
     return _Placing(given, Priced()).exact(choice).plan()
 
 
@@ -198,14 +192,26 @@ def plan_standing(
         standing: of every request.
     """
     choice = {name: place.bid_id for name, place in standing.items()}
-    given = Given(
+    given = _given(requests, bids, capacities, choice, running, standing)
+    return _Placing(given, Priced()).stays().plan()
+
+
+def _given(
+    requests: Sequence[ResourceRequest],
+    bids: Sequence[Bid],
+    capacities: Mapping[str, ResourceVector],
+    choice: Mapping[str, str],
+    running: Sequence[RunningLease],
+    standing: Mapping[str, Standing],
+) -> Given:
+    """Returns what a choice is placed among; what is kept together is where it has most of it."""
+    return Given(
         requests=kept_as_chosen(requests, bids, choice, standing),
         bids=bids,
         capacities=capacities,
         running=running,
         standing=standing,
     )
-    return _Placing(given, Priced()).stays().plan()
 
 
 def depends_on_places(requests: Sequence[ResourceRequest], bids: Sequence[Bid]) -> bool:
