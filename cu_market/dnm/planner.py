@@ -290,8 +290,9 @@ def _improve_in_arrays(case: _Instance, search: _Search) -> _Search:
         starts,
         case.surcharges,
         solver=case.solver,
+        limit_seconds=left(),
         gap=case.gap,
-        left=left,
+        clock=case.clock,
     )
     schedule, found_by = search.schedule, search.solver
     found = construct_best(case.table, fixed_starts=False, chosen=chosen, seated=case.held)

@@ -22,6 +22,7 @@ from selection_instance import generate
 
 from cu_market.dnm import plan
 from cu_market.dnm.programs.solve import InProcessSolver
+from cu_market.dnm.selection.search import warm
 from cu_market.domain.plan import Plan
 
 EARLY_SECONDS = 1.5
@@ -99,7 +100,7 @@ def main() -> int:
             "set it to one to measure selection",
         )
         return 0
-    _load_solver()
+    _load()
     for size in arguments.sizes:
         steps, bids = map(int, size.split("x"))
         for contention in arguments.contentions:
@@ -112,11 +113,12 @@ def main() -> int:
     return 0
 
 
-def _load_solver() -> None:
-    """Loads it before anything is measured, as the solver's child is loaded when it is asked.
+def _load() -> None:
+    """Loads solver and compiled code before anything is measured, as a daemon has them.
 
     The first model of a process writes a banner to standard output, where lines of JSON are to be.
     """
+    warm()
     import pulp  # noqa: F401
 
     kept = os.dup(1)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from joint_workloads import workloads
 
+from cu_market.dnm.compiled.draws import draws_from
 from cu_market.dnm.schedule.bundle import Catalogue
 from cu_market.dnm.schedule.construction import inserted
 from cu_market.dnm.schedule.packing import Packing
@@ -19,7 +20,6 @@ from cu_market.dnm.schedule.search.arrays import (
     state_of,
     work_for,
 )
-from cu_market.dnm.schedule.search.draws import draws_from
 from cu_market.dnm.schedule.search.insertion import NEW, NOWHERE, best_spot, put_on, take_off
 from cu_market.dnm.schedule.search.loads import settle
 from cu_market.dnm.schedule.search.rounds import run_rounds

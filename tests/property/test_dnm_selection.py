@@ -16,7 +16,7 @@ from cu_market.dnm.planner import plan
 from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram
 from cu_market.dnm.programs.solve import InProcessSolver, no_clock
 from cu_market.dnm.selection.arrays import INFEASIBLE, tabulate
-from cu_market.dnm.selection.multipliers import bound, whole
+from cu_market.dnm.selection.multipliers import bound, multipliers
 from cu_market.dnm.selection.planner import plan_selection
 from cu_market.dnm.surcharges import Priced
 from cu_market.domain.bid import Bid
@@ -115,8 +115,10 @@ def test_the_order_of_arrival_changes_nothing(given_input: Input, random: object
 def test_any_prices_give_a_valid_bound(given_input: Input, values: list[float]) -> None:
     requests, bids, capacities, running = given_input
     arrays = tabulate(requests, bids, capacities, running=running, surcharges=Priced())
-    prices = np.resize(np.array(values), arrays.limits.shape)
-    assert bound(arrays, whole(prices)) <= optimal(given_input).objective_microusd
+    prices = multipliers(
+        arrays, np.arange(arrays.limits.size), np.resize(np.array(values), arrays.limits.size)
+    )
+    assert bound(arrays, prices) <= optimal(given_input).objective_microusd
 
 
 class Hostile:

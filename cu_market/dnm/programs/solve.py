@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from cu_market.dnm.programs.instance import ProgramData
 from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram
-
-if TYPE_CHECKING:
-    from cu_market.dnm.programs.linear_program import LiveProgram
 
 INTEGRALITY = 1e-5
 
@@ -86,12 +83,6 @@ class InProcessSolver:
         from cu_market.dnm.programs.linear_program import solve_linear
 
         return solve_linear(program, limit_seconds=limit_seconds, gap=gap)
-
-    def open_program(self, program: LinearProgram) -> LiveProgram:
-        """Returns the program on a live model; imports PuLP on the first call."""
-        from cu_market.dnm.programs.linear_program import LiveProgram
-
-        return LiveProgram(program)
 
 
 def read_choice(data: ProgramData, answer: SolverAnswer) -> dict[int, int] | None:

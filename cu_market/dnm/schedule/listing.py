@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cu_market.dnm.schedule.compiled import kept_on_disk, sources
+from cu_market.dnm.compiled import Array, kept_on_disk, sources
 from cu_market.dnm.schedule.workload import MachineType, Workload
-
-Array = NDArray[Any]
 
 
 def run_list(
@@ -132,4 +129,4 @@ def _compiled_list(texts: str) -> Callable[..., None]:
     return listed
 
 
-_listed = _compiled_list(sources())
+_listed = _compiled_list(sources(Path(__file__).parent))

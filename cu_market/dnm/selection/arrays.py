@@ -1,8 +1,7 @@
 """Every pair of a request and a bid as arrays of whole numbers, and the rooms over time.
 
 The same definitions as in objective.py and feasibility.py, a whole matrix at a time: what is chosen
-is checked from the records afterwards, where a difference would show. numpy is imported in this
-package and by programs.growing only: nothing on a step's path imports either.
+is checked from the records afterwards, where a difference would show.
 """
 
 from __future__ import annotations
@@ -25,6 +24,8 @@ Whole = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int32]
 INFEASIBLE = np.int64(2**60)
+UNSERVED = -1
+"""In the place of a bid."""
 
 ROWS_AT_ONCE = 256
 """Requests whose pairs are computed together: what is only needed on the way stays small."""
@@ -58,6 +59,17 @@ class Selection:
     rooms: tuple[Room, ...]
     limits: Whole
     uses: tuple[tuple[tuple[int, Whole], ...], ...]
+
+    def uses_in_arrays(self) -> tuple[Whole, Whole, Whole]:
+        """Returns uses one after the other: (m + 1,) where each bid's begin, (K,) rooms, and (K, n)
+        amounts."""
+        every = [use for used in self.uses for use in used]
+        begins = np.cumsum([0, *(len(used) for used in self.uses)])
+        rooms = np.array([room for room, _ in every], dtype=np.int64)
+        amounts = np.zeros((len(every), len(self.requests)), dtype=np.int64)
+        for k, (_, each) in enumerate(every):
+            amounts[k] = each
+        return begins, rooms, amounts
 
 
 def tabulate(

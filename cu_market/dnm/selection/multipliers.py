@@ -1,4 +1,4 @@
-"""Prices of rooms over time: subgradients find them, whole numbers turn them into a bound.
+"""Prices of rooms over time, and what they prove: whole numbers turn any prices into a bound.
 
 For any mu_rt >= 0,
 
@@ -6,8 +6,13 @@ For any mu_rt >= 0,
 
 is at most the cost of every selection (Geoffrion, "Lagrangean relaxation for integer programming",
 1974). A pair holds its rooms from its start to its end, so its price is a difference of two prefix
-sums, and one evaluation costs a pass over the matrix. Multipliers are whole multiples of 2^-SHIFT
-micro-dollars, so that L is computed exactly.
+sums, and one evaluation costs a pass over the matrix.
+
+Multipliers are whole numbers: the price of a granule, 2^-(SHIFT + FINE) micro-dollars each. A
+granule is a power of two of a room's unit, such that a room has some hundred thousand: a byte's
+price would be less than can be said. What a pair holds is rounded down to granules and what a room
+has is rounded up, so that L is never too high. What overflows is dearer than any penalty, and
+counts as the penalty or as less.
 """
 
 from __future__ import annotations
@@ -18,107 +23,77 @@ import numpy.typing as npt
 from cu_market.dnm.selection.arrays import INFEASIBLE, ROWS_AT_ONCE, Flags, Selection, Whole
 
 SHIFT = 8
+FINE = 12
+GRANULES = 17
+"""A room has less than so many powers of two of granules."""
+
 Prices = npt.NDArray[np.float64]
-LARGEST_PRICE = 2.0**40
-ITERATIONS = 20
+LARGEST_PRICE = 2.0**56
 
 
-def rounded(prices: Prices) -> Whole:
-    """Returns usable multipliers, multiples of 2^-SHIFT; what is no price counts as 0."""
-    usable = np.where(np.isfinite(prices) & (prices > 0), np.minimum(prices, LARGEST_PRICE), 0.0)
-    found: Whole = np.rint(usable * 2**SHIFT).astype(np.int64)
+def granules(selection: Selection) -> Whole:
+    """Returns (R,) which power of two of a room's unit is a granule."""
+    bits = np.array([int(row.max(initial=0)).bit_length() for row in selection.limits])
+    found: Whole = np.maximum(bits - GRANULES, 0).astype(np.int64)
     return found
 
 
-def whole(prices: Prices) -> Whole:
-    """Returns (R, T) usable multipliers, room by room: few have a price, and R T is large."""
-    found = np.zeros(prices.shape, dtype=np.int64)
-    for room in np.flatnonzero(prices.any(axis=1)).tolist():
-        found[room] = rounded(prices[room])
+def multipliers(selection: Selection, rows: Whole, prices: Prices) -> Whole:
+    """Returns (R, T) usable multipliers; what is no price counts as 0.
+
+    Args:
+        selection: the input.
+        rows: flat indices of (room, start).
+        prices: of each of these, micro-dollars for one of the room's units.
+    """
+    found = np.zeros(selection.limits.shape, dtype=np.int64)
+    of_granule = np.exp2(granules(selection) + SHIFT + FINE)
+    # What is no number is no price.
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = prices * of_granule[rows // selection.limits.shape[1]]
+        usable = np.where(np.isfinite(scaled) & (scaled > 0), scaled, 0.0)
+    found.flat[rows] = np.rint(np.minimum(usable, LARGEST_PRICE)).astype(np.int64)
     return found
 
 
-def reduced_costs(selection: Selection, multipliers: Whole, out: Whole | None = None) -> Whole:
+def reduced_costs(selection: Selection, prices: Whole, out: Whole | None = None) -> Whole:
     """Returns (n, m) costs with rooms paid for, in multiples of 2^-SHIFT micro-dollars.
 
     Args:
         selection: the input.
-        multipliers: see whole.
+        prices: (R, T), see multipliers.
         out: (n, m) to write them to; a new array by default.
     """
     # What overflows is infeasible and set below.
     total: Whole = np.left_shift(selection.costs, SHIFT, out=out)
     sums: dict[int, Whole] = {}
-    for room in np.flatnonzero(multipliers.any(axis=1)).tolist():
-        sums[room] = np.zeros(multipliers.shape[1] + 1, dtype=np.int64)
-        np.cumsum(multipliers[room], out=sums[room][1:])
+    for room in np.flatnonzero(prices.any(axis=1)).tolist():
+        sums[room] = np.zeros(prices.shape[1] + 1, dtype=np.int64)
+        np.cumsum(prices[room], out=sums[room][1:])
+    down = granules(selection).tolist()
     for b, used in enumerate(selection.uses):
         for room, amounts in used:
             if room in sums:
                 paid = sums[room][selection.behind[:, b]] - sums[room][selection.first]
-                total[:, b] += paid * amounts
+                total[:, b] += (paid * (amounts >> down[room])) >> FINE
     total[selection.costs == INFEASIBLE] = INFEASIBLE
     return total
 
 
-def bound(selection: Selection, multipliers: Whole, reduced: Whole | None = None) -> int:
+def bound(selection: Selection, prices: Whole, reduced: Whole | None = None) -> int:
     """Returns L, rounded up to whole micro-dollars."""
-    costs = reduced_costs(selection, multipliers) if reduced is None else reduced
+    costs = reduced_costs(selection, prices) if reduced is None else reduced
     unserved = selection.penalties << SHIFT
     least = np.minimum(costs.min(axis=1, initial=INFEASIBLE), unserved)
     # In Python's whole numbers, which do not overflow; few rooms have a price.
-    rooms = np.flatnonzero(multipliers.any(axis=1))
-    priced = np.nonzero(multipliers[rooms])
-    prices = multipliers[rooms][priced].tolist()
-    limits = selection.limits[rooms][priced].tolist()
-    paid = sum(price * limit for price, limit in zip(prices, limits, strict=True))
-    total = int(sum(least.tolist())) - int(paid)
+    rooms = np.flatnonzero(prices.any(axis=1))
+    where, starts = np.nonzero(prices[rooms])
+    down = granules(selection)[rooms][where]
+    limits = -(-selection.limits[rooms][where, starts] >> down)
+    each = zip(prices[rooms][where, starts].tolist(), limits.tolist(), strict=True)
+    paid = sum(int(price) * int(limit) for price, limit in each)
+    total = int(sum(least.tolist())) - -(-paid >> FINE)
     return -(-total >> SHIFT)
-
-
-def subgradient(
-    selection: Selection, upper: int, iterations: int = ITERATIONS
-) -> tuple[Whole, int]:
-    """Returns multipliers and their bound after so many steps from zero.
-
-    Step length as Held, Wolfe and Crowder ("Validation of subgradient optimization", 1974): the
-    distance to a known selection's cost over the squared norm, halved where nothing improves.
-    """
-    rooms, moments = selection.limits.shape
-    prices = np.zeros((rooms, moments))
-    best, best_bound, factor, stale = whole(prices), -(2**62), 1.0, 0
-    requests, units = np.arange(len(selection.requests)), _units(selection)
-    reduced = np.empty_like(selection.costs)
-    for _ in range(iterations):
-        multipliers = whole(prices)
-        reduced_costs(selection, multipliers, out=reduced)
-        choice = reduced.argmin(axis=1)
-        served = reduced[requests, choice] < selection.penalties << SHIFT
-        found = bound(selection, multipliers, reduced)
-        if found > best_bound:
-            best, best_bound, stale = multipliers, found, 0
-        else:
-            stale += 1
-            if stale == 4:
-                factor, stale = factor / 2, 0
-                prices = best / 2.0**SHIFT
-                continue
-        excess = usage(selection, np.where(served, choice, -1))
-        excess -= selection.limits
-        # Where a room is not priced and not exceeded, nothing pulls.
-        pull = np.where((prices > 0) | (excess > 0), excess, 0) / units
-        norm = float((pull**2).sum())
-        if norm == 0:
-            break
-        step = factor * max(upper - found, 1) / norm
-        prices = np.maximum(prices + step * pull / units, 0.0)
-    return best, best_bound
-
-
-def _units(selection: Selection) -> Prices:
-    """Returns (R, 1) what each room is measured in, so that bytes and units pull alike."""
-    largest: Prices = np.maximum(selection.limits.max(axis=1, initial=1), 1).astype(float)
-    return largest[:, None]
 
 
 def usage(selection: Selection, choice: Whole) -> Whole:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +11,11 @@ from cu_market.dnm.feasibility import refusals
 from cu_market.dnm.given import Given
 from cu_market.dnm.objective import Surcharges, expected_ms, money_microusd
 from cu_market.dnm.offers import RunningLease
-from cu_market.dnm.programs.growing import Growing, OpensPrograms, Rebuilt
-from cu_market.dnm.programs.linear import LinearProgram, LinearSolver
+from cu_market.dnm.programs.linear import LinearSolver
 from cu_market.dnm.programs.solve import Clock
-from cu_market.dnm.selection.arrays import INFEASIBLE, Selection, tabulate
-from cu_market.dnm.selection.generation import Found, select
-from cu_market.dnm.selection.rounding import UNSERVED, Holding
+from cu_market.dnm.selection.arrays import INFEASIBLE, UNSERVED, Selection, Whole, tabulate
+from cu_market.dnm.selection.found import Found, uncontended
+from cu_market.dnm.selection.multipliers import usage
 from cu_market.dnm.verify import violations
 from cu_market.domain.bid import Bid
 from cu_market.domain.plan import Award, Loss, LossReason, Plan, Unserved
@@ -50,12 +49,8 @@ def plan_selection(
     began = clock()
     selection = tabulate(requests, bids, capacities, running=running, surcharges=surcharges)
     tabulated = clock()
-    found = select(
-        selection,
-        _opener(solver),
-        gap=gap,
-        left=lambda: limit_seconds - (clock() - began),
-    )
+    left = limit_seconds - (tabulated - began)
+    found = _select(selection, solver, gap=gap, limit_seconds=left, clock=clock)
     searched = clock()
     awards, unserved = _outcome(selection, found, surcharges)
     wrong = violations(
@@ -89,8 +84,9 @@ def choose_at(
     surcharges: Surcharges,
     *,
     solver: object,
+    limit_seconds: float,
     gap: float,
-    left: Callable[[], float],
+    clock: Clock,
 ) -> tuple[dict[int, int], str, bool]:
     """Returns a choice at given starts: bid by request, as numbered in an OfferTable of the same
     input; what found it; whether the clock ended the search.
@@ -100,37 +96,46 @@ def choose_at(
         starts_ms: by request_id.
         surcharges: as planner.plan.
         solver: as planner.plan.
-        gap: where the search ends.
-        left: seconds left.
+        limit_seconds, gap, clock: as planner.plan.
     """
     at = [replace(r, earliest_start_ms=starts_ms[r.request_id]) for r in given.requests]
     selection = tabulate(
         at, given.bids, given.capacities, running=given.running, surcharges=surcharges
     )
-    found = select(selection, _opener(solver), gap=gap, left=left)
+    found = _select(selection, solver, gap=gap, limit_seconds=limit_seconds, clock=clock)
     served = np.flatnonzero(found.choice != UNSERVED).tolist()
     return {i: int(found.choice[i]) for i in served}, found.solver, found.is_cut
 
 
-def _opener(solver: object) -> Callable[[LinearProgram], Growing] | None:
-    if isinstance(solver, OpensPrograms):
-        return solver.open_program
-    if isinstance(solver, LinearSolver):
-        return lambda program: Rebuilt(program, solver)
-    return None
+def _select(
+    selection: Selection, solver: object, *, gap: float, limit_seconds: float, clock: Clock
+) -> Found:
+    found = uncontended(selection)
+    if found is None:
+        from cu_market.dnm.selection.search import search, warm  # numba: off the light path
+
+        warm()
+        began = clock()
+        found = search(
+            selection,
+            solver if isinstance(solver, LinearSolver) else None,
+            gap=gap,
+            left=lambda: limit_seconds - (clock() - began),
+        )
+    return found
 
 
 def _outcome(
     selection: Selection, found: Found, surcharges: Surcharges
 ) -> tuple[list[Award], list[Unserved]]:
-    holding = Holding(selection, found.choice)
+    free = selection.limits - usage(selection, found.choice)
     awards: list[Award] = []
     unserved: list[Unserved] = []
     for i, request in enumerate(selection.requests):
         b = int(found.choice[i])
         if b == UNSERVED:
             every = range(len(selection.bids))
-            losses = tuple(_loss(holding, i, k, None, surcharges) for k in every)
+            losses = tuple(_loss(selection, free, i, k, None, surcharges) for k in every)
             unserved.append(Unserved(request_id=request.request_id, losses=losses))
             continue
         cost = int(selection.costs[i, b])
@@ -154,14 +159,15 @@ def _outcome(
                 loss_microusd=beside.loss_microusd,
                 egress_microusd=beside.microusd,
                 transfer_ms=beside.extra_ms,
-                losses=tuple(_loss(holding, i, k, cost, surcharges) for k in others),
+                losses=tuple(_loss(selection, free, i, k, cost, surcharges) for k in others),
             )
         )
     return awards, unserved
 
 
-def _loss(holding: Holding, i: int, b: int, paid: int | None, surcharges: Surcharges) -> Loss:
-    selection = holding.selection
+def _loss(
+    selection: Selection, free: Whole, i: int, b: int, paid: int | None, surcharges: Surcharges
+) -> Loss:
     request, bid, cost = selection.requests[i], selection.bids[b], int(selection.costs[i, b])
     if cost >= INFEASIBLE:
         takes = expected_ms(request, bid, surcharges(request, bid))
@@ -172,7 +178,7 @@ def _loss(holding: Holding, i: int, b: int, paid: int | None, surcharges: Surcha
     elif paid is not None and cost >= paid:
         reason, told = LossReason.DEARER, cost
         detail = f"{format_usd(cost - paid)} dearer: {format_usd(cost)} in all"
-    elif holding.fits(i, b):
+    elif _has_room(selection, free, i, b):
         reason, told = LossReason.CAPACITY, cost
         detail = "cheaper here, but dearer for the plan as a whole"
     else:
@@ -185,4 +191,11 @@ def _loss(holding: Holding, i: int, b: int, paid: int | None, surcharges: Surcha
         reason=reason,
         detail=detail,
         cost_microusd=told,
+    )
+
+
+def _has_room(selection: Selection, free: Whole, i: int, b: int) -> bool:
+    there = slice(int(selection.first[i]), int(selection.behind[i, b]))
+    return all(
+        int(free[room, there].min()) >= int(amounts[i]) for room, amounts in selection.uses[b]
     )

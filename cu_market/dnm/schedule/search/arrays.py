@@ -19,12 +19,10 @@ from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from cu_market.dnm.compiled import Array
 from cu_market.dnm.schedule.bundle import Bundle, Catalogue, Stay, make
 from cu_market.dnm.schedule.packing import Packing, empty
-
-Array = NDArray[Any]
 
 LARGEST_COST = 2**62
 """Sums of costs stay below: they are whole numbers of 64 bits here."""

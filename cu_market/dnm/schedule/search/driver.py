@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from cu_market.dnm.compiled.draws import draws_from
 from cu_market.dnm.schedule.bundle import Bundle, Catalogue, Stay
 from cu_market.dnm.schedule.packing import Packing, best_spot, empty
 from cu_market.dnm.schedule.search.arrays import (
@@ -18,7 +19,6 @@ from cu_market.dnm.schedule.search.arrays import (
     state_of,
     work_for,
 )
-from cu_market.dnm.schedule.search.draws import draws_from
 from cu_market.dnm.schedule.search.rounds import run_rounds
 from cu_market.dnm.schedule.workload import MachineType, Task, Workload
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from cu_market.dnm.compiled import Array, compiled
 from cu_market.dnm.schedule.bundle import FAR
-from cu_market.dnm.schedule.compiled import compiled
-from cu_market.dnm.schedule.search.arrays import Array, Problem, State, Work
+from cu_market.dnm.schedule.search.arrays import Problem, State, Work
 from cu_market.dnm.schedule.search.insertion import NOWHERE, free_number
 from cu_market.dnm.schedule.search.loads import cheapest_for, load_of, settle
 

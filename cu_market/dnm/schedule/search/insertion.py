@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from cu_market.dnm.compiled import Array, compiled, inlined
+from cu_market.dnm.compiled.draws import below
 from cu_market.dnm.schedule.bundle import FAR
-from cu_market.dnm.schedule.compiled import compiled, inlined
 from cu_market.dnm.schedule.packing import MOST_TYPES
-from cu_market.dnm.schedule.search.arrays import Array, Problem, State, Work
-from cu_market.dnm.schedule.search.draws import below
+from cu_market.dnm.schedule.search.arrays import Problem, State, Work
 from cu_market.dnm.schedule.search.loads import (
     cost_of,
     first_fit,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from cu_market.dnm.compiled import Array, compiled, inlined
 from cu_market.dnm.schedule.bundle import FAR
-from cu_market.dnm.schedule.compiled import compiled, inlined
-from cu_market.dnm.schedule.search.arrays import MOMENTS, Array, Problem, State, Work
+from cu_market.dnm.schedule.search.arrays import MOMENTS, Problem, State, Work
 
 NEVER = -1
 """No start: times count from the plan's, so none is below 0."""

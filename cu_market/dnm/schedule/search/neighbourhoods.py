@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cu_market.dnm.schedule.compiled import compiled
-from cu_market.dnm.schedule.search.arrays import Array, Problem, State, Work
-from cu_market.dnm.schedule.search.draws import below, ratio
+from cu_market.dnm.compiled import Array, compiled
+from cu_market.dnm.compiled.draws import below, ratio
+from cu_market.dnm.schedule.search.arrays import Problem, State, Work
 from cu_market.dnm.schedule.search.insertion import comes_before
 
 

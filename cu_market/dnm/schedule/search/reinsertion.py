@@ -7,9 +7,9 @@ which its children still meet their times.
 
 from __future__ import annotations
 
-from cu_market.dnm.schedule.compiled import compiled
-from cu_market.dnm.schedule.search.arrays import Array, Problem, State, Work
-from cu_market.dnm.schedule.search.draws import below
+from cu_market.dnm.compiled import Array, compiled
+from cu_market.dnm.compiled.draws import below
+from cu_market.dnm.schedule.search.arrays import Problem, State, Work
 from cu_market.dnm.schedule.search.insertion import NOWHERE, best_spot, put_on, take_off
 from cu_market.dnm.schedule.search.loads import settle
 

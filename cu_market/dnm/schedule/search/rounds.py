@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from cu_market.dnm.schedule.compiled import compiled, kept_on_disk, sources
-from cu_market.dnm.schedule.search.arrays import Array, Log, Problem, State, Work
+from cu_market.dnm.compiled import Array, compiled, kept_on_disk, sources
+from cu_market.dnm.schedule.search.arrays import Log, Problem, State, Work
 from cu_market.dnm.schedule.search.idle import split_idle
 from cu_market.dnm.schedule.search.insertion import NOWHERE
 from cu_market.dnm.schedule.search.loads import settle
@@ -134,4 +135,4 @@ def _compiled_rounds(texts: str) -> Callable[..., None]:
     return run
 
 
-run_rounds = _compiled_rounds(sources())
+run_rounds = _compiled_rounds(sources(Path(__file__).parents[1]))

@@ -1,11 +1,11 @@
-"""How what takes too long interpreted is compiled: list schedules, and the rounds of the search.
+"""How what takes too long interpreted is compiled: searches over schedules and over selections.
 
 Nothing here is allocated by compiled code, so references are not counted (_nrt): counting them,
 with an atomic instruction for each array that is named, took five sixths of a round.
 
 Compiled code is kept on disk beside the sources (else in the user's cache folder, else not at all)
-by its own text and that of every file here and below: what it calls stands in other files, and
-would otherwise stay as it was first compiled. To compile takes some ten seconds, once.
+by its own text and that of every file of its folder, and of this one: what it calls stands in other
+files, and would otherwise stay as it was first compiled. To compile takes some ten seconds, once.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
+from numpy.typing import NDArray
 
 OPTIONS: dict[str, Any] = {"_nrt": False, "error_model": "numpy"}
 
+Array = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -45,9 +47,10 @@ def kept_on_disk(function: F) -> F:
         return compiled(function)
 
 
-def sources() -> str:
-    """Returns what compiled code depends on: a digest of every file here and below."""
+def sources(folder: Path) -> str:
+    """Returns what compiled code depends on: a digest of every file there and below, and here."""
     found = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        found.update(path.read_bytes())
+    for top in (folder, Path(__file__).parent):
+        for path in sorted(top.rglob("*.py")):
+            found.update(path.read_bytes())
     return found.hexdigest()

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cu_market.dnm.schedule.compiled import compiled
-from cu_market.dnm.schedule.search.arrays import Array
+from cu_market.dnm.compiled import Array, compiled
 
 FINE = 1 << 40
 
