@@ -24,7 +24,8 @@ Constraints
     room              sum_{i: t_i <= t < t_i + e_i,b(i)} a_r,ib <= Q_r(t)   for each r, moment t
 
 Starts come of a construction. At given starts what is left is an integer program:
-``programs.program`` states it whole, ``selection`` by columns and rows where there are more pairs.
+``programs.program`` states it whole; where there are more pairs ``selection`` solves its relaxation
+in arrays, and states what is left of it.
 """
 
 from __future__ import annotations
@@ -54,8 +55,7 @@ from cu_market.domain.resources import ResourceVector
 CONSTRUCTION = "construction"
 
 LARGEST_TABLE = 2_000
-"""Pairs that are handed to a solver at once where starts are given; more are selected in arrays, by
-columns and rows."""
+"""Pairs that are handed to a solver at once where starts are given; more are selected in arrays."""
 
 LARGEST_FREE_TABLE = 10_000
 """The same where starts are free: one program of so many is solved within a second."""
@@ -267,8 +267,8 @@ def _improve(case: _Instance, search: _Search) -> _Search:
 
 
 def _improve_in_arrays(case: _Instance, search: _Search) -> _Search:
-    """Returns the search after a choice at the schedule's starts by columns and rows: a program of
-    so many pairs would take longer to build than there is."""
+    """Returns the search after a choice at the schedule's starts in arrays: a program of so many
+    pairs would take longer to build than there is."""
     from cu_market.dnm.selection.planner import choose_at  # numpy: off the light path
 
     began = case.clock()

@@ -16,7 +16,6 @@ In one of six, what runs is looked at, too: see ``restarts``.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from dagster import DagsterEvent
 
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.deo.announcements import MAX_ROWS, table
+from cu_market.deo.executor.aside import Aside
 from cu_market.deo.executor.restarts import Restarts
 from cu_market.deo.executor.state import Attempt, RunState
 from cu_market.deo.executor.timing import left_ms_of, ran_ms_of, spread_of
@@ -61,16 +61,28 @@ MAX_NAMED = 3
 """CUs that are named as better."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Look:
-    """One proposal under way or done, of what has not started and of what runs."""
+    """What is asked at a look: who serves what has not started, and what runs.
+
+    Attributes:
+        steps: that have not started.
+        running: what may start again elsewhere; None for nothing.
+    """
 
     steps: tuple[str, ...]
-    running: RunOutline | None = None
-    proposal: Cleared | None = None
-    elsewhere: Cleared | None = None
-    failure: str = ""
-    is_done: bool = False
+    running: RunOutline | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is proposed; None for what was not asked."""
+
+    proposal: Cleared | None
+    elsewhere: Cleared | None
+
+
+_NOTHING = _Seen(proposal=None, elsewhere=None)
 
 
 def _better(moves: Sequence[Move]) -> list[str]:
@@ -93,7 +105,8 @@ class Renegotiator:
         self._seconds = run.negotiation.market.settings.renegotiate_seconds
         self._reviewed_at = time.monotonic()
         self._began_at = time.monotonic()
-        self._look: _Look | None = None
+        self._looks: Aside[_Seen] = Aside("review")
+        self._look = _Look(steps=(), running=None)
         self._told: set[str] = set()
         self._restarts = Restarts(run)
         self._lost_before = 0
@@ -102,10 +115,10 @@ class Renegotiator:
         """Takes up what a look has found, or begins one when it is time; never waits."""
         if self._seconds <= 0:
             return
-        if self._look is not None:
-            if self._look.is_done:
-                look, self._look = self._look, None
-                yield from self._take_up(look)
+        if self._looks.is_at_work:
+            done = self._looks.take()
+            if done is not None:
+                yield from self._take_up(self._look, done.found or _NOTHING, done.failure)
             return
         lost = self._run.negotiation.lost_attempts
         if lost == self._lost_before and time.monotonic() - self._reviewed_at < self._seconds:
@@ -124,20 +137,21 @@ class Renegotiator:
         negotiation = self._run.negotiation
         outline, situation = negotiation.remaining(steps), self._situation(steps)
         at_work = negotiation.remaining(running)
-        look = self._look = _Look(steps=steps, running=at_work if at_work.steps else None)
+        self._look = _Look(steps=steps, running=at_work if at_work.steps else None)
 
-        def work() -> None:
-            try:
-                if outline.steps:
-                    look.proposal = self._propose(outline, situation)
-                if look.running is not None:
-                    look.elsewhere = self._propose(look.running, situation)
-            except Exception as error:  # whatever it is, the run goes on as awarded
-                logger.exception("review failed", extra={"action": "renegotiate"})
-                look.failure = str(error)
-            look.is_done = True
+        def work() -> _Seen:
+            proposal = self._propose(outline, situation) if outline.steps else None
+            return _Seen(proposal=proposal, elsewhere=self._elsewhere(at_work, situation))
 
-        threading.Thread(target=work, name="cu_market review", daemon=True).start()
+        self._looks.begin(work)
+
+    def _elsewhere(self, at_work: RunOutline, situation: Situation) -> Cleared | None:
+        """Returns who would serve what runs; what is proposed for the rest stands without it."""
+        try:
+            return self._propose(at_work, situation) if at_work.steps else None
+        except Exception:  # whatever it is, what runs goes on
+            logger.exception("what runs was not looked at", extra={"action": "renegotiate"})
+            return None
 
     def _propose(self, outline: RunOutline, situation: Situation) -> Cleared:
         negotiation = self._run.negotiation
@@ -172,23 +186,23 @@ class Renegotiator:
 
     # -- what was found
 
-    def _take_up(self, look: _Look) -> Iterator[DagsterEvent]:
+    def _take_up(self, look: _Look, seen: _Seen, failure: str) -> Iterator[DagsterEvent]:
         negotiation = self._run.negotiation
-        if look.running is not None and look.elsewhere is not None:
-            yield from self._restarts.take_up(look.running, look.elsewhere, self._elapsed_ms())
+        if look.running is not None and seen.elsewhere is not None:
+            yield from self._restarts.take_up(look.running, seen.elsewhere, self._elapsed_ms())
         if not look.steps:
             self._lost_before = negotiation.lost_attempts
             return
-        causes = self._causes(look)
+        causes = self._causes(look, seen.proposal)
         self._lost_before = negotiation.lost_attempts
-        if look.proposal is None:
-            if causes and look.failure not in self._told:
-                self._told.add(look.failure)
-                yield self._event(f"{'; '.join(causes)}. Nothing moves: {look.failure}.")
+        if seen.proposal is None:
+            if causes and failure not in self._told:
+                self._told.add(failure)
+                yield self._event(f"{'; '.join(causes)}. Nothing moves: {failure}.")
             return
         started = set(look.steps) - set(negotiation.not_started())
         still = [step for step in look.steps if step not in started]
-        proposal, settings = look.proposal, negotiation.market.settings
+        proposal, settings = seen.proposal, negotiation.market.settings
         moves, verdict = choose_moves(
             proposal.plan,
             proposal.demand.requests,
@@ -229,12 +243,12 @@ class Renegotiator:
     def _event(self, sentence: str, data: EngineEventData | None = None) -> DagsterEvent:
         return DagsterEvent.engine_event(self._run.context, sentence, data or EngineEventData())
 
-    def _causes(self, look: _Look) -> list[str]:
+    def _causes(self, look: _Look, proposal: Cleared | None) -> list[str]:
         causes = [*self._slow(), *self._late()]
         if self._run.negotiation.lost_attempts > self._lost_before:
             causes.append("a CU was lost")
-        if look.proposal is not None:
-            causes += self._market_changes(look.proposal, look.steps)
+        if proposal is not None:
+            causes += self._market_changes(proposal, look.steps)
         return causes
 
     def _slow(self) -> list[str]:

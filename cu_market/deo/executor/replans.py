@@ -8,16 +8,15 @@ begun meanwhile (``cu_market.market.renting.replans`` has the rules).
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 
 from dagster import DagsterEvent
 
 from cu_market.dagster_compat.events import EngineEventData
 from cu_market.deo.announcements import MAX_ROWS, table
+from cu_market.deo.executor.aside import Aside
 from cu_market.deo.executor.state import RunState
 from cu_market.deo.executor.timing import left_ms_of, spread_from
 from cu_market.domain.allocation import Allocation
@@ -35,14 +34,6 @@ LOOK_SECONDS = 1.0
 """How often what has changed is looked at while anything runs: a look takes a core for a while."""
 
 _MILLISECOND = timedelta(milliseconds=1)
-
-
-@dataclass(slots=True)
-class _Look:
-    """One look under way or done."""
-
-    found: Replanned | None = None
-    is_done: bool = False
 
 
 class Replans:
@@ -74,24 +65,24 @@ class Replans:
         self._seconds = run.negotiation.market.settings.renegotiate_seconds
         self._tokens: frozenset[int] | None = None
         self._looked_at = float("-inf")
-        self._look: _Look | None = None
+        self._looks: Aside[Replanned | None] = Aside("replan")
 
     def review(self) -> Iterator[DagsterEvent]:
         """Takes up what a look has found, or begins one when something has changed; never waits."""
         if self._seconds <= 0:
             return
-        if self._look is not None:
-            if self._look.is_done:
-                found, self._look = self._look.found, None
-                if found is not None:
-                    yield from self._take_up(found)
+        if self._looks.is_at_work:
+            done = self._looks.take()
+            if done is not None and done.found is not None:
+                yield from self._take_up(done.found)
             return
         tokens, since = frozenset(self._run.attempts), time.monotonic() - self._looked_at
         is_changed = tokens != self._tokens and (since > LOOK_SECONDS or not tokens)
         if not (is_changed or since > self._seconds) or not self._waits():
             return
         self._tokens, self._looked_at = tokens, time.monotonic()
-        self._begin()
+        market, going = self._run.negotiation.market, self._going()
+        self._looks.begin(lambda: look(market, going))
 
     def _waits(self) -> bool:
         negotiation, active = self._run.negotiation, self._run.active
@@ -99,20 +90,6 @@ class Replans:
             is_share(negotiation.award(step)) and not active.is_over(step)
             for step in negotiation.not_started()
         )
-
-    def _begin(self) -> None:
-        going, seen = self._going(), _Look()
-        self._look = seen
-        market = self._run.negotiation.market
-
-        def work() -> None:
-            try:
-                seen.found = look(market, going)
-            except Exception:  # whatever it is, the run goes on as awarded
-                logger.exception("look failed", extra={"action": "replan"})
-            seen.is_done = True
-
-        threading.Thread(target=work, name="cu_market replan", daemon=True).start()
 
     def _going(self) -> Going:
         run, negotiation = self._run, self._run.negotiation

@@ -87,23 +87,23 @@ def search(
     found = Found(choice=first.choice.copy(), cost=first.cost(), bound=int(book.least.sum()))
     if found.is_proven(gap):
         return found
-    look = _Look(uses=uses, book=book, found=found, gap=gap)
+    state = _Search(uses=uses, book=book, found=found, gap=gap)
     relaxation = Relaxation(uses, near(selection.costs, FIRST_PAIRS))
     for upto, at_once in LOOKS:
-        while look.steps < upto:
-            if left() <= 0 and look.attempts and look.steps >= LEAST_STEPS:
+        while state.steps < upto:
+            if left() <= 0 and state.attempts and state.steps >= LEAST_STEPS:
                 found.is_cut = True
                 return found
             relaxation.advance(at_once)
-            look.price(relaxation, at_once)
-            if look.is_calm(CALM) or look.steps == LEAST_STEPS:
-                look.attempt(relaxation.shares(), RELAXATION)
+            state.price(relaxation, at_once)
+            if state.is_calm(CALM) or state.steps == LEAST_STEPS:
+                state.attempt(relaxation.shares(), RELAXATION)
             if found.is_proven(gap):
                 return found
-            if look.attempts >= ATTEMPTS and look.is_calm(SETTLED):
-                return look.finish(solver, left)
-            relaxation.join(relaxation.joining(look.reduced))
-    return look.finish(solver, left)
+            if state.attempts >= ATTEMPTS and state.is_calm(SETTLED):
+                return state.finish(solver, left)
+            relaxation.join(relaxation.joining(state.reduced))
+    return state.finish(solver, left)
 
 
 @cache
@@ -138,7 +138,7 @@ def warm() -> None:
         refine(holding, selection.costs, 1, 1)
 
 
-class _Look:
+class _Search:
     """What is known at a look: prices, the bound's course, the best selection.
 
     Args:
