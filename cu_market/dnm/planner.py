@@ -134,7 +134,7 @@ def plan(
         standing: by request_id, where requests were placed before, with free starts: the plan is
             never worse than one that leaves them all there.
         surcharges: pure; what a pair costs beside its lease.
-        clock: seconds, only to report times.
+        clock: seconds, to report times and to end searches in arrays.
 
     Raises:
         InvalidInputError: see offers.tabulate.

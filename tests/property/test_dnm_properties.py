@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from random import Random
 from unittest.mock import patch
@@ -35,9 +36,11 @@ INPUTS = st.sampled_from([(), (), (InputData(source="gone", size_bytes=10**9, pl
 
 
 @st.composite
-def asked(draw: st.DrawFn) -> list[ResourceRequest]:
+def asked(
+    draw: st.DrawFn, most: int = 6, starts: Sequence[int] = (0, 0, 10_000)
+) -> list[ResourceRequest]:
     """Up to six requests, each after some of those before it."""
-    count = draw(st.integers(1, 6))
+    count = draw(st.integers(1, most))
     return [
         ResourceRequest(
             request_id=f"r{i}",
@@ -48,7 +51,7 @@ def asked(draw: st.DrawFn) -> list[ResourceRequest]:
                 cpu_millis=1000 * draw(CORES), memory_bytes=GIB + draw(st.integers(0, 9))
             ),
             depends_on=tuple(f"r{j}" for j in range(i) if draw(st.integers(0, 3)) == 0),
-            earliest_start_ms=draw(st.sampled_from([0, 0, 10_000])),
+            earliest_start_ms=draw(st.sampled_from(starts)),
             latest_finish_ms=draw(st.sampled_from([None, None, 100_000])),
             value_of_time_microusd_per_hour=draw(st.sampled_from([0, 10**5, 10**7])),
             priority=draw(st.integers(0, 1)),

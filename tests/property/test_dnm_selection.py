@@ -121,6 +121,22 @@ def test_any_prices_give_a_valid_bound(given_input: Input, values: list[float]) 
     assert bound(arrays, prices) <= optimal(given_input).objective_microusd
 
 
+@settings(max_examples=60, deadline=None)
+@given(INPUTS, st.lists(st.floats(0, 20), min_size=1, max_size=9))
+def test_prices_near_those_that_decide_give_a_valid_bound(
+    given_input: Input, ratios: list[float]
+) -> None:
+    requests, bids, capacities, running = given_input
+    arrays = tabulate(requests, bids, capacities, running=running, surcharges=Priced())
+    dearest = arrays.costs[arrays.costs < INFEASIBLE].max(initial=1)
+    rooms = np.maximum(arrays.limits.max(axis=1, initial=1), 1)
+    each = np.repeat(dearest / rooms, arrays.limits.shape[1])
+    prices = multipliers(
+        arrays, np.arange(arrays.limits.size), each * np.resize(ratios, arrays.limits.size)
+    )
+    assert bound(arrays, prices) <= optimal(given_input).objective_microusd
+
+
 class Hostile:
     """Answers every program with the same values and duals, or none."""
 

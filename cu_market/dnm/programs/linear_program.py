@@ -32,7 +32,7 @@ def solve_linear(program: LinearProgram, *, limit_seconds: float, gap: float = 0
     set_v4_migration_warnings(False)  # pinned below 4, and only this folder would have to move
     try:
         return _run(program, limit_seconds=limit_seconds, gap=gap)
-    except (pulp.PulpError, ImportError, RuntimeError, OSError, ValueError) as error:
+    except (pulp.PulpError, ImportError, RuntimeError, OSError, ValueError, MemoryError) as error:
         return LinearAnswer(failure=f"highs: {error!r}")
 
 
@@ -62,7 +62,7 @@ def _run(program: LinearProgram, *, limit_seconds: float, gap: float) -> LinearA
     if program.incumbent:
         known = [(place[k], value) for k, value in program.incumbent]
         model.setSolution(len(known), [k for k, _ in known], [v for _, v in known])
-    model.setOptionValue("time_limit", limit_seconds)
+    model.setOptionValue("time_limit", max(0.0, limit_seconds))  # below 0 it would be none
     model.run()
     solution = model.getSolution()
     values = solution.col_value

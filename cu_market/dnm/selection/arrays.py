@@ -108,11 +108,11 @@ def tabulate(
         takes = np.maximum(1, _takes_ms(some, offered) + extra_ms)
         prices = _prices(some, offered)
         quantity = _whole(r.quantity for r in some)[:, None]
-        lease = _half_even(prices * np.maximum(takes, least), MS_PER_HOUR)
+        lease = _per_hour(prices, np.maximum(takes, least))
         spent = lease * quantity + extra_money
         late = takes - _whole(r.duration_ms for r in some)[:, None] - slack[rows, None]
         value = _whole(r.value_of_time_microusd_per_hour for r in some)[:, None]
-        costs[rows] = spent + losses + _half_even(value * np.maximum(late, 0), MS_PER_HOUR)
+        costs[rows] = spent + losses + _per_hour(value, np.maximum(late, 0))
         feasible[rows] = _feasible(some, offered, takes, prices, after[rows])
         behind[rows] = np.searchsorted(starts, begin[rows, None] + takes, side="left")
     dearest = int(costs[feasible].max()) if feasible.any() else 0
@@ -153,9 +153,21 @@ def _whole(values: Iterable[int]) -> Whole:
     return found
 
 
-def _half_even(numerator: Whole, denominator: int) -> Whole:
-    """Returns the quotient rounded half-even, as divide_half_even does."""
+def _per_hour(rates: Whole, times_ms: Whole) -> Whole:
+    """Returns what so much an hour comes to, rounded half-even. Whole hours apart: a thousand hours
+    at some thousand dollars would overflow."""
+    hours, rest_ms = np.divmod(times_ms, MS_PER_HOUR)
+    return _half_even(rates * rest_ms, MS_PER_HOUR, beside=rates * hours)
+
+
+def _half_even(numerator: Whole, denominator: int, *, beside: Whole | int = 0) -> Whole:
+    """Returns the quotient rounded half-even, as divide_half_even does.
+
+    Args:
+        beside: whole numbers to be added first: they decide with it what is even.
+    """
     quotient, rest = np.divmod(numerator, denominator)
+    quotient = quotient + beside
     up = (2 * rest > denominator) | ((2 * rest == denominator) & (quotient % 2 == 1))
     rounded: Whole = quotient + up
     return rounded

@@ -19,7 +19,7 @@ class Found:
         cost, bound: micro-dollars; no selection costs less than the bound.
         solver: what found the choice.
         is_cut: the clock ended the search.
-        programs: solved.
+        programs: asked of the solver.
     """
 
     choice: Whole

@@ -1,4 +1,4 @@
-"""Some pairs of a selection, and the rows that they could exceed."""
+"""Some pairs of a selection, and the rows that they could exceed, all of them at once."""
 
 from __future__ import annotations
 
@@ -37,6 +37,11 @@ class Layout:
     first: Whole
     behind: Whole
     amounts: Whole
+
+    @property
+    def size(self) -> int:
+        """How often a pair holds a row."""
+        return int((self.behind - self.first).sum())
 
 
 class Uses:

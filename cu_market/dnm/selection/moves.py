@@ -93,8 +93,7 @@ def cheapest(
     i: int,
     limit: int | np.int64,
     without: int,
-    prices: Array,
-    weight: int,
+    costs: Array,
 ) -> int:
     """Returns the bid with room that costs the request least, or UNSERVED.
 
@@ -103,16 +102,14 @@ def cheapest(
         i: the request.
         limit: a bid must cost less.
         without: a bid that is not wanted, or UNSERVED.
-        prices: (n, m) what is counted in the place of costs, where weight is not 0.
-        weight: 0 or 1.
+        costs: (n, m) those of offered, or reduced costs.
     """
     best, least = UNSERVED, limit
     for b in range(offered.costs.shape[1]):
         if offered.costs[i, b] >= INFEASIBLE or b == without:
             continue
-        cost = prices[i, b] if weight else offered.costs[i, b]
-        if cost < least and fits(offered, held, i, b):
-            best, least = b, cost
+        if costs[i, b] < least and fits(offered, held, i, b):
+            best, least = b, costs[i, b]
     return best
 
 
@@ -176,7 +173,7 @@ def swap(offered: Offered, held: Held, i: int, j: int, b: int, saved: int) -> bo
     put(offered, held, i, UNSERVED)
     if fits(offered, held, i, b):
         put(offered, held, i, b)
-        other = cheapest(offered, held, j, own + saved, b, offered.costs, 0)
+        other = cheapest(offered, held, j, own + saved, b, offered.costs)
         if other != UNSERVED:
             put(offered, held, j, other)
             return True
@@ -237,7 +234,7 @@ def _compiled_moves(texts: str) -> Callable[..., bool]:
             now = paid(offered, i, old)
             if now > least[i]:
                 put(offered, held, i, UNSERVED)
-                b = cheapest(offered, held, i, now, UNSERVED, offered.costs, 0)
+                b = cheapest(offered, held, i, now, UNSERVED, offered.costs)
                 put(offered, held, i, old if b == UNSERVED else b)
                 has_moved = has_moved or b != UNSERVED
         for i in pushing:
@@ -248,7 +245,7 @@ def _compiled_moves(texts: str) -> Callable[..., bool]:
     return run
 
 
-def _compiled_trials(texts: str) -> Callable[..., int]:
+def _compiled_trials(texts: str) -> Callable[..., None]:
     @kept_on_disk
     def run(
         offered: Offered,
@@ -259,7 +256,7 @@ def _compiled_trials(texts: str) -> Callable[..., int]:
         old: Array,
         draws: Array,
         count: int,
-    ) -> int:
+    ) -> None:
         """Takes some requests off and places them anew, so many times; keeps what is no dearer.
 
         One that is not where it would cost least at the prices goes first, and with it some of
@@ -272,14 +269,10 @@ def _compiled_trials(texts: str) -> Callable[..., int]:
             taken, old: room for as many requests as are taken off at a time.
             draws: see draws.
             count: trials.
-
-        Returns:
-            micro-dollars saved.
         """
         assert len(texts) > 0
-        saved = 0
         if wanting.shape[0] == 0:
-            return 0
+            return
         requests, many = held.choice.shape[0], offered.costs.shape[1]
         for _ in range(count):
             i = wanting[below(draws, wanting.shape[0])]
@@ -320,21 +313,18 @@ def _compiled_trials(texts: str) -> Callable[..., int]:
             for k in range(size):
                 j = int(taken[k])
                 if by_price:
-                    b = cheapest(offered, held, j, INFEASIBLE, UNSERVED, reduced, 1)
+                    b = cheapest(offered, held, j, INFEASIBLE, UNSERVED, reduced)
                 else:
-                    b = cheapest(offered, held, j, INFEASIBLE, UNSERVED, offered.costs, 0)
+                    b = cheapest(offered, held, j, INFEASIBLE, UNSERVED, offered.costs)
                 put(offered, held, j, b)
                 after += paid(offered, j, b)
                 if after > before:
                     break
-            if after <= before:
-                saved += before - after
-            else:
+            if after > before:
                 for k in range(size):
                     put(offered, held, taken[k], UNSERVED)
                 for k in range(size):
                     put(offered, held, taken[k], old[k])
-        return saved
 
     return run
 

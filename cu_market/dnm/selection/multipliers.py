@@ -9,10 +9,10 @@ is at most the cost of every selection (Geoffrion, "Lagrangean relaxation for in
 sums, and one evaluation costs a pass over the matrix.
 
 Multipliers are whole numbers: the price of a granule, 2^-(SHIFT + FINE) micro-dollars each. A
-granule is a power of two of a room's unit, such that a room has some hundred thousand: a byte's
-price would be less than can be said. What a pair holds is rounded down to granules and what a room
-has is rounded up, so that L is never too high. What overflows is dearer than any penalty, and
-counts as the penalty or as less.
+granule is a power of two of a room's unit, such that a room has some millions: a byte's price would
+be less than can be said. What a pair holds is rounded down to granules and what a room has is
+rounded up, so that L is never too high. What overflows is dearer than any penalty; it wraps to
+something less, and so is counted as less.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ import numpy.typing as npt
 from cu_market.dnm.selection.arrays import INFEASIBLE, ROWS_AT_ONCE, Flags, Selection, Whole
 
 SHIFT = 8
-FINE = 12
-GRANULES = 17
-"""A room has less than so many powers of two of granules."""
+FINE = 16
+GRANULES = 22
+"""A room has fewer than 2^GRANULES granules: a thousandth of a room is rounded by at most a
+two-thousandth of itself."""
 
 Prices = npt.NDArray[np.float64]
-LARGEST_PRICE = 2.0**56
+LARGEST_PRICE = 2.0**62
 
 
 def granules(selection: Selection) -> Whole:

@@ -70,7 +70,7 @@ def plan_selection(
         awards=tuple(sorted(awards, key=lambda award: place[award.request_id])),
         unserved=tuple(sorted(unserved, key=lambda entry: place[entry.request_id])),
         objective_microusd=found.cost,
-        bound_microusd=max(0, min(found.bound, found.cost)),
+        bound_microusd=max(0, found.bound),
         solver=found.solver,
         is_cut=found.is_cut and not found.is_proven(gap),
         build_ms=round(1000 * (tabulated - began)),

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram, LinearRow
-from cu_market.dnm.selection.arrays import UNSERVED, Flags, Whole
-from cu_market.dnm.selection.layout import Uses
+from cu_market.dnm.selection.arrays import UNSERVED, Whole
+from cu_market.dnm.selection.layout import Layout, Uses
 from cu_market.dnm.selection.multipliers import multipliers
 from cu_market.dnm.selection.relaxation import Shares
 
@@ -23,12 +23,11 @@ class Program:
 
     Args:
         uses: the input.
-        wanted: (n, m) pairs that are columns.
+        layout: of the pairs that are columns.
     """
 
-    def __init__(self, uses: Uses, wanted: Flags) -> None:
-        self._selection = uses.selection
-        self._layout = layout = uses.lay_out(wanted)
+    def __init__(self, uses: Uses, layout: Layout) -> None:
+        self._selection, self._layout = uses.selection, layout
         # Powers of two that rooms' amounts are divided by, so that solvers' tolerances fit.
         largest = self._selection.limits.max(axis=1, initial=1)
         self._units = 2.0 ** np.maximum(0, np.ceil(np.log2(np.maximum(largest, 1))) - 16)

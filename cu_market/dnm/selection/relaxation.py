@@ -9,11 +9,12 @@ a bid serves; z_i >= 0, what is left out; y_r >= 0, the price of a row.
 A step moves each request's shares to the nearest point of its simplex, down what they cost and hold
 at the prices, and then each price by what is held beyond its limit at the shares looked ahead
 (Chambolle and Pock, "A first-order primal-dual algorithm for convex problems", 2011). Steps are as
-long as the rows' weights s_r say: a share's 1 / sum_r a_r,ib s_r, a price's s_r / sum_ib a_r,ib,
-which converges for any weights (Pock and Chambolle, "Diagonal preconditioning", 2011). Weights are
-to be what prices will be about: what requests pay for what they hold of the room, and what the room
-and the row cost by now. After 500 steps with them the bound is within .2 % of the optimum; with
-equal ones, up to a third below it where few rows are much scarcer than others.
+long as the rows' weights s_r say: a request's 1 / max_b sum_r a_r,ib s_r, a price's
+s_r / sum_ib a_r,ib, which converges for any weights (Pock and Chambolle, "Diagonal
+preconditioning", 2011). Weights are to be what prices will be about: what requests pay for what
+they hold of the room, and what the room and the row cost by now. After 500 steps with them the
+bound is within .2 % of the optimum; with equal ones, up to a third below it where few rows are much
+scarcer than others.
 
 It holds few pairs and rows at a time. Pairs of all are priced now and then, and those join that are
 cheaper than what their request has; rows are those that the pairs could exceed.
@@ -29,7 +30,7 @@ from cu_market.dnm.compiled import Array
 from cu_market.dnm.selection.arrays import INFEASIBLE, ROWS_AT_ONCE, Flags, Whole
 from cu_market.dnm.selection.layout import Layout, Uses
 from cu_market.dnm.selection.multipliers import SHIFT, multipliers, near
-from cu_market.dnm.selection.steps import Metric, Pairs, Point, Room, take_steps, weigh
+from cu_market.dnm.selection.steps import Metric, Pairs, Point, Work, take_steps, weigh
 
 JOINING_PAIRS = 12
 """Of a request, at a time."""
@@ -87,7 +88,7 @@ class Relaxation:
 
     def advance(self, count: int) -> None:
         """Takes so many steps."""
-        take_steps(self._pairs, self._point, self._metric, self._room, count)
+        take_steps(self._pairs, self._point, self._metric, self._work, count)
 
     def multipliers(self) -> Whole:
         """Returns the prices, (R, T), as whole numbers."""
@@ -150,7 +151,7 @@ class Relaxation:
         self._point = Point(
             shares=np.zeros(many), left_out=np.ones(len(s.requests)), prices=np.zeros(rows)
         )
-        self._room = Room(
+        self._work = Work(
             sums=np.zeros(rows + 1), held=np.zeros(rows + 1), shares=np.zeros(len(s.bids) + 1)
         )
         return layout
@@ -166,7 +167,7 @@ class Relaxation:
         mean = _summed(at, prices, rooms) / np.maximum(np.bincount(at, minlength=rooms), 1)
         weights = WEIGHT * (usual[at] + mean[at] + prices)
         by_pair, by_row = np.zeros(len(layout.asked)), np.zeros(rows + 1)
-        weigh(pairs, weights, self._room.sums, by_pair, by_row)
+        weigh(pairs, weights, self._work.sums, by_pair, by_row)
         most = pays / LONGEST
         np.maximum.at(most, layout.asked, by_pair)
         self._metric = Metric(

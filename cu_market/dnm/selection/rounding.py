@@ -111,9 +111,9 @@ def placed(book: Book, order: Whole, reduced: Whole, shares: Shares | None = Non
 
 
 def improve(holding: Holding, passes: int = PASSES) -> None:
-    """Moves single requests to cheaper bids with room until no move is better.
+    """Moves single requests to cheaper bids with room, so many times or until no move is better.
 
-    A request that stands nowhere may push one other request aside where both together cost less.
+    Those that pay most above their cheapest may push one other aside where both cost less then.
     """
     book = holding.book
     for _ in range(passes):

@@ -1,6 +1,6 @@
-"""The search for a selection, until its cost is proven.
+"""The search for a selection of what is contended for, until its cost is proven.
 
-1. Everyone at their cheapest: where that fits, nothing is cheaper.
+1. Everyone in turn where they cost least.
 2. First-order steps solve the linear relaxation; at each look its prices give a bound, pairs that
    they make worth while join, and when the bound grows calm a selection is built on the shares,
    improved, and refined with the cheapest so far.
@@ -19,7 +19,7 @@ import numpy as np
 from cu_market.dnm.programs.linear import LinearSolver
 from cu_market.dnm.selection.arrays import INFEASIBLE, UNSERVED, Selection, Whole, tabulate
 from cu_market.dnm.selection.found import Found
-from cu_market.dnm.selection.layout import Uses
+from cu_market.dnm.selection.layout import Layout, Uses
 from cu_market.dnm.selection.multipliers import SHIFT, bound, near, reduced_costs
 from cu_market.dnm.selection.program import Program
 from cu_market.dnm.selection.relaxation import Relaxation, Shares
@@ -61,6 +61,9 @@ TRIALS, TRIALS_OF_FEW = 500, 500_000
 few is a quick one, and their selections are further from the relaxation."""
 
 MOST_PROGRAM_PAIRS = 20_000
+MOST_PROGRAM_ENTRIES = 2_000_000
+"""So many coefficients PuLP builds in some seconds."""
+
 RELAXATION = "relaxation"
 
 
@@ -74,7 +77,7 @@ def search(
     """Returns the best selection that was found, its cost and a proven bound.
 
     Args:
-        selection: what is contended for: see planner for what is not.
+        selection: the input; found.uncontended says where there is nothing to search.
         solver: for 3; None leaves it out.
         gap: where the search ends.
         left: seconds left.
@@ -87,7 +90,7 @@ def search(
     found = Found(choice=first.choice.copy(), cost=first.cost(), bound=int(book.least.sum()))
     if found.is_proven(gap):
         return found
-    state = _Search(uses=uses, book=book, found=found, gap=gap)
+    state = _Search(uses=uses, book=book, found=found, gap=gap, left=left)
     relaxation = Relaxation(uses, near(selection.costs, FIRST_PAIRS))
     for upto, at_once in LOOKS:
         while state.steps < upto:
@@ -101,14 +104,14 @@ def search(
             if found.is_proven(gap):
                 return found
             if state.attempts >= ATTEMPTS and state.is_calm(SETTLED):
-                return state.finish(solver, left)
+                return state.finish(solver)
             relaxation.join(relaxation.joining(state.reduced))
-    return state.finish(solver, left)
+    return state.finish(solver)
 
 
 @cache
 def warm() -> None:
-    """Compiles what the search calls, or reads it from disk, so that no plan's seconds go there."""
+    """Compiles what the search calls, or reads it from disk: no search's seconds go there."""
     requests = [
         ResourceRequest(
             request_id=name,
@@ -144,11 +147,14 @@ class _Search:
     Args:
         uses, book: the input.
         found: is kept up to date.
-        gap: where the search ends.
+        gap, left: as search.
     """
 
-    def __init__(self, *, uses: Uses, book: Book, found: Found, gap: float) -> None:
-        self._uses, self._book, self._found, self._gap = uses, book, found, gap
+    def __init__(
+        self, *, uses: Uses, book: Book, found: Found, gap: float, left: Callable[[], float]
+    ) -> None:
+        self._uses, self._book, self._found = uses, book, found
+        self._gap, self._left = gap, left
         self._bounds: list[tuple[int, int]] = []
         self.reduced = np.empty_like(book.selection.costs)
         self.steps = self.attempts = 0
@@ -172,44 +178,29 @@ class _Search:
         for holding in rounded(self._book, shares, self.reduced, 1 + REQUESTS_ANEW // requests):
             improve(holding)
             self._found.keep(holding.choice, holding.cost(), name)
-            if self._found.is_proven(self._gap) or not self._found.is_proven(NEAR * self._gap):
+            is_near = self._found.is_proven(NEAR * self._gap)
+            if self._found.is_proven(self._gap) or not is_near or self._left() <= 0:
                 break
-        if not self._found.is_proven(self._gap):
+        if not self._found.is_proven(self._gap) and self._left() > 0:
             best = Holding(self._book, self._found.choice)
             trials = TRIALS + TRIALS_OF_FEW // requests
             refine(best, self.reduced, trials, self.attempts)
             self._found.keep(best.choice, best.cost(), name)
 
-    def finish(self, solver: LinearSolver | None, left: Callable[[], float]) -> Found:
-        """Asks the program over the pairs that a cheaper selection could use.
-
-        A selection with a pair costs at least the bound at the prices plus what the pair's reduced
-        cost is above its request's least. Where that leaves too many, the nearest are taken.
-        """
-        found, selection = self._found, self._book.selection
-        if solver is None or left() <= 0:
-            found.is_cut |= left() <= 0
+    def finish(self, solver: LinearSolver | None) -> Found:
+        """Asks the program over the pairs that a cheaper selection could use."""
+        found = self._found
+        if solver is None or self._left() <= 0:
+            found.is_cut |= self._left() <= 0
             return found
-        least = np.minimum(
-            self.reduced.min(axis=1, initial=INFEASIBLE), selection.penalties << SHIFT
-        )
-        more = np.where(self.reduced < INFEASIBLE, self.reduced - least[:, None], INFEASIBLE)
-        most = (found.cost - self._priced) << SHIFT
-        if int((more <= most).sum()) > MOST_PROGRAM_PAIRS:
-            most = int(np.partition(more, MOST_PROGRAM_PAIRS, axis=None)[MOST_PROGRAM_PAIRS]) - 1
-        wanted = more <= most
-        served = np.flatnonzero(found.choice != UNSERVED)
-        wanted[served, found.choice[served]] = True
-        program = Program(self._uses, wanted)
+        program = Program(self._uses, self._worth_while())
         for is_whole in (False, True):
-            if left() <= 0:
+            stated = program.stated(found.choice, is_whole=is_whole)
+            seconds = self._left()
+            if seconds <= 0:
                 found.is_cut = True
                 return found
-            answer = solver.solve_linear(
-                program.stated(found.choice, is_whole=is_whole),
-                limit_seconds=left(),
-                gap=self._gap / 2,
-            )
+            answer = solver.solve_linear(stated, limit_seconds=seconds, gap=self._gap / 2)
             found.programs += 1
             found.is_cut |= answer.is_cut
             if answer.duals:
@@ -220,6 +211,29 @@ class _Search:
                 found.is_cut = False
                 return found
         return found
+
+    def _worth_while(self) -> Layout:
+        """Returns the pairs that a cheaper selection could use, and those of the cheapest so far.
+
+        A selection with a pair costs at least the bound at the prices plus what the pair's reduced
+        cost is above its request's least. Where that leaves too many, the nearest are taken.
+        """
+        found, selection = self._found, self._book.selection
+        penalties = selection.penalties << SHIFT
+        least = np.minimum(self.reduced.min(axis=1, initial=INFEASIBLE), penalties)
+        more = np.where(self.reduced < INFEASIBLE, self.reduced - least[:, None], INFEASIBLE)
+        useful = np.flatnonzero(more <= (found.cost - self._priced) << SHIFT)
+        useful = useful[np.argsort(more.flat[useful], kind="stable")]
+        served = np.flatnonzero(found.choice != UNSERVED)
+        most = MOST_PROGRAM_PAIRS
+        while True:
+            wanted = np.zeros(more.shape, dtype=bool)
+            wanted.flat[useful[:most]] = True
+            wanted[served, found.choice[served]] = True
+            layout = self._uses.lay_out(wanted)
+            if layout.size <= MOST_PROGRAM_ENTRIES or most == 0:
+                return layout
+            most //= 2
 
     def _price(self, multipliers: Whole) -> None:
         selection = self._book.selection

@@ -10,7 +10,7 @@ from cu_market.dnm.compiled import Array, compiled, kept_on_disk, sources
 
 
 class Pairs(NamedTuple):
-    """The pairs of a relaxation, by request, and the rows that each holds: [of entry) in all.
+    """The pairs of a relaxation, by request, and the rows that they hold: entries by pair and room.
 
     Attributes:
         of: (n + 1,) where each request's pairs begin.
@@ -58,8 +58,13 @@ class Metric(NamedTuple):
     rows: Array
 
 
-class Room(NamedTuple):
-    """Room to work in: more than one value a row (twice), and a pair of any request."""
+class Work(NamedTuple):
+    """Room to work in.
+
+    Attributes:
+        sums, held: one value more than there are rows.
+        shares: one value more than there are bids.
+    """
 
     sums: Array
     held: Array
@@ -96,7 +101,7 @@ def threshold(shares: Array, count: int, total: float) -> float:
 
 def _compiled_steps(texts: str) -> Callable[..., None]:
     @kept_on_disk
-    def run(pairs: Pairs, point: Point, metric: Metric, room: Room, count: int) -> None:
+    def run(pairs: Pairs, point: Point, metric: Metric, work: Work, count: int) -> None:
         """Does so many steps, in place.
 
         Each moves every request's shares against what its pairs cost and hold at the prices, to
@@ -105,9 +110,9 @@ def _compiled_steps(texts: str) -> Callable[..., None]:
         """
         assert len(texts) > 0
         shares, left_out, prices = point.shares, point.left_out, point.prices
-        moved, held = room.shares, room.held
+        moved, held = work.shares, work.held
         for _ in range(count):
-            add_up(prices, room.sums)
+            add_up(prices, work.sums)
             held[:] = 0.0
             for i in range(left_out.shape[0]):
                 begin, end, length = pairs.of[i], pairs.of[i + 1], metric.requests[i]
@@ -115,7 +120,7 @@ def _compiled_steps(texts: str) -> Callable[..., None]:
                 for j in range(begin, end):
                     cost = pairs.costs[j]
                     for e in range(pairs.begins[j], pairs.begins[j + 1]):
-                        paid = room.sums[pairs.behind[e]] - room.sums[pairs.first[e]]
+                        paid = work.sums[pairs.behind[e]] - work.sums[pairs.first[e]]
                         cost += pairs.amounts[e] * paid
                     moved[j - begin] = shares[j] - length * cost
                     total += moved[j - begin]
@@ -185,7 +190,7 @@ class Holds(NamedTuple):
 
 class Counts(NamedTuple):
     """By room and start, and one start more: how many entries begin there, how many end, and by how
-    much what is held changes. All 0 before, and what is held after."""
+    much what is held changes."""
 
     begins: Array
     ends: Array
