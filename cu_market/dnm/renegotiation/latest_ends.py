@@ -31,7 +31,7 @@ from cu_market.dnm.schedule.packing import Windows
 from cu_market.dnm.schedule.seeds import tails
 from cu_market.dnm.schedule.workload import Workload
 
-DUE_Z = 3.0
+DUE_Z = 4.0
 """By so many standard deviations of what is left on its path, a step is to end sooner."""
 
 JOIN_Z = 3.0
