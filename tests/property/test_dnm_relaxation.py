@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_dnm_properties import CAPACITIES, RUNNING, asked, offered
 from test_dnm_selection import Input
 
 from cu_market.dnm.programs.linear_program import solve_linear
+from cu_market.dnm.programs.solve import no_clock
 from cu_market.dnm.selection.arrays import INFEASIBLE, UNSERVED, Flags, Selection, tabulate
 from cu_market.dnm.selection.layout import Uses
 from cu_market.dnm.selection.multipliers import bound, reduced_costs, usage
+from cu_market.dnm.selection.planner import plan_selection
 from cu_market.dnm.selection.program import Program
 from cu_market.dnm.selection.relaxation import Relaxation
 from cu_market.dnm.selection.rounding import Book, Holding, improve, placed, refine, rounded
 from cu_market.dnm.surcharges import Priced
+from cu_market.dnm.verify import violations
 
 STARTS = range(0, 120_000, 10_000)
 """Of many rooms many are exceeded more than once, and rows stand for others."""
@@ -162,3 +166,45 @@ def has_all_that_fit(holding: Holding) -> None:
             alone = holding.choice.copy()
             alone[i] = b
             assert (usage(selection, alone) > selection.limits).any()
+
+
+def checked(given_input: Input) -> None:
+    """The independent checker finds nothing wrong, and the bound is one of what was found."""
+    requests, bids, capacities, running = given_input
+    found = plan_selection(
+        requests,
+        bids,
+        capacities,
+        solver=None,
+        limit_seconds=600,
+        gap=0.01,
+        running=running,
+        surcharges=Priced(),
+        clock=no_clock,
+    )
+    told = violations(
+        requests,
+        bids,
+        capacities,
+        found.awards,
+        running=running,
+        fixed_starts=True,
+        surcharges=Priced(),
+    )
+    assert not told
+    assert found.bound_microusd <= found.objective_microusd
+    assert len(found.awards) + len(found.unserved) == len(requests)
+
+
+@settings(max_examples=200, deadline=None)
+@given(INPUTS)
+def test_selections_pass_the_independent_checker(given_input: Input) -> None:
+    checked(given_input)
+
+
+@pytest.mark.by_hand
+@pytest.mark.timeout(3600)
+@settings(max_examples=10_000, deadline=None, derandomize=True, database=None)
+@given(INPUTS)
+def test_ten_thousand_selections_pass_the_independent_checker(given_input: Input) -> None:
+    checked(given_input)
