@@ -56,7 +56,7 @@ class Uses:
         s = self.selection
         starts = s.limits.shape[1]
         asked, hosts = map(np.ascontiguousarray, np.nonzero(wanted))
-        pairs, used = self._entries(hosts)
+        pairs, used = expanded(self.of[hosts], self.of[hosts + 1])
         requests = asked[pairs]
         rooms, amounts = self.rooms[used], self.amounts[used, requests]
         first, behind = s.first[requests], s.behind[requests, hosts[pairs]].astype(np.int64)
@@ -87,10 +87,11 @@ class Uses:
             amounts=amounts[held],
         )
 
-    def _entries(self, hosts: Whole) -> tuple[Whole, Whole]:
-        """Returns pair and use of everything that pairs hold, by pair."""
-        begins = self.of[hosts]
-        counts = self.of[hosts + 1] - begins
-        pairs = np.repeat(np.arange(len(hosts)), counts)
-        past = np.cumsum(counts) - counts
-        return pairs, np.arange(len(pairs)) - past[pairs] + begins[pairs]
+
+def expanded(begins: Whole, ends: Whole) -> tuple[Whole, Whole]:
+    """Returns all numbers from each begin to before its end, one after the other: which range each
+    is of, and the numbers."""
+    counts = ends - begins
+    which = np.repeat(np.arange(len(counts)), counts)
+    past = np.cumsum(counts) - counts
+    return which, np.arange(len(which)) - past[which] + begins[which]

@@ -64,19 +64,22 @@ def fits(offered: Offered, held: Held, i: int, b: int) -> bool:
 
 
 @compiled
+def take(offered: Offered, held: Held, i: int, b: int, times: int) -> None:
+    """Takes what the request holds at the bid, so many times, from what is free."""
+    for k in range(offered.use_of[b], offered.use_of[b + 1]):
+        room, amount = offered.use_rooms[k], offered.use_amounts[k, i]
+        for t in range(offered.first[i], offered.behind[i, b]):
+            held.free[room, t] -= times * amount
+
+
+@compiled
 def put(offered: Offered, held: Held, i: int, b: int) -> None:
     """Moves the request to the bid, or nowhere."""
-    old, first = held.choice[i], offered.first[i]
+    old = held.choice[i]
     if old != UNSERVED:
-        for k in range(offered.use_of[old], offered.use_of[old + 1]):
-            room, amount = offered.use_rooms[k], offered.use_amounts[k, i]
-            for t in range(first, offered.behind[i, old]):
-                held.free[room, t] += amount
+        take(offered, held, i, old, -1)
     if b != UNSERVED:
-        for k in range(offered.use_of[b], offered.use_of[b + 1]):
-            room, amount = offered.use_rooms[k], offered.use_amounts[k, i]
-            for t in range(first, offered.behind[i, b]):
-                held.free[room, t] -= amount
+        take(offered, held, i, b, 1)
     held.choice[i] = b
 
 

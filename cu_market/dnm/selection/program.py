@@ -13,7 +13,7 @@ import numpy as np
 
 from cu_market.dnm.programs.linear import LinearAnswer, LinearProgram, LinearRow
 from cu_market.dnm.selection.arrays import UNSERVED, Whole
-from cu_market.dnm.selection.layout import Layout, Uses
+from cu_market.dnm.selection.layout import Layout, Uses, expanded
 from cu_market.dnm.selection.multipliers import multipliers
 from cu_market.dnm.selection.relaxation import Shares
 
@@ -31,10 +31,7 @@ class Program:
         # Powers of two that rooms' amounts are divided by, so that solvers' tolerances fit.
         largest = self._selection.limits.max(axis=1, initial=1)
         self._units = 2.0 ** np.maximum(0, np.ceil(np.log2(np.maximum(largest, 1))) - 16)
-        spans = layout.behind - layout.first
-        entries = np.repeat(np.arange(len(spans)), spans)
-        past = np.cumsum(spans) - spans
-        rows = np.arange(len(entries)) - past[entries] + layout.first[entries]
+        entries, rows = expanded(layout.first, layout.behind)
         order = np.argsort(rows, kind="stable")
         entries = entries[order]
         self._begins = np.searchsorted(rows[order], np.arange(len(layout.rows) + 1))
